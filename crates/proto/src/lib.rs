@@ -1,0 +1,37 @@
+//! The contracts between services, generated from `proto/` at build time.
+//!
+//! The clients are generic over what carries the call: a channel, or the server itself.
+
+macro_rules! service {
+    ($(#[$doc:meta])* $name:ident, $package:literal) => {
+        $(#[$doc])*
+        #[allow(missing_docs, clippy::all, unreachable_pub, reason = "generated")]
+        pub mod $name {
+            tonic::include_proto!($package);
+        }
+    };
+}
+
+service!(
+    /// Tools: `baton.bridge.v1`.
+    bridge, "baton.bridge.v1"
+);
+service!(
+    /// Money: `baton.budget.v1`.
+    budget, "baton.budget.v1"
+);
+service!(
+    /// Runs: `baton.orchestrator.v1`.
+    orchestrator, "baton.orchestrator.v1"
+);
+service!(
+    /// Documents and search: `baton.retriever.v1`.
+    retriever, "baton.retriever.v1"
+);
+service!(
+    /// Models: `baton.router.v1`.
+    router, "baton.router.v1"
+);
+
+/// Every service's description, as gRPC reflection serves it: an encoded `FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,132 @@
+//! Configuration: defaults in code, then a TOML file, then `BATON_*`.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use figment::Figment;
+use figment::providers::{Env, Format as _, Serialized, Toml};
+use figment::value::Dict;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Sections that a file shared by several services may have besides the reader's own.
+const SECTIONS: [&str; 7] =
+    ["budget", "data", "gateway", "mcp_bridge", "orchestrator", "retriever", "router"];
+
+/// Reads a `C`: `BATON_BUDGET__LEDGER` sets `ledger` in section `budget`. Variables that start with
+/// `BATON_TEST_` are for tests and skipped.
+///
+/// # Errors
+/// If the file is missing or a key is unknown or malformed; the message names it.
+pub fn load<C>(file: Option<&Path>) -> anyhow::Result<C>
+where
+    C: Serialize + DeserializeOwned + Default,
+{
+    with_defaults(given(file)?)
+}
+
+/// Reads the root keys into a `P` and one section into a `C`; the sections of other services are
+/// skipped, so that one file serves all.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_section<P, C>(section: &str, file: Option<&Path>) -> anyhow::Result<(P, C)>
+where
+    P: Serialize + DeserializeOwned + Default,
+    C: Serialize + DeserializeOwned + Default,
+{
+    let mut root: Dict = given(file)?.extract().map_err(precise)?;
+    let own = root.remove(section).unwrap_or_else(|| Dict::new().into());
+    root.retain(|key, _| !SECTIONS.contains(&key.as_str()));
+    let own =
+        own.into_dict().with_context(|| format!("configuration: {section} is not a table"))?;
+    Ok((
+        with_defaults(Figment::from(Serialized::defaults(root)))?,
+        with_defaults(Figment::from(Serialized::defaults(own)))
+            .with_context(|| format!("section {section}"))?,
+    ))
+}
+
+fn given(file: Option<&Path>) -> anyhow::Result<Figment> {
+    let mut figment = Figment::new();
+    if let Some(file) = file {
+        if !file.is_file() {
+            bail!("configuration file {} does not exist", file.display());
+        }
+        figment = figment.merge(Toml::file(file));
+    }
+    let env = Env::prefixed("BATON_").filter(|key| !key.as_str().starts_with("test_")).split("__");
+    Ok(figment.merge(env))
+}
+
+fn with_defaults<C>(given: Figment) -> anyhow::Result<C>
+where
+    C: Serialize + DeserializeOwned + Default,
+{
+    Figment::from(Serialized::defaults(C::default())).merge(given).extract().map_err(precise)
+}
+
+/// Returns `config` as TOML. Secrets are not serialised, so they are not in it.
+///
+/// # Errors
+/// If it cannot be written as TOML.
+pub fn to_text<C: Serialize>(config: &C) -> anyhow::Result<String> {
+    Ok(toml::to_string_pretty(config)?)
+}
+
+fn precise(error: figment::Error) -> anyhow::Error {
+    let faults: Vec<String> = error.into_iter().map(|fault| fault.to_string()).collect();
+    anyhow::anyhow!("configuration: {}", faults.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Root {
+        budget: Section,
+    }
+
+    #[derive(Debug, Default, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Section {
+        ledger: String,
+        #[serde(skip_serializing)]
+        secret: String,
+    }
+
+    #[derive(Debug, Default, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Nothing {}
+
+    fn file(text: &str) -> std::path::PathBuf {
+        let path =
+            std::env::temp_dir().join(format!("baton-config-{}", types::RequestId::generate()));
+        std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_file_is_read_and_an_unknown_key_is_named() {
+        let good: Root = load(Some(&file("[budget]\nledger = 'x'\nsecret = 's'"))).unwrap();
+        assert_eq!((good.budget.ledger.as_str(), good.budget.secret.as_str()), ("x", "s"));
+        assert!(!to_text(&good).unwrap().contains("secret"));
+        let fault = load::<Root>(Some(&file("[budget]\nledgre = 'x'"))).unwrap_err();
+        assert!(fault.to_string().contains("ledgre"), "{fault}");
+    }
+
+    #[test]
+    fn sections_of_other_services_are_skipped_but_not_unknown_ones() {
+        let text = "[budget]\nledger = 'x'\n[router]\nanything = 1";
+        let (_, own): (Nothing, Section) = load_section("budget", Some(&file(text))).unwrap();
+        assert_eq!(own.ledger, "x");
+        let unknown = load_section::<Nothing, Section>("budget", Some(&file("[ruoter]\na = 1")));
+        assert!(unknown.is_err());
+    }
+}

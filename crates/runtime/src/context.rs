@@ -1,0 +1,209 @@
+//! The context of a call in gRPC metadata, and the trace that goes through every service.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
+use opentelemetry::trace::TraceContextExt as _;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tonic::body::Body;
+use tonic::metadata::{BinaryMetadataValue, MetadataMap, MetadataValue};
+use tonic::{Request, Status};
+use tower::Service;
+use tracing::Instrument as _;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use types::{CallContext, ErrorKind, IdError, Privacy, RequestId, RunId, TeamId, TenantId, UserId};
+
+use crate::error;
+
+// Binary metadata, because a user's id may hold any character.
+const TENANT: &str = "baton-tenant-bin";
+const TEAM: &str = "baton-team-bin";
+const USER: &str = "baton-user-bin";
+const KEY: &str = "baton-key-bin";
+const RUN: &str = "baton-run-bin";
+const REQUEST: &str = "baton-request-bin";
+const IDEMPOTENCY: &str = "baton-idempotency-bin";
+const PRIVACY: &str = "baton-privacy";
+const DEADLINE: &str = "baton-deadline-ms";
+
+/// Returns a request that carries `context`, the time left of its deadline, and the current trace.
+pub fn request<T>(context: &CallContext, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let metadata = request.metadata_mut();
+    let mut put = |key: &'static str, value: Option<&str>| {
+        if let Some(value) = value {
+            metadata.insert_bin(key, BinaryMetadataValue::from_bytes(value.as_bytes()));
+        }
+    };
+    put(TENANT, Some(context.tenant.as_str()));
+    put(TEAM, context.team.as_ref().map(TeamId::as_str));
+    put(USER, Some(context.user.as_str()));
+    put(KEY, context.key.as_ref().map(types::KeyId::as_str));
+    put(RUN, context.run.as_ref().map(RunId::as_str));
+    put(REQUEST, Some(context.request_id.as_str()));
+    put(IDEMPOTENCY, context.idempotency_key.as_deref());
+    metadata.insert(PRIVACY, MetadataValue::from_static(context.privacy.as_str()));
+    let trace = tracing::Span::current().context();
+    TraceContextPropagator::new().inject_context(&trace, &mut Metadata(metadata));
+    if let Some(deadline) = context.deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        metadata.insert(
+            DEADLINE,
+            MetadataValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        );
+        request.set_timeout(left);
+    }
+    request
+}
+
+/// Reads the caller's context.
+///
+/// # Errors
+/// A status of [`ErrorKind::Invalid`] when a field is missing or malformed: a call without a tenant
+/// is refused, never guessed.
+pub fn read<T>(request: &Request<T>) -> Result<CallContext, Status> {
+    let metadata = request.metadata();
+    let invalid = |fault: String| error::status(ErrorKind::Invalid, fault);
+    let text = |key: &'static str| -> Result<Option<String>, Status> {
+        let Some(value) = metadata.get_bin(key) else { return Ok(None) };
+        let bytes = value.to_bytes().map_err(|_| invalid(format!("{key} is malformed")))?;
+        let text = String::from_utf8(bytes.to_vec());
+        text.map(Some).map_err(|_| invalid(format!("{key} is not UTF-8")))
+    };
+    let required = |key: &'static str| -> Result<String, Status> {
+        text(key)?.ok_or_else(|| invalid(format!("{key} is missing")))
+    };
+    let id = |fault: IdError| invalid(fault.to_string());
+    let deadline = metadata.get(DEADLINE).and_then(|left| left.to_str().ok()?.parse().ok());
+    Ok(CallContext {
+        tenant: TenantId::new(required(TENANT)?).map_err(id)?,
+        team: text(TEAM)?.map(TeamId::new).transpose().map_err(id)?,
+        user: UserId::new(required(USER)?).map_err(id)?,
+        key: text(KEY)?.map(types::KeyId::new).transpose().map_err(id)?,
+        run: text(RUN)?.map(RunId::new).transpose().map_err(id)?,
+        privacy: match metadata.get(PRIVACY).and_then(|privacy| privacy.to_str().ok()) {
+            Some("public") => Privacy::Public,
+            // Anything else, also nothing: privacy fails closed.
+            _ => Privacy::Private,
+        },
+        deadline: deadline.map(|left: u64| Instant::now() + Duration::from_millis(left)),
+        request_id: RequestId::new(required(REQUEST)?).map_err(id)?,
+        idempotency_key: text(IDEMPOTENCY)?,
+    })
+}
+
+/// Returns the trace that `headers` carry, to be a span's parent.
+#[must_use]
+pub fn trace_of(headers: &::http::HeaderMap) -> opentelemetry::Context {
+    TraceContextPropagator::new().extract(&Headers(headers))
+}
+
+/// Returns the current span's trace id in hexadecimal, all zeros when there is none.
+#[must_use]
+pub fn trace_id() -> String {
+    tracing::Span::current().context().span().span_context().trace_id().to_string()
+}
+
+/// Runs every call of a server in a span that continues the caller's trace.
+#[derive(Debug, Clone)]
+pub struct Traced<S> {
+    inner: S,
+    service: &'static str,
+}
+
+impl<S> Traced<S> {
+    /// Wraps `inner`; `service` names it in spans and logs.
+    pub fn new(inner: S, service: &'static str) -> Self {
+        Self { inner, service }
+    }
+}
+
+impl<S> Service<::http::Request<Body>> for Traced<S>
+where
+    S: Service<::http::Request<Body>, Response = ::http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: ::http::Request<Body>) -> Self::Future {
+        let path = request.uri().path().to_owned();
+        let method = path.rsplit('/').next().unwrap_or_default();
+        let span = tracing::info_span!("rpc", service = self.service, method);
+        // Fails only without the OpenTelemetry layer, and then there is no trace to continue.
+        let _ = span.set_parent(trace_of(request.headers()));
+        let answer = span.in_scope(|| {
+            tracing::debug!(service = self.service, method, trace_id = %trace_id(), "call");
+            self.inner.call(request)
+        });
+        Box::pin(answer.instrument(span))
+    }
+}
+
+impl<S: tonic::server::NamedService> tonic::server::NamedService for Traced<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+struct Metadata<'a>(&'a mut MetadataMap);
+
+impl Injector for Metadata<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        let key = tonic::metadata::MetadataKey::from_bytes(key.as_bytes());
+        if let (Ok(key), Ok(value)) = (key, value.parse()) {
+            self.0.insert::<tonic::metadata::MetadataKey<_>>(key, value);
+        }
+    }
+}
+
+struct Headers<'a>(&'a ::http::HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(::http::HeaderName::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_survives_the_wire() {
+        let mut context =
+            CallContext::new(TenantId::new("t").unwrap(), UserId::new("zoë ☂").unwrap());
+        context.run = Some(RunId::new("r").unwrap());
+        context.privacy = Privacy::Private;
+        context.deadline = Some(Instant::now() + Duration::from_secs(60));
+        let back = read(&request(&context, ())).unwrap();
+        assert!(back.time_left(Duration::MAX) <= Duration::from_secs(60));
+        assert_eq!((back.tenant, back.user), (context.tenant, context.user));
+        assert_eq!((back.run, back.privacy), (context.run, context.privacy));
+    }
+
+    #[test]
+    fn a_call_without_a_context_is_refused() {
+        let refused = read(&Request::new(())).unwrap_err();
+        assert_eq!(error::kind_of(&refused), ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn privacy_fails_closed() {
+        let context = CallContext::new(TenantId::new("t").unwrap(), UserId::new("u").unwrap());
+        let mut garbled = request(&context, ());
+        garbled.metadata_mut().insert(PRIVACY, MetadataValue::from_static("?"));
+        assert_eq!(read(&garbled).unwrap().privacy, Privacy::Private);
+    }
+}

@@ -1,0 +1,102 @@
+//! The one table from kinds of errors to gRPC codes and HTTP statuses.
+
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+use types::{Classify, ErrorKind};
+
+const KIND: &str = "baton-error-kind";
+
+/// Kind, its name on the wire, gRPC code, HTTP status.
+const TABLE: [(ErrorKind, &str, Code, u16); 9] = [
+    (ErrorKind::Invalid, "invalid_request", Code::InvalidArgument, 400),
+    (ErrorKind::Unauthenticated, "unauthenticated", Code::Unauthenticated, 401),
+    (ErrorKind::Denied, "denied", Code::PermissionDenied, 403),
+    (ErrorKind::NotFound, "not_found", Code::NotFound, 404),
+    (ErrorKind::Conflict, "conflict", Code::Aborted, 409),
+    (ErrorKind::BudgetExceeded, "budget_exceeded", Code::ResourceExhausted, 402),
+    (ErrorKind::RateLimited, "rate_limited", Code::ResourceExhausted, 429),
+    (ErrorKind::Unavailable, "unavailable", Code::Unavailable, 503),
+    (ErrorKind::Internal, "internal", Code::Internal, 500),
+];
+
+fn row(kind: ErrorKind) -> (ErrorKind, &'static str, Code, u16) {
+    let found = TABLE.iter().find(|row| row.0 == kind);
+    found.copied().unwrap_or((ErrorKind::Internal, "internal", Code::Internal, 500))
+}
+
+/// Returns the kind's name on the wire, such as `budget_exceeded`.
+#[must_use]
+pub fn code(kind: ErrorKind) -> &'static str {
+    row(kind).1
+}
+
+/// Returns the kind's HTTP status.
+#[must_use]
+pub fn http_status(kind: ErrorKind) -> u16 {
+    row(kind).3
+}
+
+/// Returns the status for `error`. The inside of an internal error goes to the log, not to the caller.
+pub fn to_status(error: impl Classify + std::error::Error + 'static) -> Status {
+    let kind = error.kind();
+    let message = match kind {
+        ErrorKind::Internal => "internal error".to_owned(),
+        _ => error.to_string(),
+    };
+    if matches!(kind, ErrorKind::Internal | ErrorKind::Unavailable) {
+        let mut causes = Vec::new();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        tracing::warn!(error = %error, causes = ?causes, kind = code(kind), "call failed");
+    }
+    status(kind, message)
+}
+
+/// Returns a status of `kind` with a message for the caller.
+pub fn status(kind: ErrorKind, message: impl Into<String>) -> Status {
+    let (_, name, code, _) = row(kind);
+    let mut status = Status::new(code, message);
+    status.metadata_mut().insert(KIND, MetadataValue::from_static(name));
+    status
+}
+
+/// Returns the kind of a status, ours or anybody's.
+#[must_use]
+pub fn kind_of(status: &Status) -> ErrorKind {
+    let named = status.metadata().get(KIND).and_then(|name| name.to_str().ok());
+    if let Some(row) = TABLE.iter().find(|row| Some(row.1) == named) {
+        return row.0;
+    }
+    match status.code() {
+        Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => ErrorKind::Invalid,
+        Code::Unauthenticated => ErrorKind::Unauthenticated,
+        Code::PermissionDenied => ErrorKind::Denied,
+        Code::NotFound => ErrorKind::NotFound,
+        Code::Aborted | Code::AlreadyExists => ErrorKind::Conflict,
+        Code::ResourceExhausted => ErrorKind::RateLimited,
+        // A cancelled call is most often our own deadline or the other side going away.
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_survives_the_wire() {
+        for (kind, ..) in TABLE {
+            assert_eq!(kind_of(&status(kind, "x")), kind);
+        }
+    }
+
+    #[test]
+    fn a_foreign_status_has_a_kind() {
+        assert_eq!(kind_of(&Status::deadline_exceeded("x")), ErrorKind::Unavailable);
+        assert_eq!(kind_of(&Status::unknown("x")), ErrorKind::Internal);
+    }
+}

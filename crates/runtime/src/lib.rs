@@ -1,0 +1,17 @@
+//! What every service needs once: configuration, telemetry, the context of calls, peers, serving.
+//!
+//! A service's `main` is one line over [`process::service`]; in one process the same servers are
+//! joined with [`transport::in_process`].
+
+pub mod config;
+pub mod context;
+pub mod error;
+pub mod grpc;
+pub mod http;
+pub mod metrics;
+pub mod probes;
+pub mod process;
+pub use process as main;
+pub mod shutdown;
+pub mod telemetry;
+pub mod transport;

@@ -1,0 +1,72 @@
+//! Logs on stderr and traces over OTLP.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+/// What is told to whom.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Which log lines: `info`, `warn,router=debug`, …
+    pub log: String,
+    /// Where traces go over gRPC, such as `http://127.0.0.1:4317`; nowhere when absent.
+    pub otlp_endpoint: Option<String>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { log: "info".to_owned(), otlp_endpoint: None }
+    }
+}
+
+/// Sends what is left when it is dropped.
+#[derive(Debug)]
+pub struct Flush(SdkTracerProvider);
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        // Nobody is left to be told of a failure.
+        let _ = self.0.shutdown();
+    }
+}
+
+/// Installs logs and traces for the process, once, from `main`. Logs are text on a terminal and
+/// JSON lines elsewhere.
+///
+/// # Errors
+/// If the filter or the endpoint is malformed, or telemetry is installed already.
+pub fn init(service: &'static str, config: &Telemetry) -> anyhow::Result<Flush> {
+    let filter = EnvFilter::try_new(&config.log)
+        .with_context(|| format!("telemetry.log: {:?} is not a filter", config.log))?;
+    let mut provider = SdkTracerProvider::builder()
+        .with_resource(Resource::builder().with_service_name(service).build());
+    if let Some(endpoint) = &config.otlp_endpoint {
+        let exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .build()
+            .with_context(|| format!("telemetry.otlp_endpoint: {endpoint:?}"))?;
+        provider = provider.with_batch_exporter(exporter);
+    }
+    let provider = provider.build();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match std::io::stderr().is_terminal() {
+        true => lines.compact().boxed(),
+        false => lines.json().flatten_event(true).with_ansi(false).boxed(),
+    };
+    // Spans exist whatever the log level, so that a trace is whole.
+    let traces = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer(service))
+        .with_filter(EnvFilter::new("info,h2=off,hyper=off,tonic=off"));
+    tracing_subscriber::registry().with(traces).with(lines.with_filter(filter)).try_init()?;
+    Ok(Flush(provider))
+}

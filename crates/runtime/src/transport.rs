@@ -1,0 +1,48 @@
+//! Where a service is reached.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::transport::Endpoint;
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceExt as _};
+
+use crate::context::Traced;
+
+/// A channel to another process, or the server in this one.
+///
+/// Clients are generated once, over `Peer`; they cannot tell the two apart. Metadata, protobuf and
+/// middleware are the same; only HTTP/2 and the socket are missing in one process.
+pub type Peer = BoxCloneSyncService<::http::Request<Body>, ::http::Response<Body>, Status>;
+
+/// Returns a peer that calls `server` in this process.
+pub fn in_process<S>(server: S) -> Peer
+where
+    S: Service<::http::Request<Body>, Response = ::http::Response<Body>, Error = Infallible>,
+    S: NamedService + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    Peer::new(Traced::new(server, S::NAME).map_err(|never| match never {}))
+}
+
+/// Returns a peer that reaches `url` (`http://host:port`) over TCP. It connects at the first call
+/// and again whenever the connection was lost.
+///
+/// # Errors
+/// If `url` is not an address.
+pub fn remote(url: &str) -> anyhow::Result<Peer> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .with_context(|| format!("{url:?} is not an address such as http://127.0.0.1:50053"))?
+        .tcp_nodelay(true)
+        .connect_timeout(Duration::from_secs(2))
+        // A peer that froze is noticed without a call having to time out first.
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true);
+    let channel = endpoint.connect_lazy();
+    Ok(Peer::new(channel.map_err(|error| Status::from_error(Box::new(error)))))
+}

@@ -1,0 +1,100 @@
+use std::time::{Duration, Instant};
+
+use crate::{KeyId, RequestId, RunId, TeamId, TenantId, UserId};
+
+/// Whether a call's data may leave the machine. It can only be raised.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Privacy {
+    /// Any configured provider may see it.
+    #[default]
+    Public,
+    /// Only this machine's own models and tools may see it.
+    Private,
+}
+
+impl Privacy {
+    /// Returns the stricter of the two.
+    #[must_use]
+    pub fn raised_to(self, other: Self) -> Self {
+        self.max(other)
+    }
+
+    /// Returns the word used on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Private => "private",
+        }
+    }
+}
+
+/// Who asks for what, until when: every call carries one, and whatever reaches outside takes it first.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// Whose data and money.
+    pub tenant: TenantId,
+    /// The user's team, if any.
+    pub team: Option<TeamId>,
+    /// Who pays, within the tenant.
+    pub user: UserId,
+    /// The API key that was shown, if any.
+    pub key: Option<KeyId>,
+    /// The run that this call belongs to, if any.
+    pub run: Option<RunId>,
+    /// Whether data may leave the machine.
+    pub privacy: Privacy,
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+    /// The HTTP request that started it all.
+    pub request_id: RequestId,
+    /// The client's name for this attempt, the same when it tries again.
+    pub idempotency_key: Option<String>,
+}
+
+impl CallContext {
+    /// Returns a context for `tenant` and `user` with a new request id and nothing else set.
+    #[must_use]
+    pub fn new(tenant: TenantId, user: UserId) -> Self {
+        Self {
+            tenant,
+            team: None,
+            user,
+            key: None,
+            run: None,
+            privacy: Privacy::Public,
+            deadline: None,
+            request_id: RequestId::generate(),
+            idempotency_key: None,
+        }
+    }
+
+    /// Returns how long the caller still waits, at most `cap`; zero when it no longer does.
+    #[must_use]
+    pub fn time_left(&self, cap: Duration) -> Duration {
+        match self.deadline {
+            Some(deadline) => deadline.saturating_duration_since(Instant::now()).min(cap),
+            None => cap,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn privacy_can_only_be_raised() {
+        use Privacy::{Private, Public};
+        let cases = [
+            (Public, Public, Public),
+            (Public, Private, Private),
+            (Private, Public, Private),
+            (Private, Private, Private),
+        ];
+        for (from, to, then) in cases {
+            assert_eq!(from.raised_to(to), then);
+        }
+    }
+}

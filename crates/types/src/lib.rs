@@ -1,0 +1,25 @@
+//! The words that every part of Baton shares: ids, money, errors, the context of a call, time.
+//!
+//! A leaf crate: no I/O, no async.
+//!
+//! ```
+//! use types::NanoUsd;
+//! let price: NanoUsd = "0.000150".parse()?;
+//! assert_eq!(price.nanos(), 150_000);
+//! # Ok::<(), types::MoneyError>(())
+//! ```
+
+mod context;
+mod error;
+mod ids;
+mod money;
+mod time;
+
+pub use context::{CallContext, Privacy};
+pub use error::{Classify, ErrorKind};
+pub use ids::{
+    DocumentId, IdError, KeyId, PassageId, RequestId, ReservationId, RunId, TeamId, TenantId,
+    UserId,
+};
+pub use money::{MoneyError, NanoUsd};
+pub use time::{Clock, SystemClock};
