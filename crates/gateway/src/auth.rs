@@ -1,0 +1,169 @@
+//! Who is asking.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
+use types::{CallContext, ErrorKind, KeyId, Privacy, RequestId, TenantId, UserId};
+
+use crate::config::Key;
+use crate::{App, Error};
+
+const PRIVACY: HeaderName = HeaderName::from_static("x-baton-privacy");
+const USER: HeaderName = HeaderName::from_static("x-baton-user");
+
+/// The configured keys by the hash of their secrets.
+#[derive(Default)]
+pub(crate) struct Keys(BTreeMap<[u8; 32], Owner>);
+
+#[derive(Clone)]
+struct Owner {
+    key: KeyId,
+    tenant: TenantId,
+    user: UserId,
+}
+
+impl Keys {
+    pub(crate) fn new(keys: &BTreeMap<String, Key>) -> anyhow::Result<Self> {
+        let mut by_hash = BTreeMap::new();
+        for (name, key) in keys {
+            let secret = key.secret.expose_secret();
+            if secret.len() < 20 {
+                bail!(
+                    "gateway.keys.{name}.secret has {} characters, at least 20 are needed",
+                    secret.len()
+                );
+            }
+            let owner = Owner {
+                key: KeyId::new(name.clone())?,
+                tenant: TenantId::new(key.tenant.clone())?,
+                user: UserId::new(key.user.clone())?,
+            };
+            if by_hash.insert(hash(secret), owner).is_some() {
+                bail!("gateway.keys.{name}.secret is another key's too");
+            }
+        }
+        Ok(Self(by_hash))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns who sent `headers`: with keys the owner of the one shown, without any the user that
+    /// they name, or `local`.
+    fn owner(&self, headers: &HeaderMap) -> Result<(TenantId, UserId, Option<KeyId>), Error> {
+        if self.is_empty() {
+            let user = text(headers, &USER)?.unwrap_or("local");
+            return Ok((TenantId::new("local")?, UserId::new(user)?, None));
+        }
+        let unknown = |message| Error::new(ErrorKind::Unauthenticated, message);
+        let shown = text(headers, &header::AUTHORIZATION)?
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .ok_or_else(|| unknown("send a key as Authorization: Bearer KEY"))?;
+        let owner = self.0.get(&hash(shown.trim())).ok_or_else(|| unknown("the key is unknown"))?;
+        Ok((owner.tenant.clone(), owner.user.clone(), Some(owner.key.clone())))
+    }
+}
+
+/// Makes the call's context for the handler, or refuses.
+pub(crate) async fn require(
+    State(app): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    let headers = request.headers();
+    let (tenant, user, key) = app.keys.owner(headers)?;
+    let mut context = CallContext::new(tenant, user);
+    context.key = key;
+    if let Some(id) = request.extensions().get::<RequestId>() {
+        context.request_id = id.clone();
+    }
+    context.privacy = match text(headers, &PRIVACY)? {
+        None | Some("public") => Privacy::Public,
+        Some("private") => Privacy::Private,
+        Some(other) => {
+            let fault = format!("x-baton-privacy: {other:?} is neither public nor private");
+            return Err(Error::invalid(fault));
+        }
+    };
+    let idempotency = HeaderName::from_static("idempotency-key");
+    context.idempotency_key = text(headers, &idempotency)?.map(str::to_owned);
+    context.deadline = Some(Instant::now() + Duration::from_millis(app.config.request_timeout_ms));
+    request.extensions_mut().insert(context);
+    Ok(next.run(request).await)
+}
+
+/// Without keys, refuses what a web page of another site could send through its visitor's browser.
+pub(crate) async fn same_site(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    if app.keys.is_empty() {
+        let headers = request.headers();
+        let allowed =
+            |host: &str| is_loopback(host) || app.config.allowed_hosts.iter().any(|h| h == host);
+        let host = text(headers, &header::HOST)?.map(host_of);
+        if !host.is_some_and(allowed) {
+            let fault = format!("host {:?} is not allowed without a key", host.unwrap_or_default());
+            return Err(Error::new(ErrorKind::Denied, fault));
+        }
+        if let Some(origin) = text(headers, &header::ORIGIN)? {
+            let host = origin.split_once("://").map_or("", |(_, rest)| host_of(rest));
+            if !allowed(host) {
+                let fault = format!("origin {origin:?} is not allowed without a key");
+                return Err(Error::new(ErrorKind::Denied, fault));
+            }
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+fn host_of(authority: &str) -> &str {
+    match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+fn hash(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Error> {
+    let value = headers.get(name).map(|value| std::str::from_utf8(value.as_bytes()));
+    value.transpose().map_err(|_| Error::invalid(format!("header {name} is not UTF-8")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_told_from_ports() {
+        for (authority, host) in
+            [("localhost:8000", "localhost"), ("[::1]:80", "::1"), ("127.0.0.1", "127.0.0.1")]
+        {
+            assert_eq!(host_of(authority), host);
+            assert!(is_loopback(host), "{host}");
+        }
+        assert!(!is_loopback("127.0.0.1.example.com"));
+    }
+
+    #[test]
+    fn a_short_key_is_refused() {
+        let key = Key { secret: "sk-1234".into(), tenant: "t".to_owned(), user: "u".to_owned() };
+        assert!(Keys::new(&BTreeMap::from([("k".to_owned(), key)])).is_err());
+    }
+}

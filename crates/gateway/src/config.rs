@@ -1,0 +1,73 @@
+use std::collections::BTreeMap;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// What the gateway needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// How long a request may take, in milliseconds.
+    pub request_timeout_ms: u64,
+    /// How long a shutdown waits for requests in flight, in milliseconds.
+    pub shutdown_ms: u64,
+    /// Keys by name; without any the gateway serves this machine alone, as tenant `local`.
+    pub keys: BTreeMap<String, Key>,
+    /// Host names besides loopback ones that a request may address when there is no key.
+    pub allowed_hosts: Vec<String>,
+    /// Where the other services are, when they are other processes.
+    pub peers: PeerAddresses,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 10 * 1024 * 1024,
+            request_timeout_ms: 300_000,
+            shutdown_ms: 30_000,
+            keys: BTreeMap::new(),
+            allowed_hosts: Vec::new(),
+            peers: PeerAddresses::default(),
+        }
+    }
+}
+
+/// An API key and whom it stands for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// What the client sends as `Authorization: Bearer …`; at least 20 characters.
+    #[serde(skip_serializing)]
+    pub secret: SecretString,
+    /// Whose data and money.
+    pub tenant: String,
+    /// Who pays.
+    pub user: String,
+}
+
+/// Addresses such as `http://127.0.0.1:50051`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "each is a service's name")]
+pub struct PeerAddresses {
+    pub router: String,
+    pub retriever: String,
+    pub budget: String,
+    pub bridge: String,
+    pub orchestrator: String,
+}
+
+impl Default for PeerAddresses {
+    fn default() -> Self {
+        let local = |port: u16| format!("http://127.0.0.1:{port}");
+        Self {
+            router: local(50051),
+            retriever: local(50052),
+            budget: local(50053),
+            bridge: local(50054),
+            orchestrator: local(50055),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tonic::Status;
+use types::{Classify, ErrorKind};
+
+/// What a client is told: a kind, and a message that names the fault.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    /// Overrides the kind's own status, such as 413.
+    status: Option<StatusCode>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), status: None }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message)
+    }
+
+    pub(crate) fn with_status(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Invalid, message: message.into(), status: Some(status) }
+    }
+
+    /// Returns the body: OpenAI's error object.
+    pub(crate) fn body(&self) -> Value {
+        body(runtime::error::code(self.kind), &self.message)
+    }
+}
+
+/// Returns OpenAI's error object for `code` and `message`.
+pub(crate) fn body(code: &str, message: &str) -> Value {
+    let class = match code {
+        "unauthenticated" => "authentication_error",
+        "denied" => "permission_error",
+        "budget_exceeded" => "insufficient_quota",
+        "rate_limited" => "rate_limit_error",
+        "unavailable" | "internal" => "server_error",
+        _ => "invalid_request_error",
+    };
+    json!({ "error": { "message": message, "type": class, "param": null, "code": code } })
+}
+
+impl Classify for Error {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(runtime::error::http_status(self.kind));
+        let status = self.status.or(status.ok()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        match self.kind {
+            ErrorKind::Unavailable | ErrorKind::RateLimited => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            // Asking again does not help; the SDKs of the OpenAI family understand this header.
+            ErrorKind::BudgetExceeded => {
+                headers.insert("x-should-retry", HeaderValue::from_static("false"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        let kind = runtime::error::kind_of(&status);
+        let message = match kind {
+            ErrorKind::Internal => "internal error",
+            _ => status.message(),
+        };
+        Self::new(kind, message)
+    }
+}
+
+impl From<types::IdError> for Error {
+    fn from(fault: types::IdError) -> Self {
+        Self::invalid(fault.to_string())
+    }
+}
+
+impl From<JsonRejection> for Error {
+    fn from(fault: JsonRejection) -> Self {
+        Self { status: Some(fault.status()), ..Self::invalid(fault.body_text()) }
+    }
+}
+
+impl From<QueryRejection> for Error {
+    fn from(fault: QueryRejection) -> Self {
+        Self::invalid(fault.body_text())
+    }
+}
+
+impl From<PathRejection> for Error {
+    fn from(fault: PathRejection) -> Self {
+        Self::invalid(fault.body_text())
+    }
+}

@@ -1,0 +1,161 @@
+use std::convert::Infallible;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures::StreamExt as _;
+use proto::orchestrator::event::Kind;
+use proto::orchestrator::orchestrator_service_client::OrchestratorServiceClient;
+use proto::orchestrator::{AskRequest, Citation, Completed, Event, ListEventsRequest};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use types::{CallContext, ErrorKind, NanoUsd, RunId};
+
+use super::{Json, Path};
+use crate::{App, Error, error};
+
+/// A question to the tenant's own documents.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ask {
+    /// 1 to 8192 bytes
+    question: String,
+    /// A route or a model, `auto` when absent
+    route: Option<String>,
+    /// Passages to answer from, 1 to 50, 8 when absent
+    top_k: Option<u32>,
+    /// Server-sent events instead of one JSON object
+    #[serde(default)]
+    stream: bool,
+}
+
+/// Answers a question from the tenant's documents, with checked citations.
+///
+/// With `stream`, sends the run's events as they are journaled: `started`, `retrieved`, `delta`,
+/// and `completed` or `failed`.
+#[utoipa::path(post, path = "/api/v1/ask", tag = "documents", request_body = Ask,
+    responses((status = 200, description = "The answer, or its events"), (status = 400, description = "Not a question"),
+        (status = 402, description = "The budget does not cover it"), (status = 503, description = "Nobody could answer")))]
+pub(crate) async fn ask(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Json(ask): Json<Ask>,
+) -> Result<Response, Error> {
+    if ask.top_k == Some(0) {
+        return Err(Error::invalid("/top_k: must be 1 to 50"));
+    }
+    let request = AskRequest {
+        question: ask.question,
+        route: ask.route.unwrap_or_default(),
+        top_k: ask.top_k.unwrap_or_default(),
+    };
+    let request = runtime::context::request(&context, request);
+    let reply = OrchestratorServiceClient::new(app.peers.orchestrator).ask(request).await?;
+    let mut events = reply.into_inner();
+    if ask.stream {
+        let events = events.filter_map(|event| async {
+            match event {
+                Ok(reply) => reply.event.map(sent),
+                Err(status) => {
+                    let body = Error::from(status).body().to_string();
+                    Some(Ok(sse::Event::default().event("failed").data(body)))
+                }
+            }
+        });
+        return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
+    }
+    while let Some(reply) = events.message().await? {
+        let Some(event) = reply.event else { continue };
+        match event.kind {
+            Some(Kind::Completed(done)) => {
+                return Ok(axum::Json(completed(&event.run_id, &done)).into_response());
+            }
+            Some(Kind::Failed(failed)) => {
+                return Err(Error::new(kind_named(&failed.code), failed.message));
+            }
+            _ => {}
+        }
+    }
+    Err(Error::new(ErrorKind::Unavailable, "the run ended early"))
+}
+
+/// Tells what a run did, in order.
+#[utoipa::path(get, path = "/api/v1/runs/{id}/events", tag = "runs",
+    params(("id" = String, Path, description = "The run")),
+    responses((status = 200, description = "Its journal"), (status = 404, description = "There is none")))]
+pub(crate) async fn events(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Value>, Error> {
+    let request = ListEventsRequest { run_id: RunId::new(id)?.to_string() };
+    let request = runtime::context::request(&context, request);
+    let reply = OrchestratorServiceClient::new(app.peers.orchestrator).list_events(request).await?;
+    let events = reply.into_inner().events;
+    let shown = events.iter().map(|event| {
+        let (name, body) = shown(event);
+        json!({ "id": event.sequence, "at_ms": event.at_ms, "event": name, "data": body })
+    });
+    Ok(axum::Json(json!({ "events": shown.collect::<Vec<_>>() })))
+}
+
+fn sent(event: Event) -> Result<sse::Event, Infallible> {
+    let (name, body) = shown(&event);
+    Ok(sse::Event::default().id(event.sequence.to_string()).event(name).data(body.to_string()))
+}
+
+fn shown(event: &Event) -> (&'static str, Value) {
+    match &event.kind {
+        Some(Kind::Started(started)) => {
+            ("started", json!({ "run_id": event.run_id, "question": started.question }))
+        }
+        Some(Kind::Retrieved(found)) => ("retrieved", json!({ "passages": found.passages })),
+        Some(Kind::Delta(delta)) => ("delta", json!({ "text": delta.text })),
+        Some(Kind::Completed(done)) => ("completed", completed(&event.run_id, done)),
+        Some(Kind::Failed(failed)) => ("failed", error::body(&failed.code, &failed.message)),
+        None => ("unknown", Value::Null),
+    }
+}
+
+fn completed(run: &str, done: &Completed) -> Value {
+    json!({
+        "answer": done.answer,
+        "citations": done.citations.iter().map(citation).collect::<Vec<_>>(),
+        "confidence": done.confidence,
+        "usage": {
+            "input_tokens": done.input_tokens,
+            "output_tokens": done.output_tokens,
+            "estimated": done.estimated,
+        },
+        "cost_usd": NanoUsd::new(done.cost_nanos).to_usd(),
+        "route": done.route,
+        "provider": done.provider,
+        "model": done.model,
+        "run_id": run,
+    })
+}
+
+fn citation(citation: &Citation) -> Value {
+    json!({
+        "number": citation.number,
+        "source": citation.source,
+        "document_id": citation.document_id,
+        "passage_id": citation.passage_id,
+        "headings": citation.headings,
+        "start": citation.start,
+        "end": citation.end,
+        "start_line": citation.start_line,
+        "end_line": citation.end_line,
+        "quote": citation.quote,
+    })
+}
+
+fn kind_named(code: &str) -> ErrorKind {
+    use ErrorKind::{
+        BudgetExceeded, Conflict, Denied, Internal, Invalid, NotFound, RateLimited, Unavailable,
+    };
+    let kinds =
+        [BudgetExceeded, Conflict, Denied, Invalid, NotFound, RateLimited, Unavailable, Internal];
+    kinds.into_iter().find(|kind| runtime::error::code(*kind) == code).unwrap_or(Internal)
+}

@@ -1,0 +1,121 @@
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use futures::stream;
+use proto::router::router_service_client::RouterServiceClient;
+use proto::router::stream_complete_response::Event as Piece;
+use proto::router::{
+    Call, CompleteRequest, ListModelsRequest, Receipt, StreamCompleteRequest,
+    StreamCompleteResponse,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tonic::Streaming;
+use types::{CallContext, ErrorKind, NanoUsd};
+
+use crate::{App, Error, error};
+
+/// Answers a conversation: OpenAI's chat completions.
+///
+/// The body goes to the router as it is; the gateway reads no more of it than `stream`.
+#[utoipa::path(post, path = "/v1/chat/completions", tag = "models",
+    request_body(content = Object, description = "OpenAI's chat completions request; `model` names a route or a model"),
+    responses((status = 200, description = "OpenAI's chat completion, or its chunks as server-sent events"),
+        (status = 400, description = "A malformed request or an unknown model"),
+        (status = 402, description = "The budget does not cover it"), (status = 503, description = "Nobody could answer")))]
+pub(crate) async fn completions(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Error> {
+    #[derive(Deserialize)]
+    struct Peek {
+        stream: Option<bool>,
+    }
+    let body = body.map_err(|fault| Error::with_status(fault.status(), fault.body_text()))?;
+    let peek: Peek = serde_json::from_slice(&body)
+        .map_err(|fault| Error::invalid(format!("the body is not valid: {fault}")))?;
+    let call = Some(Call { body, groundings: Vec::new() });
+    let mut router = RouterServiceClient::new(app.peers.router)
+        .max_decoding_message_size(64 * 1024 * 1024)
+        .max_encoding_message_size(usize::MAX);
+    if peek.stream == Some(true) {
+        let request = runtime::context::request(&context, StreamCompleteRequest { call });
+        return streamed(router.stream_complete(request).await?.into_inner()).await;
+    }
+    let request = runtime::context::request(&context, CompleteRequest { call });
+    let reply = router.complete(request).await?.into_inner();
+    let mut response = Body::from(reply.body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let receipt = reply.receipt.unwrap_or_default();
+    say_who(headers, &receipt);
+    let cost = NanoUsd::new(receipt.cost_nanos).to_string();
+    say(headers, "x-baton-cost-usd", &cost);
+    Ok(response)
+}
+
+/// Waits for the first piece, so that a failure before it is a status and not a broken stream.
+async fn streamed(mut pieces: Streaming<StreamCompleteResponse>) -> Result<Response, Error> {
+    let early = || Error::new(ErrorKind::Unavailable, "the answer ended early");
+    let first = pieces.message().await?.and_then(|piece| piece.event).ok_or_else(early)?;
+    let Piece::Started(receipt) = first else { return Err(early()) };
+    let frames = stream::unfold(Some(pieces), |pieces| async move {
+        let mut pieces = pieces?;
+        let (frame, last) = match pieces.message().await {
+            Ok(Some(piece)) => match piece.event {
+                Some(Piece::Chunk(chunk)) => (frame(&chunk), false),
+                Some(Piece::Finished(_)) => (Bytes::from_static(b"data: [DONE]\n\n"), true),
+                Some(Piece::Failed(message)) => (failure("unavailable", &message), true),
+                Some(Piece::Started(_)) | None => (Bytes::new(), false),
+            },
+            Ok(None) => (failure("unavailable", "the answer ended early"), true),
+            Err(status) => {
+                let body = Error::from(status).body();
+                (frame(body.to_string().as_bytes()), true)
+            }
+        };
+        Some((Ok::<_, std::convert::Infallible>(frame), (!last).then_some(pieces)))
+    });
+    let mut response = Body::from_stream(frames).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    say_who(headers, &receipt);
+    Ok(response)
+}
+
+fn frame(json: &[u8]) -> Bytes {
+    [b"data: ".as_slice(), json, b"\n\n"].concat().into()
+}
+
+fn failure(code: &str, message: &str) -> Bytes {
+    frame(error::body(code, message).to_string().as_bytes())
+}
+
+fn say_who(headers: &mut HeaderMap, receipt: &Receipt) {
+    say(headers, "x-baton-route", &receipt.route);
+    say(headers, "x-baton-provider", &receipt.provider);
+}
+
+fn say(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// Lists routes and models: OpenAI's models.
+#[utoipa::path(get, path = "/v1/models", tag = "models", responses((status = 200, description = "What `model` may name")))]
+pub(crate) async fn models(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+) -> Result<axum::Json<Value>, Error> {
+    let request = runtime::context::request(&context, ListModelsRequest {});
+    let reply = RouterServiceClient::new(app.peers.router).list_models(request).await?.into_inner();
+    let model = |model: &proto::router::Model| json!({ "id": model.id, "object": "model", "created": 0, "owned_by": model.owned_by, "tier": model.tier });
+    let models: Vec<Value> = reply.models.iter().map(model).collect();
+    Ok(axum::Json(json!({ "object": "list", "data": models })))
+}

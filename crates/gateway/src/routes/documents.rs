@@ -1,0 +1,140 @@
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode, header};
+use proto::retriever::retriever_service_client::RetrieverServiceClient;
+use proto::retriever::{
+    DeleteDocumentRequest, Document, GetDocumentRequest, ListDocumentsRequest, PutDocumentRequest,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use types::{CallContext, DocumentId};
+
+use super::{Path, Query};
+use crate::{App, Error};
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Named {
+    /// The document's name: a path or an address, unique for a tenant
+    source: String,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Page {
+    /// 1 to 1000, 100 when absent
+    page_size: Option<u32>,
+    /// `next_page_token` of the page before
+    page_token: Option<String>,
+}
+
+/// Stores a document: the body is the file itself, in UTF-8.
+///
+/// Replaces the document of the same source; the same bytes again change nothing.
+#[utoipa::path(post, path = "/api/v1/documents", tag = "documents", params(Named),
+    request_body(content = String, content_type = "text/markdown"),
+    responses((status = 200, description = "Was there already"), (status = 201, description = "Stored"),
+        (status = 400, description = "Not text"), (status = 413, description = "Too large")))]
+pub(crate) async fn put(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Query(named): Query<Named>,
+    headers: HeaderMap,
+    content: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, axum::Json<Value>), Error> {
+    let content = content.map_err(|fault| {
+        let fault_text =
+            format!("{} (at most {} bytes)", fault.body_text(), app.config.max_body_bytes);
+        Error::with_status(fault.status(), fault_text)
+    })?;
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type =
+        media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    // What curl and fetch send when nobody chose: no statement about the file.
+    let media_type = match media_type {
+        "application/octet-stream" | "application/x-www-form-urlencoded" => "",
+        chosen => chosen,
+    };
+    let media_type = media_type.to_owned();
+    let request = PutDocumentRequest { source: named.source, content, media_type };
+    let request = runtime::context::request(&context, request);
+    let reply = RetrieverServiceClient::new(app.peers.retriever)
+        .max_encoding_message_size(usize::MAX)
+        .put_document(request)
+        .await?
+        .into_inner();
+    let status = if reply.changed { StatusCode::CREATED } else { StatusCode::OK };
+    let mut body = shown(&reply.document.unwrap_or_default());
+    body["changed"] = reply.changed.into();
+    Ok((status, axum::Json(body)))
+}
+
+/// Lists documents by source.
+#[utoipa::path(get, path = "/api/v1/documents", tag = "documents", params(Page),
+    responses((status = 200, description = "A page of documents")))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Query(page): Query<Page>,
+) -> Result<axum::Json<Value>, Error> {
+    let request = ListDocumentsRequest {
+        page_size: page.page_size.unwrap_or_default(),
+        page_token: page.page_token.unwrap_or_default(),
+    };
+    let request = runtime::context::request(&context, request);
+    let reply = RetrieverServiceClient::new(app.peers.retriever).list_documents(request).await?;
+    let reply = reply.into_inner();
+    let documents: Vec<Value> = reply.documents.iter().map(shown).collect();
+    let next = Some(reply.next_page_token).filter(|token| !token.is_empty());
+    Ok(axum::Json(json!({ "documents": documents, "next_page_token": next })))
+}
+
+/// Reads a document and its stored text.
+#[utoipa::path(get, path = "/api/v1/documents/{id}", tag = "documents",
+    params(("id" = String, Path, description = "The document")),
+    responses((status = 200, description = "The document"), (status = 404, description = "There is none")))]
+pub(crate) async fn read(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Value>, Error> {
+    let request = GetDocumentRequest { id: DocumentId::new(id)?.to_string() };
+    let request = runtime::context::request(&context, request);
+    let reply = RetrieverServiceClient::new(app.peers.retriever)
+        .max_decoding_message_size(usize::MAX)
+        .get_document(request)
+        .await?
+        .into_inner();
+    let mut body = shown(&reply.document.unwrap_or_default());
+    body["text"] = reply.text.into();
+    Ok(axum::Json(body))
+}
+
+/// Removes a document and everything made from it.
+#[utoipa::path(delete, path = "/api/v1/documents/{id}", tag = "documents",
+    params(("id" = String, Path, description = "The document")),
+    responses((status = 204, description = "Removed"), (status = 404, description = "There is none")))]
+pub(crate) async fn delete(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Error> {
+    let request = DeleteDocumentRequest { id: DocumentId::new(id)?.to_string() };
+    let request = runtime::context::request(&context, request);
+    RetrieverServiceClient::new(app.peers.retriever).delete_document(request).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn shown(document: &Document) -> Value {
+    json!({
+        "id": document.id,
+        "source": document.source,
+        "media_type": document.media_type,
+        "content_sha256": document.content_sha256,
+        "passages": document.passages,
+        "characters": document.characters,
+        "updated_at_ms": document.updated_at_ms,
+    })
+}
