@@ -1,1 +1,49 @@
-//! budget
+//! Money: a ledger that cannot be overspent.
+//!
+//! A reservation is a lease with an id that its caller chose; it ends exactly once, as settled,
+//! released or expired. For every user and period, settled + held ≤ limit at every reservation.
+
+mod config;
+mod error;
+mod ledger;
+mod period;
+mod service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::budget::budget_service_server::BudgetServiceServer;
+use types::SystemClock;
+
+pub use config::Config;
+pub use error::Error;
+pub use ledger::sqlite::Sqlite;
+pub use ledger::{Ledger, Reservation, Statement};
+pub use period::Period;
+pub use service::Service;
+
+/// Opens the ledger and returns the service; it sweeps expired holds as long as it lives.
+///
+/// # Errors
+/// If the ledger's address is malformed or the store cannot be opened.
+pub async fn server(config: Config) -> anyhow::Result<BudgetServiceServer<Service>> {
+    let ledger: Arc<dyn Ledger> = match config.ledger.split_once(':') {
+        Some(("sqlite", path)) => Arc::new(Sqlite::open(path, Arc::new(SystemClock)).await?),
+        _ => anyhow::bail!("budget.ledger: {:?} is not sqlite:PATH", config.ledger),
+    };
+    tokio::spawn(sweep(Arc::downgrade(&ledger), Duration::from_millis(config.sweep_ms.max(1))));
+    Ok(BudgetServiceServer::new(Service::new(ledger)))
+}
+
+/// Ends expired holds until the service is gone. Several sweepers may run at once.
+async fn sweep(ledger: std::sync::Weak<dyn Ledger>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(ledger) = ledger.upgrade() else { return };
+        match ledger.expire().await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "held money of expired reservations was freed"),
+            Err(error) => tracing::warn!(%error, "expired reservations were not swept"),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+use std::sync::Arc;
+
+use proto::budget as wire;
+use proto::budget::budget_service_server::BudgetService;
+use tonic::{Request, Response};
+use types::{CallContext, NanoUsd, ReservationId, UserId};
+
+use crate::ledger::{Ledger, Reservation, Statement};
+use crate::{Error, Period};
+
+/// How long a hold lasts when its caller does not say.
+const TTL_MS: u32 = 600_000;
+
+/// The gRPC service.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "a ledger has nothing to show")]
+pub struct Service {
+    ledger: Arc<dyn Ledger>,
+}
+
+impl Service {
+    pub(crate) fn new(ledger: Arc<dyn Ledger>) -> Self {
+        Self { ledger }
+    }
+
+    fn shown(&self, statement: &Statement) -> wire::Statement {
+        let (starts_at_ms, resets_at_ms) = statement.period.bounds(self.ledger.now_ms());
+        wire::Statement {
+            user_id: statement.user.to_string(),
+            period: to_wire(statement.period).into(),
+            limit_nanos: statement.limit.map(NanoUsd::nanos),
+            spent_nanos: statement.spent.nanos(),
+            held_nanos: statement.held.nanos(),
+            starts_at_ms,
+            resets_at_ms: resets_at_ms.unwrap_or_default(),
+        }
+    }
+
+    async fn state(
+        &self,
+        context: &CallContext,
+        user: &UserId,
+        period: Period,
+    ) -> Result<Option<wire::Statement>, Error> {
+        let statement = self.ledger.statement(&context.tenant, user, period).await?;
+        Ok(Some(self.shown(&statement)))
+    }
+}
+
+#[tonic::async_trait]
+impl BudgetService for Service {
+    async fn reserve(
+        &self,
+        request: Request<wire::ReserveRequest>,
+    ) -> tonic::Result<Response<wire::ReserveResponse>> {
+        let context = runtime::context::read(&request)?;
+        let request = request.into_inner();
+        let reservation = Reservation {
+            id: ReservationId::new(request.reservation_id).map_err(Error::from)?,
+            tenant: context.tenant,
+            user: context.user,
+            amount: amount("amount_nanos", request.amount_nanos)?,
+            ttl_ms: if request.ttl_ms == 0 { TTL_MS } else { request.ttl_ms },
+        };
+        let expires_at_ms = self.ledger.reserve(&reservation).await?;
+        Ok(Response::new(wire::ReserveResponse { expires_at_ms }))
+    }
+
+    async fn settle(
+        &self,
+        request: Request<wire::SettleRequest>,
+    ) -> tonic::Result<Response<wire::SettleResponse>> {
+        let context = runtime::context::read(&request)?;
+        let request = request.into_inner();
+        let id = ReservationId::new(request.reservation_id).map_err(Error::from)?;
+        let amount = amount("amount_nanos", request.amount_nanos)?;
+        self.ledger.settle(&context.tenant, &id, amount).await?;
+        Ok(Response::new(wire::SettleResponse {}))
+    }
+
+    async fn release(
+        &self,
+        request: Request<wire::ReleaseRequest>,
+    ) -> tonic::Result<Response<wire::ReleaseResponse>> {
+        let context = runtime::context::read(&request)?;
+        let id = ReservationId::new(request.into_inner().reservation_id).map_err(Error::from)?;
+        self.ledger.release(&context.tenant, &context.user, &id).await?;
+        Ok(Response::new(wire::ReleaseResponse {}))
+    }
+
+    async fn set_limit(
+        &self,
+        request: Request<wire::SetLimitRequest>,
+    ) -> tonic::Result<Response<wire::SetLimitResponse>> {
+        let context = runtime::context::read(&request)?;
+        let period = from_wire(request.get_ref().period())?;
+        let request = request.into_inner();
+        let user = UserId::new(request.user_id).map_err(Error::from)?;
+        let limit = amount("limit_nanos", request.limit_nanos)?;
+        self.ledger.set_limit(&context.tenant, &user, period, limit).await?;
+        let statement = self.state(&context, &user, period).await?;
+        Ok(Response::new(wire::SetLimitResponse { statement }))
+    }
+
+    async fn get_statement(
+        &self,
+        request: Request<wire::GetStatementRequest>,
+    ) -> tonic::Result<Response<wire::GetStatementResponse>> {
+        let context = runtime::context::read(&request)?;
+        let period = from_wire(request.get_ref().period())?;
+        let user = UserId::new(request.into_inner().user_id).map_err(Error::from)?;
+        let statement = self.state(&context, &user, period).await?;
+        Ok(Response::new(wire::GetStatementResponse { statement }))
+    }
+
+    async fn list_top_spenders(
+        &self,
+        request: Request<wire::ListTopSpendersRequest>,
+    ) -> tonic::Result<Response<wire::ListTopSpendersResponse>> {
+        let context = runtime::context::read(&request)?;
+        let period = from_wire(request.get_ref().period())?;
+        let limit = match request.get_ref().limit {
+            0 => 10,
+            limit @ 1..=1000 => limit,
+            limit => return Err(Error::Invalid(format!("limit {limit} is not 1 to 1000")).into()),
+        };
+        let statements = self.ledger.top_spenders(&context.tenant, period, limit).await?;
+        let statements = statements.iter().map(|statement| self.shown(statement)).collect();
+        Ok(Response::new(wire::ListTopSpendersResponse { statements }))
+    }
+}
+
+fn amount(field: &str, nanos: i64) -> Result<NanoUsd, Error> {
+    match nanos {
+        0.. => Ok(NanoUsd::new(nanos)),
+        _ => Err(Error::Invalid(format!("{field}: {nanos} is negative"))),
+    }
+}
+
+fn from_wire(period: wire::Period) -> Result<Period, Error> {
+    match period {
+        wire::Period::Daily => Ok(Period::Daily),
+        wire::Period::Weekly => Ok(Period::Weekly),
+        wire::Period::Monthly => Ok(Period::Monthly),
+        wire::Period::Total => Ok(Period::Total),
+        wire::Period::Unspecified => Err(Error::Invalid("period is missing".to_owned())),
+    }
+}
+
+fn to_wire(period: Period) -> wire::Period {
+    match period {
+        Period::Daily => wire::Period::Daily,
+        Period::Weekly => wire::Period::Weekly,
+        Period::Monthly => wire::Period::Monthly,
+        Period::Total => wire::Period::Total,
+    }
+}

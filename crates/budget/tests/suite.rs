@@ -1,0 +1,157 @@
+//! One contract for every ledger.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use budget::{Error, Ledger, Period, Reservation, Sqlite};
+use types::{Clock, NanoUsd, ReservationId, TenantId, UserId};
+
+/// 2026-11-24T12:00:00Z.
+const NOON: i64 = 1_795_521_600_000;
+
+struct Hands(AtomicI64);
+
+impl Clock for Hands {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+fn tenant() -> TenantId {
+    TenantId::new("t").unwrap()
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+fn id(name: &str) -> ReservationId {
+    ReservationId::new(name).unwrap()
+}
+
+fn hold(name: &str, who: &str, nanos: i64) -> Reservation {
+    Reservation {
+        id: id(name),
+        tenant: tenant(),
+        user: user(who),
+        amount: NanoUsd::new(nanos),
+        ttl_ms: 1000,
+    }
+}
+
+async fn state(ledger: &dyn Ledger, who: &str, period: Period) -> (i64, i64) {
+    let state = ledger.statement(&tenant(), &user(who), period).await.unwrap();
+    (state.spent.nanos(), state.held.nanos())
+}
+
+async fn contract(ledger: Arc<dyn Ledger>, clock: &Hands) {
+    let l = ledger.as_ref();
+    let usd = NanoUsd::new;
+
+    // A repeat takes nothing; another amount under the same id is a conflict.
+    l.set_limit(&tenant(), &user("a"), Period::Daily, usd(100)).await.unwrap();
+    let first = l.reserve(&hold("a1", "a", 60)).await.unwrap();
+    assert_eq!(l.reserve(&hold("a1", "a", 60)).await.unwrap(), first);
+    assert!(matches!(l.reserve(&hold("a1", "a", 61)).await, Err(Error::Conflict { .. })));
+    assert_eq!(state(l, "a", Period::Daily).await, (0, 60));
+
+    // A refusal names every number and changes nothing.
+    let refused = l.reserve(&hold("a2", "a", 41)).await;
+    assert!(
+        matches!(&refused, Err(Error::Exceeded { limit, spent, held, needed, .. })
+            if (*limit, *spent, *held, *needed) == (usd(100), usd(0), usd(60), usd(41))),
+        "{refused:?}"
+    );
+    l.reserve(&hold("a3", "a", 40)).await.unwrap();
+
+    // More or less than reserved is settled as it is, once.
+    l.settle(&tenant(), &id("a1"), usd(10)).await.unwrap();
+    l.settle(&tenant(), &id("a1"), usd(10)).await.unwrap();
+    assert!(matches!(l.settle(&tenant(), &id("a1"), usd(11)).await, Err(Error::Conflict { .. })));
+    l.settle(&tenant(), &id("a3"), usd(70)).await.unwrap();
+    assert_eq!(state(l, "a", Period::Daily).await, (80, 0));
+    assert!(matches!(l.settle(&tenant(), &id("none"), usd(1)).await, Err(Error::Unknown(_))));
+
+    // A release gives back; one that came before its reserve keeps it from holding.
+    l.reserve(&hold("a4", "a", 20)).await.unwrap();
+    for _ in 0..2 {
+        l.release(&tenant(), &user("a"), &id("a4")).await.unwrap();
+    }
+    l.release(&tenant(), &user("a"), &id("late")).await.unwrap();
+    assert!(matches!(l.reserve(&hold("late", "a", 1)).await, Err(Error::Conflict { .. })));
+    let settled = l.release(&tenant(), &user("a"), &id("a1")).await;
+    assert!(matches!(settled, Err(Error::Conflict { .. })));
+    assert_eq!(state(l, "a", Period::Total).await, (80, 0));
+
+    // A lease ends by itself, swept or not; what was spent all the same is booked.
+    l.reserve(&hold("a5", "a", 20)).await.unwrap();
+    clock.0.fetch_add(1000, Ordering::SeqCst);
+    assert_eq!(state(l, "a", Period::Daily).await, (80, 0));
+    l.reserve(&hold("a6", "a", 20)).await.unwrap();
+    assert_eq!(l.expire().await.unwrap(), 1);
+    assert_eq!(l.expire().await.unwrap(), 0);
+    l.settle(&tenant(), &id("a5"), usd(5)).await.unwrap();
+    assert_eq!(state(l, "a", Period::Daily).await, (85, 20));
+
+    // The next day is a new one; the week goes on.
+    clock.0.fetch_add(24 * 3_600_000, Ordering::SeqCst);
+    assert_eq!(state(l, "a", Period::Daily).await, (0, 0));
+    assert_eq!(state(l, "a", Period::Weekly).await.0, 85);
+    // What was reserved yesterday is settled into yesterday.
+    l.settle(&tenant(), &id("a6"), usd(20)).await.unwrap();
+    assert_eq!(state(l, "a", Period::Daily).await, (0, 0));
+    assert_eq!(state(l, "a", Period::Weekly).await, (105, 0));
+
+    // Another tenant's user of the same name is somebody else.
+    let other = TenantId::new("other").unwrap();
+    let state_there = l.statement(&other, &user("a"), Period::Total).await.unwrap();
+    assert_eq!((state_there.spent, state_there.limit), (NanoUsd::ZERO, None));
+    assert!(matches!(l.settle(&other, &id("a6"), usd(20)).await, Err(Error::Unknown(_))));
+
+    // Ten at once on $0.01 at $0.004 each: two.
+    l.set_limit(&tenant(), &user("b"), Period::Daily, usd(10_000_000)).await.unwrap();
+    let many = (0..10).map(|n| {
+        let ledger = Arc::clone(&ledger);
+        tokio::spawn(async move { ledger.reserve(&hold(&format!("b{n}"), "b", 4_000_000)).await })
+    });
+    let mut held = 0;
+    for one in many.collect::<Vec<_>>() {
+        match one.await.unwrap() {
+            Ok(_) => held += 1,
+            Err(Error::Exceeded { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(held, 2);
+    assert_eq!(state(l, "b", Period::Daily).await, (0, 8_000_000));
+
+    // Most spent first.
+    l.reserve(&hold("c1", "c", 500)).await.unwrap();
+    l.settle(&tenant(), &id("c1"), usd(500)).await.unwrap();
+    let top = l.top_spenders(&tenant(), Period::Total, 10).await.unwrap();
+    let top: Vec<_> = top.iter().map(|s| (s.user.as_str(), s.spent.nanos())).collect();
+    assert_eq!(top, [("c", 500), ("a", 105)]);
+}
+
+#[tokio::test]
+async fn sqlite_keeps_the_contract() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Hands(AtomicI64::new(NOON)));
+    let shared: Arc<dyn Clock> = clock.clone();
+    let ledger = Sqlite::open(directory.path().join("ledger.db"), shared).await.unwrap();
+    contract(Arc::new(ledger), &clock).await;
+}
+
+#[tokio::test]
+async fn a_ledger_remembers() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ledger.db");
+    let clock: Arc<dyn Clock> = Arc::new(Hands(AtomicI64::new(NOON)));
+    let ledger = Sqlite::open(&file, Arc::clone(&clock)).await.unwrap();
+    ledger.reserve(&hold("r", "a", 7)).await.unwrap();
+    drop(ledger);
+    let ledger = Sqlite::open(&file, clock).await.unwrap();
+    assert_eq!(state(&ledger, "a", Period::Daily).await, (0, 7));
+}
