@@ -1,0 +1,36 @@
+use tonic::Status;
+use types::{Classify, ErrorKind};
+
+/// Why a document or a search was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// The tenant has no such document.
+    #[error("document {0:?} does not exist")]
+    NotFound(String),
+    /// The store failed; nothing changed.
+    #[error("the document store is unavailable")]
+    Store(#[from] sqlx::Error),
+    /// A stored passage cannot be read, or its parser ended early.
+    #[error("a document cannot be processed")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Classify for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Store(_) => ErrorKind::Unavailable,
+            Self::Broken(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        runtime::error::to_status(error)
+    }
+}
