@@ -55,7 +55,6 @@ pub struct PeerAddresses {
     pub router: String,
     pub retriever: String,
     pub budget: String,
-    pub bridge: String,
     pub orchestrator: String,
 }
 
@@ -66,7 +65,6 @@ impl Default for PeerAddresses {
             router: local(50051),
             retriever: local(50052),
             budget: local(50053),
-            bridge: local(50054),
             orchestrator: local(50055),
         }
     }

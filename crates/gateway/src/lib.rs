@@ -36,8 +36,6 @@ pub struct Peers {
     pub budget: Peer,
     /// Runs.
     pub orchestrator: Peer,
-    /// Tools.
-    pub bridge: Peer,
 }
 
 impl Peers {
@@ -52,7 +50,6 @@ impl Peers {
             retriever: remote(&addresses.retriever)?,
             budget: remote(&addresses.budget)?,
             orchestrator: remote(&addresses.orchestrator)?,
-            bridge: remote(&addresses.bridge)?,
         })
     }
 }
@@ -122,8 +119,6 @@ fn router(
             get(routes::documents::read).delete(routes::documents::delete),
         )
         .route("/api/v1/runs/{id}/events", get(routes::ask::events))
-        .route("/api/v1/tools", get(routes::tools::list))
-        .route("/api/v1/tools/{name}", post(routes::tools::call))
         .route("/api/v1/budget/user/{id}", get(routes::budget::user))
         .route("/api/v1/budget/limit", post(routes::budget::set_limit))
         .route("/api/v1/budget/top-spenders/{period}", get(routes::budget::top_spenders))

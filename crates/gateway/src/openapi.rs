@@ -4,7 +4,7 @@ use axum::Router;
 use utoipa::OpenApi as _;
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::routes::{ask, budget, chat, documents, health, search, tools};
+use crate::routes::{ask, budget, chat, documents, health, search};
 
 /// Every route, described beside its handler.
 #[derive(utoipa::OpenApi)]
@@ -21,8 +21,6 @@ use crate::routes::{ask, budget, chat, documents, health, search, tools};
         documents::list,
         documents::read,
         documents::delete,
-        tools::list,
-        tools::call,
         budget::user,
         budget::set_limit,
         budget::top_spenders,

@@ -1,1 +1,52 @@
-//! router
+//! The only way to a language model: chooses it, reserves and settles the money, calls it.
+//!
+//! A failure before the first piece of an answer moves on to the next candidate; after it the client
+//! gets an honest error.
+
+mod call;
+mod catalog;
+mod config;
+mod error;
+mod money;
+mod providers;
+mod request;
+mod service;
+mod sse;
+
+use std::sync::Arc;
+
+use proto::router::router_service_server::RouterServiceServer;
+use runtime::transport::Peer;
+
+pub use config::{Config, Kind, Model, PeerAddresses, Provider, Timeouts};
+pub use error::Error;
+pub use service::Service;
+
+/// The services that the router calls.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "a peer has nothing to show")]
+pub struct Peers {
+    /// Money.
+    pub budget: Peer,
+}
+
+impl Peers {
+    /// Reaches the peers over TCP.
+    ///
+    /// # Errors
+    /// If an address is malformed.
+    pub fn remote(addresses: &PeerAddresses) -> anyhow::Result<Self> {
+        Ok(Self { budget: runtime::transport::remote(&addresses.budget)? })
+    }
+}
+
+/// Checks the configuration and returns the service.
+///
+/// # Errors
+/// If a route names what is not configured, or a price is missing or malformed.
+pub async fn server(config: Config, peers: Peers) -> anyhow::Result<RouterServiceServer<Service>> {
+    let catalog = catalog::Catalog::new(&config)?;
+    let service = Service::new(Arc::new(catalog), config.timeouts, peers);
+    // Bodies are limited where they come in; images and long contexts are large.
+    Ok(RouterServiceServer::new(service).max_decoding_message_size(64 * 1024 * 1024))
+}

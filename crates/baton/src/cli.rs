@@ -1,0 +1,94 @@
+//! The command line. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by budget or policy,
+//! 4 not reachable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::commands::{ask, up};
+
+/// A self-hosted multi-agent RAG orchestrator.
+#[derive(Debug, clap::Parser)]
+#[command(name = "baton", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Common {
+    /// Where data lies
+    #[arg(long, global = true)]
+    pub data: Option<PathBuf>,
+    /// A TOML file; see docs/configuration.md
+    #[arg(long, global = true)]
+    pub config: Option<PathBuf>,
+    /// Print one JSON object on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print the configuration without secrets and exit
+    #[arg(long, global = true)]
+    pub print_config: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run every service in this process until Ctrl-C
+    Up {
+        /// Where to serve HTTP
+        #[arg(long)]
+        listen: Option<SocketAddr>,
+        /// Where to serve probes and metrics
+        #[arg(long)]
+        operations: Option<SocketAddr>,
+    },
+    /// Answer a question from a folder of documents, with citations
+    Ask {
+        /// The question
+        question: String,
+        /// A folder of Markdown, text and HTML files, ingested first
+        #[arg(long)]
+        docs: Option<PathBuf>,
+        /// A route or a model
+        #[arg(long, default_value = "auto")]
+        route: String,
+    },
+}
+
+/// Why a command did not do its work: what to print and how to exit.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Refused by budget or policy.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self { code: 3, message: message.into() }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { code: 1, message: format!("{error:#}") }
+    }
+}
+
+/// Runs a command and returns its exit code.
+pub async fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Up { listen, operations } => up::run(cli.common, listen, operations).await,
+        Command::Ask { question, docs, route } => ask::run(cli.common, question, docs, route).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            eprintln!("baton: {message}");
+            ExitCode::from(code)
+        }
+    }
+}

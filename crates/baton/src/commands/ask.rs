@@ -1,0 +1,140 @@
+//! `baton ask`: one question, the whole system in this process.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::anyhow;
+use proto::orchestrator::event::Kind;
+use proto::orchestrator::orchestrator_service_client::OrchestratorServiceClient;
+use proto::orchestrator::{AskRequest, Citation, Completed};
+use serde_json::json;
+use types::{CallContext, NanoUsd, TenantId, UserId};
+
+use crate::cli::{Common, Failure};
+use crate::commands::{configuration, folder};
+use crate::node::{Config, Node};
+
+pub(crate) async fn run(
+    common: Common,
+    question: String,
+    docs: Option<PathBuf>,
+    route: String,
+) -> Result<(), Failure> {
+    let mut config = configuration(&common)?;
+    if common.print_config {
+        println!("{}", runtime::config::to_text(&config)?);
+        return Ok(());
+    }
+    // Whoever asks wants the answer; faults are told by the answer itself.
+    if config.telemetry.log == runtime::telemetry::Telemetry::default().log {
+        config.telemetry.log = "warn".to_owned();
+    }
+    let _flush = runtime::telemetry::init("baton", &config.telemetry)?;
+    let started = Instant::now();
+    let (run, done) = ask(&config, question, docs, route).await?;
+    if common.json {
+        println!("{}", shown(&run, &done));
+    } else {
+        print(&done, started);
+    }
+    Ok(())
+}
+
+async fn ask(
+    config: &Config,
+    question: String,
+    docs: Option<PathBuf>,
+    route: String,
+) -> Result<(String, Completed), Failure> {
+    let node = Node::start(config).await?;
+    let local = |fault: types::IdError| anyhow!(fault);
+    let tenant = TenantId::new("local").map_err(local)?;
+    let context = CallContext::new(tenant, UserId::new("local").map_err(local)?);
+    if let Some(docs) = docs {
+        let done = folder::ingest(&docs, node.peers.retriever.clone(), &context).await?;
+        let (changed, unchanged) = (done.changed, done.unchanged);
+        eprintln!("{}: {changed} files ingested, {unchanged} unchanged", docs.display());
+        for refused in done.refused {
+            eprintln!("refused {refused}");
+        }
+    }
+    let request = AskRequest { question, route, top_k: 0 };
+    let request = runtime::context::request(&context, request);
+    let reply = OrchestratorServiceClient::new(node.peers.orchestrator).ask(request).await;
+    let told = |status: tonic::Status| anyhow!("{}", status.message());
+    let mut events = reply.map_err(told)?.into_inner();
+    while let Some(reply) = events.message().await.map_err(told)? {
+        let Some(event) = reply.event else { continue };
+        match event.kind {
+            Some(Kind::Completed(done)) => return Ok((event.run_id, done)),
+            Some(Kind::Failed(failed)) => {
+                return Err(match failed.code.as_str() {
+                    "budget_exceeded" | "denied" => Failure::refused(failed.message),
+                    _ => anyhow!(failed.message).into(),
+                });
+            }
+            _ => {}
+        }
+    }
+    Err(anyhow!("the run ended early").into())
+}
+
+fn print(done: &Completed, started: Instant) {
+    println!("{}\n", done.answer.trim());
+    for citation in &done.citations {
+        println!("{}", place(citation));
+    }
+    println!(
+        "\nroute {} · provider {} · {} + {} tokens{} · {} USD · {:.1} s",
+        done.route,
+        if done.provider.is_empty() { "none" } else { &done.provider },
+        done.input_tokens,
+        done.output_tokens,
+        if done.estimated { " (estimated)" } else { "" },
+        NanoUsd::new(done.cost_nanos),
+        started.elapsed().as_secs_f64(),
+    );
+    if done.provider == "extractive" {
+        println!(
+            "No language model is connected: these are sentences of your documents. Connect one: start Ollama, or see docs/configuration.md."
+        );
+    }
+}
+
+fn place(citation: &Citation) -> String {
+    let lines = match citation.start_line == citation.end_line {
+        true => citation.start_line.to_string(),
+        false => format!("{}–{}", citation.start_line, citation.end_line),
+    };
+    let heading = citation.headings.join(" › ");
+    format!("[{}] {}:{lines}  {heading}", citation.number, citation.source)
+}
+
+fn shown(run: &str, done: &Completed) -> serde_json::Value {
+    let citation = |citation: &Citation| {
+        json!({
+            "number": citation.number,
+            "source": citation.source,
+            "start": citation.start,
+            "end": citation.end,
+            "start_line": citation.start_line,
+            "end_line": citation.end_line,
+            "headings": citation.headings,
+            "quote": citation.quote,
+        })
+    };
+    json!({
+        "answer": done.answer,
+        "citations": done.citations.iter().map(citation).collect::<Vec<_>>(),
+        "confidence": done.confidence,
+        "usage": {
+            "input_tokens": done.input_tokens,
+            "output_tokens": done.output_tokens,
+            "estimated": done.estimated,
+        },
+        "cost_usd": NanoUsd::new(done.cost_nanos).to_usd(),
+        "route": done.route,
+        "provider": done.provider,
+        "run_id": run,
+    })
+}

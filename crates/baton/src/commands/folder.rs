@@ -1,0 +1,101 @@
+//! Ingests a folder.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use proto::retriever::PutDocumentRequest;
+use proto::retriever::retriever_service_client::RetrieverServiceClient;
+use runtime::transport::Peer;
+use types::CallContext;
+
+const ENDINGS: [&str; 6] = ["md", "markdown", "txt", "text", "html", "htm"];
+
+/// What became of a folder's files.
+#[derive(Debug, Default)]
+pub(crate) struct Ingested {
+    pub(crate) changed: usize,
+    pub(crate) unchanged: usize,
+    /// Files that were refused, each with the reason.
+    pub(crate) refused: Vec<String>,
+}
+
+/// Stores every Markdown, text and HTML file below `folder` that ignore files do not exclude. One
+/// bad file never stops the others.
+///
+/// # Errors
+/// If the folder is missing or holds no such file, or the retriever fails.
+pub(crate) async fn ingest(
+    folder: &Path,
+    retriever: Peer,
+    context: &CallContext,
+) -> anyhow::Result<Ingested> {
+    let files = files(folder)?;
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")?;
+    let bar = ProgressBar::new(files.len() as u64).with_style(style).with_message("reading");
+    let mut client = RetrieverServiceClient::new(retriever);
+    let mut done = Ingested::default();
+    for file in files {
+        let source = file.display().to_string();
+        let content = tokio::fs::read(&file).await.with_context(|| source.clone())?;
+        let request =
+            PutDocumentRequest { source, content: content.into(), media_type: String::new() };
+        match client.put_document(runtime::context::request(context, request)).await {
+            Ok(reply) if reply.get_ref().changed => done.changed += 1,
+            Ok(_) => done.unchanged += 1,
+            Err(status) => match runtime::error::kind_of(&status) {
+                types::ErrorKind::Invalid => {
+                    done.refused.push(format!("{}: {}", file.display(), status.message()));
+                }
+                _ => bail!("{}: {}", file.display(), status.message()),
+            },
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(done)
+}
+
+fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        bail!("{} is not a folder", folder.display());
+    }
+    let mut files = Vec::new();
+    for entry in ignore::WalkBuilder::new(folder).require_git(false).build() {
+        let path = entry?.into_path();
+        let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
+        if path.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        bail!("{} holds no Markdown, text or HTML file", folder.display());
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_without_documents_is_one_clear_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let fault = files(folder.path()).unwrap_err().to_string();
+        assert!(fault.ends_with("holds no Markdown, text or HTML file"), "{fault}");
+        let fault = files(&folder.path().join("none")).unwrap_err().to_string();
+        assert!(fault.ends_with("none is not a folder"), "{fault}");
+    }
+
+    #[test]
+    fn ignored_and_other_files_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in
+            [(".gitignore", "secret.md"), ("a.md", ""), ("b.rs", ""), ("secret.md", "")]
+        {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        assert_eq!(files(folder.path()).unwrap(), [folder.path().join("a.md")]);
+    }
+}

@@ -1,0 +1,16 @@
+//! One file a command.
+
+pub(crate) mod ask;
+pub(crate) mod folder;
+pub(crate) mod up;
+
+use crate::cli::Common;
+use crate::node::Config;
+
+/// Reads the configuration and lets the command line override it.
+pub(crate) fn configuration(common: &Common) -> anyhow::Result<Config> {
+    let mut config: Config = runtime::config::load(common.config.as_deref())?;
+    let data = common.data.clone().unwrap_or_else(|| config.data.clone());
+    config.place(&data);
+    Ok(config)
+}

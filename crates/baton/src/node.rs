@@ -1,0 +1,114 @@
+//! Every service in one process, on embedded defaults.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use runtime::metrics::Metrics;
+use runtime::probes::Health;
+use runtime::telemetry::Telemetry;
+use runtime::transport::{Peer, in_process};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What one process needs: where it serves, and every service's own section.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where data lies; sections that name no place of their own lie in it.
+    pub data: PathBuf,
+    /// Where HTTP is served.
+    pub listen: SocketAddr,
+    /// Where probes and metrics are served; nowhere when absent.
+    pub operations: Option<SocketAddr>,
+    /// How long to say "not ready" before new connections are refused.
+    pub drain_ms: u64,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// The HTTP front.
+    pub gateway: gateway::Config,
+    /// Models.
+    pub router: router::Config,
+    /// Documents.
+    pub retriever: retriever::Config,
+    /// Money.
+    pub budget: budget::Config,
+    /// Runs.
+    pub orchestrator: orchestrator::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "data".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            operations: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
+            drain_ms: 0,
+            telemetry: Telemetry::default(),
+            gateway: gateway::Config::default(),
+            router: router::Config::default(),
+            retriever: retriever::Config::default(),
+            budget: budget::Config::default(),
+            orchestrator: orchestrator::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Puts every embedded store that was left at its default into the data directory.
+    pub fn place(&mut self, data: &Path) {
+        let default = Self::default();
+        if self.orchestrator.journal == default.orchestrator.journal {
+            self.orchestrator.journal = data.join("journal.db");
+        }
+        if self.retriever.database == default.retriever.database {
+            self.retriever.database = data.join("documents.db");
+        }
+        if self.budget.ledger == default.budget.ledger {
+            self.budget.ledger = format!("sqlite:{}", data.join("ledger.db").display());
+        }
+        self.data = data.to_owned();
+    }
+}
+
+/// The services, joined.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "a peer has nothing to show")]
+pub struct Node {
+    /// What the gateway calls.
+    pub peers: gateway::Peers,
+}
+
+impl Node {
+    /// Opens every store and joins the services, the called before their callers.
+    ///
+    /// # Errors
+    /// If a section is invalid or a store cannot be opened; the message names it.
+    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let budget = in_process(budget::server(config.budget.clone()).await?);
+        let retriever = in_process(retriever::server(config.retriever.clone()).await?);
+        let peers = router::Peers { budget: Peer::clone(&budget) };
+        let router = in_process(router::server(config.router.clone(), peers).await?);
+        let peers = orchestrator::Peers { router: router.clone(), retriever: retriever.clone() };
+        let orchestrator =
+            in_process(orchestrator::server(config.orchestrator.clone(), peers).await?);
+        Ok(Self { peers: gateway::Peers { router, retriever, budget, orchestrator } })
+    }
+
+    /// Serves HTTP until `stop`.
+    ///
+    /// # Errors
+    /// As [`gateway::serve`].
+    pub async fn serve(
+        self,
+        config: Config,
+        http: TcpListener,
+        health: Health,
+        metrics: &Metrics,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let drain = Duration::from_millis(config.drain_ms);
+        gateway::serve(config.gateway, self.peers, http, health, metrics, stop, drain).await
+    }
+}

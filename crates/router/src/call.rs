@@ -1,0 +1,235 @@
+//! One call: candidates in turn, money around each.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use proto::router::stream_complete_response::Event;
+use proto::router::{Call, Grounding, Receipt};
+use runtime::transport::Peer;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use types::{CallContext, NanoUsd};
+
+use crate::Error;
+use crate::catalog::{Candidate, Catalog};
+use crate::config::Timeouts;
+use crate::money::{self, Held};
+use crate::providers::{Chunks, Fault};
+use crate::request::ChatRequest;
+
+/// A call that is known to be good, and who may serve it.
+pub(crate) struct Planned {
+    context: CallContext,
+    request: ChatRequest,
+    groundings: Vec<Grounding>,
+    candidates: Vec<Arc<Candidate>>,
+    budget: Peer,
+}
+
+/// Tokens as the provider counts them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Usage {
+    input: u64,
+    output: u64,
+}
+
+/// Reads the call and chooses candidates, before any money is held.
+pub(crate) fn plan(
+    context: CallContext,
+    call: Option<Call>,
+    catalog: &Catalog,
+    budget: Peer,
+) -> Result<Planned, Error> {
+    let call = call.unwrap_or_default();
+    let request = ChatRequest::parse(&call.body)?;
+    let candidates = catalog.select(&request.model, context.privacy)?;
+    Ok(Planned { context, request, groundings: call.groundings, candidates, budget })
+}
+
+impl Planned {
+    /// Answers whole.
+    pub(crate) async fn complete(self) -> Result<(Value, Receipt), Error> {
+        let mut failures = Vec::new();
+        for candidate in &self.candidates {
+            let held = self.reserve(candidate).await?;
+            let asked = candidate.provider.complete(
+                &self.context,
+                &candidate.model,
+                &self.request,
+                &self.groundings,
+            );
+            match asked.await {
+                Ok(answer) => {
+                    let counted = usage(&answer);
+                    let usage = counted.unwrap_or_else(|| self.estimate(answer.to_string().len()));
+                    let receipt = self.receipt(candidate, failures, usage, counted.is_none());
+                    held.settle(NanoUsd::new(receipt.cost_nanos));
+                    return Ok((answer, receipt));
+                }
+                Err(Fault::Request(message)) => return Err(Error::Invalid(message)),
+                Err(fault) => failures.push(failed(candidate, &fault)),
+            }
+        }
+        Err(Error::AllFailed(failures))
+    }
+
+    /// Answers in pieces: waits for the first, so that until then the next candidate can be tried,
+    /// and leaves the rest to a task that goes on when the client goes away.
+    pub(crate) async fn stream(
+        self,
+        timeouts: &Timeouts,
+        pieces: mpsc::Sender<Event>,
+    ) -> Result<(), Error> {
+        let mut failures = Vec::new();
+        for candidate in self.candidates.clone() {
+            let held = self.reserve(&candidate).await?;
+            let wait = self.context.time_left(timeouts.first_token());
+            let first = tokio::time::timeout(wait, self.first(&candidate)).await;
+            let late = || Fault::Provider(format!("no token within {} ms", wait.as_millis()));
+            match first.unwrap_or_else(|_| Err(late())) {
+                Ok((first, rest)) => {
+                    let started = self.receipt(&candidate, failures, Usage::default(), false);
+                    let _ = pieces.send(Event::Started(started.clone())).await;
+                    let flow = Flow { planned: self, candidate, held, started };
+                    tokio::spawn(flow.run(first, rest, pieces));
+                    return Ok(());
+                }
+                Err(Fault::Request(message)) => return Err(Error::Invalid(message)),
+                Err(fault) => failures.push(failed(&candidate, &fault)),
+            }
+        }
+        Err(Error::AllFailed(failures))
+    }
+
+    async fn first(&self, candidate: &Candidate) -> Result<(Bytes, Chunks), Fault> {
+        let asked = candidate.provider.stream(
+            &self.context,
+            &candidate.model,
+            &self.request,
+            &self.groundings,
+        );
+        let mut chunks = asked.await?;
+        match chunks.next().await {
+            Some(Ok(chunk)) => {
+                read(&chunk)?;
+                Ok((chunk, chunks))
+            }
+            Some(Err(fault)) => Err(fault),
+            None => Err(Fault::Provider("the stream is empty".to_owned())),
+        }
+    }
+
+    /// Sets the most that the candidate can cost aside.
+    async fn reserve(&self, candidate: &Candidate) -> Result<Held, Error> {
+        let output = self.request.output_tokens(candidate.max_output_tokens);
+        let most = Usage { input: self.request.input_tokens, output };
+        let amount = cost(candidate, most)
+            .ok_or_else(|| Error::Invalid("/max_tokens: the cost cannot be counted".to_owned()))?;
+        money::reserve(&self.context, &self.budget, amount).await
+    }
+
+    /// Guesses what a provider did not say: a token is about four bytes.
+    fn estimate(&self, output_bytes: usize) -> Usage {
+        let input = (self.request.input_tokens * 3).div_ceil(4);
+        Usage { input, output: (output_bytes as u64).div_ceil(4) }
+    }
+
+    fn receipt(
+        &self,
+        candidate: &Candidate,
+        failures: Vec<String>,
+        usage: Usage,
+        estimated: bool,
+    ) -> Receipt {
+        Receipt {
+            route: self.request.model.clone(),
+            provider: candidate.provider_name.clone(),
+            model: candidate.model.clone(),
+            tier: candidate.tier,
+            input_tokens: usage.input,
+            output_tokens: usage.output,
+            estimated,
+            cost_nanos: cost(candidate, usage).map_or(i64::MAX, NanoUsd::nanos),
+            failures,
+        }
+    }
+}
+
+/// A stream under way.
+struct Flow {
+    planned: Planned,
+    candidate: Arc<Candidate>,
+    held: Held,
+    started: Receipt,
+}
+
+impl Flow {
+    /// Passes chunks on until the end. The client may be gone: the rest is read all the same, for
+    /// the usage that comes last.
+    async fn run(self, first: Bytes, mut rest: Chunks, pieces: mpsc::Sender<Event>) {
+        let (mut counted, mut bytes, mut broken) = (None, 0, None);
+        let mut next = Some(Ok(first));
+        while let Some(chunk) = next {
+            let read = chunk.and_then(|chunk| Ok((read(&chunk)?, chunk)));
+            match read {
+                Ok((value, chunk)) => {
+                    bytes += value
+                        .pointer("/choices/0/delta/content")
+                        .map_or(0, |text| text.to_string().len());
+                    let told = usage(&value);
+                    counted = told.or(counted);
+                    let only_usage =
+                        told.is_some() && value["choices"].as_array().is_none_or(Vec::is_empty);
+                    if !only_usage || self.planned.request.wants_usage {
+                        let _ = pieces.send(Event::Chunk(chunk)).await;
+                    }
+                }
+                Err(fault) => {
+                    broken = Some(format!("{} failed: {fault}", self.candidate.name()));
+                    break;
+                }
+            }
+            next = rest.next().await;
+        }
+        let usage = counted.unwrap_or_else(|| self.planned.estimate(bytes));
+        let failures = self.started.failures;
+        let receipt = self.planned.receipt(&self.candidate, failures, usage, counted.is_none());
+        self.held.settle(NanoUsd::new(receipt.cost_nanos));
+        let last = broken.map_or(Event::Finished(receipt), Event::Failed);
+        let _ = pieces.send(last).await;
+    }
+}
+
+fn read(chunk: &[u8]) -> Result<Value, Fault> {
+    let value: Value = serde_json::from_slice(chunk)
+        .map_err(|fault| Fault::Provider(format!("a chunk is not JSON: {fault}")))?;
+    match value.get("error") {
+        None | Some(Value::Null) => Ok(value),
+        Some(error) => {
+            let message = error.get("message").and_then(Value::as_str).unwrap_or("an error");
+            Err(Fault::Provider(message.to_owned()))
+        }
+    }
+}
+
+/// Reads usage wherever it stands, also beside choices; an exact zero counts.
+fn usage(value: &Value) -> Option<Usage> {
+    let usage = value.get("usage")?;
+    let input = usage.get("prompt_tokens")?.as_u64()?;
+    Some(Usage {
+        input,
+        output: usage.get("completion_tokens").and_then(Value::as_u64).unwrap_or(0),
+    })
+}
+
+fn cost(candidate: &Candidate, usage: Usage) -> Option<NanoUsd> {
+    let input = candidate.price.input.checked_mul(usage.input)?;
+    input.checked_add(candidate.price.output.checked_mul(usage.output)?)
+}
+
+fn failed(candidate: &Candidate, fault: &Fault) -> String {
+    let failure = format!("{}: {fault}", candidate.name());
+    tracing::warn!(failure, "a candidate failed");
+    failure
+}

@@ -1,0 +1,178 @@
+//! Routes, models, and who may serve a call. No I/O.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use types::Privacy;
+
+use crate::Error;
+use crate::config::{Config, Price};
+use crate::providers::{Provider, extractive::Extractive, http::Http};
+
+/// A model at a provider.
+#[derive(Clone)]
+pub(crate) struct Candidate {
+    pub(crate) provider_name: String,
+    pub(crate) model: String,
+    pub(crate) tier: u32,
+    pub(crate) price: Price,
+    pub(crate) max_output_tokens: u64,
+    pub(crate) provider: Arc<dyn Provider>,
+}
+
+impl Candidate {
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.provider_name, self.model)
+    }
+}
+
+/// Everything that `model` in a request may name.
+pub(crate) struct Catalog {
+    candidates: Vec<Arc<Candidate>>,
+    routes: BTreeMap<String, Vec<Arc<Candidate>>>,
+}
+
+impl Catalog {
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+        let mut candidates = Vec::new();
+        for (name, provider) in &config.providers {
+            if provider.tier > 4 || name.contains('/') || name == "extractive" {
+                bail!(
+                    "router.providers.{name}: the tier must be 0 to 4, the name free of '/' and not \"extractive\""
+                );
+            }
+            let client: Arc<dyn Provider> = Arc::new(Http::new(name, provider, &config.timeouts)?);
+            for model in &provider.models {
+                candidates.push(Arc::new(Candidate {
+                    provider_name: name.clone(),
+                    model: model.name.clone(),
+                    tier: provider.tier,
+                    price: model
+                        .price(provider.tier)
+                        .with_context(|| format!("router.providers.{name}"))?,
+                    max_output_tokens: model.max_output_tokens,
+                    provider: Arc::clone(&client),
+                }));
+            }
+        }
+        let extractive = Arc::new(Candidate {
+            provider_name: "extractive".to_owned(),
+            model: "extractive".to_owned(),
+            tier: 0,
+            price: Price::default(),
+            max_output_tokens: 0,
+            provider: Arc::new(Extractive),
+        });
+        let mut routes = BTreeMap::new();
+        for (name, wanted) in &config.routes {
+            let find = |candidate: &String| {
+                let found = candidates.iter().find(|known| known.name() == *candidate);
+                found.cloned().with_context(|| {
+                    format!("router.routes.{name}: {candidate:?} is no configured provider/model")
+                })
+            };
+            let route: anyhow::Result<Vec<_>> = wanted.iter().map(find).collect();
+            routes.insert(name.clone(), route?);
+        }
+        if routes.is_empty() {
+            let of_tiers = |tiers: &[u32]| -> Vec<_> {
+                let mut chosen: Vec<_> =
+                    candidates.iter().filter(|c| tiers.contains(&c.tier)).cloned().collect();
+                chosen.sort_by_key(|c| tiers.iter().position(|tier| *tier == c.tier));
+                chosen
+            };
+            routes.insert("auto".to_owned(), of_tiers(&[0, 1, 3]));
+            routes.insert("fast".to_owned(), of_tiers(&[0, 1]));
+            routes.insert("smart".to_owned(), of_tiers(&[3, 1, 0]));
+        }
+        for route in routes.values_mut() {
+            // Always the last resort, so that a machine with no model answers too.
+            route.push(Arc::clone(&extractive));
+        }
+        candidates.push(extractive);
+        Ok(Self { candidates, routes })
+    }
+
+    /// Returns who may serve `model`, in the order of trying; never nobody.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an unknown name, [`Error::NothingLocal`] if privacy leaves nobody.
+    pub(crate) fn select(
+        &self,
+        model: &str,
+        privacy: Privacy,
+    ) -> Result<Vec<Arc<Candidate>>, Error> {
+        let chosen = match self.routes.get(model) {
+            Some(route) => route.clone(),
+            None => {
+                let named = |c: &&Arc<Candidate>| c.model == model || c.name() == model;
+                self.candidates.iter().filter(named).cloned().collect()
+            }
+        };
+        if chosen.is_empty() {
+            let names: Vec<String> = self.names().map(|name| name.0).collect();
+            let known = names.join(", ");
+            return Err(Error::Invalid(format!("/model: {model:?} is unknown; known are {known}")));
+        }
+        let may = |c: &Arc<Candidate>| privacy == Privacy::Public || matches!(c.tier, 0 | 2);
+        let chosen: Vec<_> = chosen.into_iter().filter(may).collect();
+        match chosen.is_empty() {
+            true => Err(Error::NothingLocal(model.to_owned())),
+            false => Ok(chosen),
+        }
+    }
+
+    /// Returns every name with its owner and tier, routes first.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (String, String, u32)> {
+        let tier = |route: &[Arc<Candidate>]| route.first().map_or(0, |first| first.tier);
+        let routes = self.routes.iter();
+        let routes =
+            routes.map(move |(name, route)| (name.clone(), "baton".to_owned(), tier(route)));
+        let models = self.candidates.iter();
+        routes.chain(models.map(|c| (c.name(), c.provider_name.clone(), c.tier)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalog(toml: &str) -> anyhow::Result<Catalog> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        Catalog::new(&runtime::config::load(Some(file.path())).unwrap())
+    }
+
+    const TWO: &str = "[providers.cloud]\nkind='openai'\nbase_url='http://127.0.0.1:1/v1'\ntier=1\n\
+        models=[{name='big', input_usd_per_million='1', output_usd_per_million='2'}]\n\
+        [providers.here]\nkind='openai'\nbase_url='http://127.0.0.1:1/v1'\ntier=0\nmodels=[{name='small'}]\n";
+
+    fn names(catalog: &Catalog, model: &str, privacy: Privacy) -> Vec<String> {
+        catalog.select(model, privacy).unwrap().iter().map(|c| c.name()).collect()
+    }
+
+    #[test]
+    fn a_route_tries_in_order_and_the_extractive_provider_last() {
+        let catalog = catalog(TWO).unwrap();
+        let auto = names(&catalog, "auto", Privacy::Public);
+        assert_eq!(auto, ["here/small", "cloud/big", "extractive/extractive"]);
+        assert_eq!(names(&catalog, "big", Privacy::Public), ["cloud/big"]);
+        assert_eq!(names(&catalog, "cloud/big", Privacy::Public), ["cloud/big"]);
+        assert!(matches!(catalog.select("none", Privacy::Public), Err(Error::Invalid(_))));
+    }
+
+    #[test]
+    fn a_private_call_stays_here_or_is_refused() {
+        let catalog = catalog(TWO).unwrap();
+        let auto = names(&catalog, "auto", Privacy::Private);
+        assert_eq!(auto, ["here/small", "extractive/extractive"]);
+        assert!(matches!(catalog.select("big", Privacy::Private), Err(Error::NothingLocal(_))));
+    }
+
+    #[test]
+    fn a_route_to_nowhere_is_refused_at_start() {
+        let fault = catalog("[routes]\nauto = ['a/b']").err().unwrap().to_string();
+        assert_eq!(fault, "router.routes.auto: \"a/b\" is no configured provider/model");
+    }
+}

@@ -1,0 +1,168 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use types::NanoUsd;
+
+/// What the router needs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Providers by name.
+    pub providers: BTreeMap<String, Provider>,
+    /// Routes by name: candidates as `provider/model`, in the order of trying. Without any, `auto`,
+    /// `fast` and `smart` are made from the providers' tiers.
+    pub routes: BTreeMap<String, Vec<String>>,
+    /// How long to wait for a provider.
+    pub timeouts: Timeouts,
+    /// Where the budget service is, when it is another process.
+    pub peers: PeerAddresses,
+}
+
+/// A server that speaks OpenAI's chat completions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// Its dialect.
+    pub kind: Kind,
+    /// Up to and with `/v1`.
+    pub base_url: String,
+    /// Sent as a bearer token.
+    #[serde(default, skip_serializing)]
+    pub api_key: Option<SecretString>,
+    /// 0 to 4.
+    pub tier: u32,
+    /// What it offers.
+    pub models: Vec<Model>,
+}
+
+/// A provider's dialect.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// OpenAI's chat completions: also Ollama, Jan, Fireworks, Together, vLLM.
+    Openai,
+}
+
+/// A model and its prices.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// As the provider calls it.
+    pub name: String,
+    /// USD a million tokens read, such as "0.15"; at most three decimal places.
+    #[serde(default)]
+    pub input_usd_per_million: Option<String>,
+    /// USD a million tokens written.
+    #[serde(default)]
+    pub output_usd_per_million: Option<String>,
+    /// The most it writes when a request does not say.
+    #[serde(default = "max_output_tokens")]
+    pub max_output_tokens: u64,
+}
+
+fn max_output_tokens() -> u64 {
+    4096
+}
+
+/// How long to wait for a provider, in milliseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// For the connection.
+    pub connect_ms: u64,
+    /// For the first piece of a stream, or a whole answer's headers.
+    pub first_token_ms: u64,
+    /// Between two pieces.
+    pub idle_ms: u64,
+    /// For everything.
+    pub total_ms: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect_ms: 2_000, first_token_ms: 30_000, idle_ms: 30_000, total_ms: 300_000 }
+    }
+}
+
+impl Timeouts {
+    pub(crate) fn first_token(&self) -> Duration {
+        Duration::from_millis(self.first_token_ms)
+    }
+
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle_ms)
+    }
+}
+
+/// Addresses such as `http://127.0.0.1:50053`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeerAddresses {
+    /// Money.
+    pub budget: String,
+}
+
+impl Default for PeerAddresses {
+    fn default() -> Self {
+        Self { budget: "http://127.0.0.1:50053".to_owned() }
+    }
+}
+
+/// What a token costs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Price {
+    pub(crate) input: NanoUsd,
+    pub(crate) output: NanoUsd,
+}
+
+impl Model {
+    /// Returns its prices a token; free only where a tier is free.
+    pub(crate) fn price(&self, tier: u32) -> anyhow::Result<Price> {
+        let read = |field: &str, usd: Option<&String>| -> anyhow::Result<NanoUsd> {
+            let Some(usd) = usd else {
+                if matches!(tier, 0 | 2) {
+                    return Ok(NanoUsd::ZERO);
+                }
+                bail!(
+                    "model {:?} of tier {tier} has no {field}: its cost could not be counted",
+                    self.name
+                );
+            };
+            let million: NanoUsd =
+                usd.parse().with_context(|| format!("model {:?}: {field}", self.name))?;
+            // A millionth of nano-dollars a million tokens: exact, or refused.
+            if million.nanos() < 0 || million.nanos() % 1_000_000 != 0 {
+                bail!("model {:?}: {field} {usd:?} is negative or finer than $0.001", self.name);
+            }
+            Ok(NanoUsd::new(million.nanos() / 1_000_000))
+        };
+        Ok(Price {
+            input: read("input_usd_per_million", self.input_usd_per_million.as_ref())?,
+            output: read("output_usd_per_million", self.output_usd_per_million.as_ref())?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_price_line_is_exact_or_refused() {
+        let model = |input: Option<&str>| Model {
+            name: "m".to_owned(),
+            input_usd_per_million: input.map(str::to_owned),
+            output_usd_per_million: Some("75".to_owned()),
+            max_output_tokens: 1,
+        };
+        let price = model(Some("0.15")).price(1).unwrap();
+        assert_eq!((price.input.nanos(), price.output.nanos()), (150, 75_000));
+        assert!(model(None).price(1).is_err(), "no price is not free");
+        assert_eq!(model(None).price(0).unwrap().input, NanoUsd::ZERO);
+        assert!(model(Some("0.0001")).price(1).is_err());
+        assert!(model(Some("-1")).price(1).is_err());
+    }
+}

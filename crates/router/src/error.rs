@@ -1,0 +1,36 @@
+use tonic::Status;
+use types::{Classify, ErrorKind};
+
+/// Why a call was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is wrong, here or in the provider's own words.
+    #[error("{0}")]
+    Invalid(String),
+    /// The call is private and nothing local can serve it.
+    #[error("{0:?} has no local candidate, and the request is private")]
+    NothingLocal(String),
+    /// Every candidate failed.
+    #[error("no provider answered: {}", .0.join("; "))]
+    AllFailed(Vec<String>),
+    /// The budget service refused or failed.
+    #[error("{}", .0.message())]
+    Budget(#[from] Status),
+}
+
+impl Classify for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::NothingLocal(_) => ErrorKind::Denied,
+            Self::AllFailed(_) => ErrorKind::Unavailable,
+            Self::Budget(status) => runtime::error::kind_of(status),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        runtime::error::to_status(error)
+    }
+}

@@ -1,0 +1,92 @@
+//! A call's money: reserved before, settled or released after, exactly once.
+
+use std::time::Duration;
+
+use proto::budget::budget_service_client::BudgetServiceClient;
+use proto::budget::{ReleaseRequest, ReserveRequest, SettleRequest};
+use runtime::transport::Peer;
+use tracing::Instrument as _;
+use types::{CallContext, NanoUsd, ReservationId};
+
+use crate::Error;
+
+/// Money that is set aside. Dropped without a settlement, it is released.
+pub(crate) struct Held {
+    id: ReservationId,
+    context: CallContext,
+    budget: Peer,
+    open: bool,
+}
+
+/// Sets `amount` aside.
+///
+/// # Errors
+/// [`Error::Budget`] if a limit does not cover it or the ledger is down.
+pub(crate) async fn reserve(
+    context: &CallContext,
+    budget: &Peer,
+    amount: NanoUsd,
+) -> Result<Held, Error> {
+    let id = ReservationId::generate();
+    let request =
+        ReserveRequest { reservation_id: id.to_string(), amount_nanos: amount.nanos(), ttl_ms: 0 };
+    // The guard is there first: a reserve whose answer is lost may hold all the same.
+    let held = Held { id, context: context.clone(), budget: budget.clone(), open: true };
+    let request = runtime::context::request(context, request);
+    match BudgetServiceClient::new(budget.clone()).reserve(request).await {
+        Ok(_) => Ok(held),
+        Err(status) => {
+            let unsure = runtime::error::kind_of(&status) == types::ErrorKind::Unavailable;
+            let mut held = held;
+            held.open = unsure;
+            Err(status.into())
+        }
+    }
+}
+
+impl Held {
+    /// Books what was spent, in the background and with patience: the client does not wait for it.
+    pub(crate) fn settle(self, amount: NanoUsd) {
+        let mut held = self;
+        held.open = false;
+        tokio::spawn(
+            async move {
+                for attempt in 0..8_u32 {
+                    let request = SettleRequest {
+                        reservation_id: held.id.to_string(),
+                        amount_nanos: amount.nanos(),
+                    };
+                    let request = runtime::context::request(&patient(&held.context), request);
+                    let mut client = BudgetServiceClient::new(held.budget.clone());
+                    match client.settle(request).await {
+                        Ok(_) => return,
+                        Err(status) if attempt == 7 => {
+                            let (id, amount) = (&held.id, amount.nanos());
+                            tracing::error!(%status, %id, amount, "a settlement was lost");
+                        }
+                        Err(_) => tokio::time::sleep(Duration::from_millis(100 << attempt)).await,
+                    }
+                }
+            }
+            .in_current_span(),
+        );
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        let request = ReleaseRequest { reservation_id: self.id.to_string() };
+        let request = runtime::context::request(&patient(&self.context), request);
+        let mut client = BudgetServiceClient::new(self.budget.clone());
+        // If this fails the lease ends by itself.
+        tokio::spawn(async move { client.release(request).await });
+    }
+}
+
+/// Returns the context without its deadline: money is settled also when nobody waits any more.
+fn patient(context: &CallContext) -> CallContext {
+    CallContext { deadline: None, ..context.clone() }
+}

@@ -1,0 +1,75 @@
+use std::sync::Arc;
+
+use proto::router::router_service_server::RouterService;
+use proto::router::stream_complete_response::Event;
+use proto::router::{
+    CompleteRequest, CompleteResponse, ListModelsRequest, ListModelsResponse, Model,
+    StreamCompleteRequest, StreamCompleteResponse,
+};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::Peers;
+use crate::call::plan;
+use crate::catalog::Catalog;
+use crate::config::Timeouts;
+
+/// The gRPC service.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "a peer has nothing to show")]
+pub struct Service {
+    catalog: Arc<Catalog>,
+    timeouts: Timeouts,
+    peers: Peers,
+}
+
+impl Service {
+    pub(crate) fn new(catalog: Arc<Catalog>, timeouts: Timeouts, peers: Peers) -> Self {
+        Self { catalog, timeouts, peers }
+    }
+}
+
+#[tonic::async_trait]
+impl RouterService for Service {
+    type StreamCompleteStream = tokio_stream::adapters::Map<
+        ReceiverStream<Event>,
+        fn(Event) -> Result<StreamCompleteResponse, Status>,
+    >;
+
+    async fn complete(
+        &self,
+        request: Request<CompleteRequest>,
+    ) -> tonic::Result<Response<CompleteResponse>> {
+        let context = runtime::context::read(&request)?;
+        let budget = self.peers.budget.clone();
+        let planned = plan(context, request.into_inner().call, &self.catalog, budget)?;
+        let (answer, receipt) = planned.complete().await?;
+        let body = answer.to_string().into_bytes().into();
+        Ok(Response::new(CompleteResponse { body, receipt: Some(receipt) }))
+    }
+
+    async fn stream_complete(
+        &self,
+        request: Request<StreamCompleteRequest>,
+    ) -> tonic::Result<Response<Self::StreamCompleteStream>> {
+        let context = runtime::context::read(&request)?;
+        let budget = self.peers.budget.clone();
+        let planned = plan(context, request.into_inner().call, &self.catalog, budget)?;
+        let (sender, pieces) = mpsc::channel(32);
+        planned.stream(&self.timeouts, sender).await?;
+        let wrap: fn(Event) -> _ = |event| Ok(StreamCompleteResponse { event: Some(event) });
+        Ok(Response::new(ReceiverStream::new(pieces).map(wrap)))
+    }
+
+    async fn list_models(
+        &self,
+        request: Request<ListModelsRequest>,
+    ) -> tonic::Result<Response<ListModelsResponse>> {
+        runtime::context::read(&request)?;
+        let names = self.catalog.names();
+        let models = names.map(|(id, owned_by, tier)| Model { id, owned_by, tier }).collect();
+        Ok(Response::new(ListModelsResponse { models }))
+    }
+}

@@ -1,0 +1,73 @@
+//! Server-sent events, cut out of bytes as they come. Pure.
+
+/// The longest event: more is not an answer.
+const LONGEST: usize = 4 * 1024 * 1024;
+
+/// Collects bytes and returns the data of whole events.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    line: Vec<u8>,
+    data: Vec<u8>,
+    has_data: bool,
+    after_cr: bool,
+}
+
+impl Decoder {
+    /// Takes bytes, cut anywhere, and returns the data of the events that they complete; `None` when
+    /// an event is longer than 4 MiB.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let mut events = Vec::new();
+        for &byte in bytes {
+            let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
+            match byte {
+                b'\n' if after_cr => {}
+                b'\n' | b'\r' => events.extend(self.end_line()),
+                _ => self.line.push(byte),
+            }
+            if self.line.len() + self.data.len() > LONGEST {
+                return None;
+            }
+        }
+        Some(events)
+    }
+
+    fn end_line(&mut self) -> Option<Vec<u8>> {
+        let line = std::mem::take(&mut self.line);
+        if line.is_empty() {
+            let data = std::mem::take(&mut self.data);
+            return std::mem::take(&mut self.has_data).then_some(data);
+        }
+        // Comments and other fields carry nothing that counts here.
+        if let Some(value) = line.strip_prefix(b"data:") {
+            if self.has_data {
+                self.data.push(b'\n');
+            }
+            self.has_data = true;
+            self.data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_the_same_however_they_are_cut() {
+        let text = ": hello\r\n\r\ndata: {\"a\":\"ü\"}\r\n\r\nevent: x\ndata:1\ndata: 2\n\ndata: [DONE]\n\n";
+        let wanted: [&[u8]; 3] = ["{\"a\":\"ü\"}".as_bytes(), b"1\n2", b"[DONE]"];
+        for size in 1..text.len() {
+            let mut decoder = Decoder::default();
+            let cut = text.as_bytes().chunks(size);
+            let events: Vec<_> = cut.flat_map(|bytes| decoder.push(bytes).unwrap()).collect();
+            assert_eq!(events, wanted, "{size}");
+        }
+    }
+
+    #[test]
+    fn an_endless_event_is_given_up() {
+        let mut decoder = Decoder::default();
+        assert!(decoder.push(&vec![b'x'; LONGEST + 1]).is_none());
+    }
+}
