@@ -97,7 +97,8 @@ fn count(chars: std::str::Chars<'_>) -> u64 {
     chars.count() as u64
 }
 
-/// Cuts after `.`, `!`, `?` (with marks that follow) before white space, and at line ends.
+/// Cuts after `.`, `!`, `?` (with marks that follow) before white space, at blank lines, and before
+/// headings and list items; a line's end alone ends no sentence.
 fn sentences_of(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -118,7 +119,12 @@ fn sentence_end(text: &str) -> usize {
     for (at, c) in text.char_indices() {
         let after = at + c.len_utf8();
         match c {
-            '\n' => return after,
+            '\n' if text[after..]
+                .trim_start_matches(' ')
+                .starts_with(['\n', '#', '-', '*', '|']) =>
+            {
+                return after;
+            }
             '.' | '!' | '?' if text[after..].starts_with(char::is_whitespace) => {
                 return after + marks_end(&text[after..]);
             }
@@ -213,6 +219,15 @@ mod tests {
             assert!(checked.citations.is_empty(), "{answer}");
             assert!(checked.confidence < f64::EPSILON, "{answer}");
         }
+    }
+
+    #[test]
+    fn a_sentence_over_two_lines_is_one() {
+        let passages = [passage("Intro.\n\nRun the script,\nthen wait. End.")];
+        let checked = check("Run the script,\nthen wait. [1]", &passages);
+        let citation = &checked.citations[0];
+        assert_eq!((citation.start_line, citation.end_line), (9, 10));
+        assert!((checked.confidence - 1.0).abs() < f64::EPSILON);
     }
 
     #[test]
