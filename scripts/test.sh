@@ -22,6 +22,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
 fi
 
-# The journeys start the programs that they test, so these are built first.
-cargo build --workspace --bins --locked
+# The journeys start the programs that they test, so these are built first; with the tests, as
+# both then share what they are built from.
+cargo build --workspace --all-targets --locked
 cargo test --workspace --locked "$@"

@@ -1,5 +1,6 @@
 //! Every service in one process, on embedded defaults.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +12,8 @@ use runtime::transport::{Peer, in_process};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::discover;
 
 /// What one process needs: where it serves, and every service's own section.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +27,8 @@ pub struct Config {
     pub operations: Option<SocketAddr>,
     /// How long to say "not ready" before new connections are refused.
     pub drain_ms: u64,
+    /// Where to look for local model servers, by name; an empty address is not looked at.
+    pub local_models: BTreeMap<String, String>,
     /// Logs and traces.
     pub telemetry: Telemetry,
     /// The HTTP front.
@@ -40,35 +45,48 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            data: "data".into(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
-            operations: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
-            drain_ms: 0,
-            telemetry: Telemetry::default(),
-            gateway: gateway::Config::default(),
-            router: router::Config::default(),
-            retriever: retriever::Config::default(),
-            budget: budget::Config::default(),
-            orchestrator: orchestrator::Config::default(),
-        }
+        Self::at(Path::new("data"))
     }
 }
 
 impl Config {
-    /// Puts every embedded store that was left at its default into the data directory.
-    pub fn place(&mut self, data: &Path) {
-        let default = Self::default();
-        if self.orchestrator.journal == default.orchestrator.journal {
-            self.orchestrator.journal = data.join("journal.db");
+    /// Returns the defaults, with every embedded store in the directory `data`.
+    #[must_use]
+    pub fn at(data: &Path) -> Self {
+        let ledger = format!("sqlite:{}", data.join("ledger.db").display()).into();
+        Self {
+            data: data.to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            operations: Some(SocketAddr::from(([127, 0, 0, 1], 9464))),
+            drain_ms: 0,
+            local_models: discover::local(),
+            telemetry: Telemetry::default(),
+            gateway: gateway::Config::default(),
+            router: router::Config::default(),
+            retriever: retriever::Config {
+                database: data.join("documents.db"),
+                ..retriever::Config::default()
+            },
+            budget: budget::Config { ledger, ..budget::Config::default() },
+            orchestrator: orchestrator::Config {
+                journal: data.join("journal.db"),
+                ..orchestrator::Config::default()
+            },
         }
-        if self.retriever.database == default.retriever.database {
-            self.retriever.database = data.join("documents.db");
-        }
-        if self.budget.ledger == default.budget.ledger {
-            self.budget.ledger = format!("sqlite:{}", data.join("ledger.db").display());
-        }
-        self.data = data.to_owned();
+    }
+
+    /// Reads the configuration. The stores lie in `data` (the command line's word), or else in what
+    /// the file or the environment call `data`, unless they name a place of their own.
+    ///
+    /// # Errors
+    /// As [`runtime::config::load`].
+    pub fn load(file: Option<&Path>, data: Option<&Path>) -> anyhow::Result<Self> {
+        let data = match data {
+            Some(data) => data.to_owned(),
+            None => runtime::config::load::<Self>(file)?.data,
+        };
+        let config = runtime::config::load_over(&Self::at(&data), file)?;
+        Ok(Self { data, ..config })
     }
 }
 

@@ -12,11 +12,14 @@ mod service;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use proto::budget::budget_service_server::BudgetServiceServer;
+use secrecy::ExposeSecret as _;
 use types::SystemClock;
 
 pub use config::Config;
 pub use error::Error;
+pub use ledger::postgres::Postgres;
 pub use ledger::sqlite::Sqlite;
 pub use ledger::{Ledger, Reservation, Statement};
 pub use period::Period;
@@ -27,12 +30,21 @@ pub use service::Service;
 /// # Errors
 /// If the ledger's address is malformed or the store cannot be opened.
 pub async fn server(config: Config) -> anyhow::Result<BudgetServiceServer<Service>> {
-    let ledger: Arc<dyn Ledger> = match config.ledger.split_once(':') {
-        Some(("sqlite", path)) => Arc::new(Sqlite::open(path, Arc::new(SystemClock)).await?),
-        _ => anyhow::bail!("budget.ledger: {:?} is not sqlite:PATH", config.ledger),
-    };
+    let ledger =
+        open(&config).await.with_context(|| format!("budget.ledger: {}", config.shown()))?;
     tokio::spawn(sweep(Arc::downgrade(&ledger), Duration::from_millis(config.sweep_ms.max(1))));
     Ok(BudgetServiceServer::new(Service::new(ledger)))
+}
+
+async fn open(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
+    let (address, clock) = (config.ledger.expose_secret(), Arc::new(SystemClock));
+    Ok(match address.split_once(':') {
+        Some(("sqlite", path)) => Arc::new(Sqlite::open(path, clock).await?),
+        Some(("postgres" | "postgresql", _)) => {
+            Arc::new(Postgres::open(address, config.connections, clock).await?)
+        }
+        _ => anyhow::bail!("neither sqlite:PATH nor postgres://USER:PASSWORD@HOST/DATABASE"),
+    })
 }
 
 /// Ends expired holds until the service is gone. Several sweepers may run at once.

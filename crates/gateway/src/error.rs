@@ -60,6 +60,10 @@ impl IntoResponse for Error {
         let status = self.status.or(status.ok()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self.body())).into_response();
         let headers = response.headers_mut();
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            // What was not read of the body is in the way of the connection's next request.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         match self.kind {
             ErrorKind::Unavailable | ErrorKind::RateLimited => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

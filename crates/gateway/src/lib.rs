@@ -5,6 +5,7 @@
 mod auth;
 mod config;
 mod error;
+mod limit;
 mod openapi;
 mod request;
 mod routes;
@@ -14,15 +15,17 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
 use runtime::metrics::Metrics;
-use runtime::probes::{self, Health};
+use runtime::probes::Health;
 use runtime::transport::Peer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use config::{Config, PeerAddresses};
 pub use error::Error;
+use routes::{ask, budget, chat, documents, health, search};
 
 /// The services behind the gateway.
 #[derive(Clone)]
@@ -104,35 +107,37 @@ fn router(
     health: Health,
     metrics: &Metrics,
 ) -> Router {
-    let limit = DefaultBodyLimit::max(config.max_body_bytes);
+    let limit = config.max_body_bytes;
     let app = App { peers, config: Arc::new(config), keys: Arc::new(keys) };
     let counted = request::Counters::new(metrics);
-    let api = Router::new()
-        .route("/v1/chat/completions", post(routes::chat::completions))
-        .route("/v1/models", get(routes::chat::models))
-        .route("/api/v1/ask", post(routes::ask::ask))
-        .route("/api/v1/search", post(routes::search::search))
-        .route("/api/search", post(routes::search::search))
-        .route("/api/v1/documents", post(routes::documents::put).get(routes::documents::list))
-        .route(
-            "/api/v1/documents/{id}",
-            get(routes::documents::read).delete(routes::documents::delete),
-        )
-        .route("/api/v1/runs/{id}/events", get(routes::ask::events))
-        .route("/api/v1/budget/user/{id}", get(routes::budget::user))
-        .route("/api/v1/budget/limit", post(routes::budget::set_limit))
-        .route("/api/v1/budget/top-spenders/{period}", get(routes::budget::top_spenders))
+    let api = OpenApiRouter::new()
+        .routes(routes!(chat::completions))
+        .routes(routes!(chat::models))
+        .routes(routes!(ask::ask))
+        .routes(routes!(ask::events))
+        .routes(routes!(search::search))
+        .routes(routes!(search::alias))
+        .routes(routes!(documents::put, documents::list))
+        .routes(routes!(documents::read, documents::delete))
+        .routes(routes!(budget::user))
+        .routes(routes!(budget::set_limit))
+        .routes(routes!(budget::top_spenders))
         .layer(axum::middleware::from_fn_with_state(app.clone(), auth::require))
         .with_state(app.clone());
-    let open = Router::new()
-        .route("/health", get(routes::health::health))
-        .with_state(health.clone())
-        .merge(probes::probes(health))
-        .merge(openapi::router());
-    api.merge(open)
+    let open = OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::startup))
+        .with_state(health);
+    // Whatever is served is described: a route is both, or neither.
+    let (served, described) = openapi::describe(api.merge(open));
+    served
+        .merge(openapi::pages(described))
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(app, auth::same_site))
-        .layer(limit)
+        .layer(DefaultBodyLimit::max(limit))
+        .layer(axum::middleware::from_fn_with_state(limit, limit::body))
         .layer(axum::middleware::from_fn_with_state(counted, request::observe))
 }

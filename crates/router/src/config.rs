@@ -119,6 +119,17 @@ pub(crate) struct Price {
 }
 
 impl Model {
+    /// Returns a model that costs nothing, as those of a local server.
+    #[must_use]
+    pub fn free(name: String) -> Self {
+        Self {
+            name,
+            input_usd_per_million: None,
+            output_usd_per_million: None,
+            max_output_tokens: max_output_tokens(),
+        }
+    }
+
     /// Returns its prices a token; free only where a tier is free.
     pub(crate) fn price(&self, tier: u32) -> anyhow::Result<Price> {
         let read = |field: &str, usd: Option<&String>| -> anyhow::Result<NanoUsd> {

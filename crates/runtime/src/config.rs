@@ -10,8 +10,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Sections that a file shared by several services may have besides the reader's own.
-const SECTIONS: [&str; 7] =
-    ["budget", "data", "gateway", "mcp_bridge", "orchestrator", "retriever", "router"];
+const SECTIONS: [&str; 8] = [
+    "budget",
+    "data",
+    "gateway",
+    "local_models",
+    "mcp_bridge",
+    "orchestrator",
+    "retriever",
+    "router",
+];
 
 /// Reads a `C`: `BATON_BUDGET__LEDGER` sets `ledger` in section `budget`. Variables that start with
 /// `BATON_TEST_` are for tests and skipped.
@@ -22,7 +30,18 @@ pub fn load<C>(file: Option<&Path>) -> anyhow::Result<C>
 where
     C: Serialize + DeserializeOwned + Default,
 {
-    with_defaults(given(file)?)
+    load_over(&C::default(), file)
+}
+
+/// Reads a `C` over `defaults` of one's own; otherwise as [`load`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_over<C>(defaults: &C, file: Option<&Path>) -> anyhow::Result<C>
+where
+    C: Serialize + DeserializeOwned,
+{
+    Figment::from(Serialized::defaults(defaults)).merge(given(file)?).extract().map_err(precise)
 }
 
 /// Reads the root keys into a `P` and one section into a `C`; the sections of other services are
@@ -105,28 +124,28 @@ mod tests {
     #[serde(default, deny_unknown_fields)]
     struct Nothing {}
 
-    fn file(text: &str) -> std::path::PathBuf {
-        let path =
-            std::env::temp_dir().join(format!("baton-config-{}", types::RequestId::generate()));
-        std::fs::File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
-        path
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
     }
 
     #[test]
     fn a_file_is_read_and_an_unknown_key_is_named() {
-        let good: Root = load(Some(&file("[budget]\nledger = 'x'\nsecret = 's'"))).unwrap();
+        let good: Root = load(Some(file("[budget]\nledger = 'x'\nsecret = 's'").path())).unwrap();
         assert_eq!((good.budget.ledger.as_str(), good.budget.secret.as_str()), ("x", "s"));
         assert!(!to_text(&good).unwrap().contains("secret"));
-        let fault = load::<Root>(Some(&file("[budget]\nledgre = 'x'"))).unwrap_err();
+        let fault = load::<Root>(Some(file("[budget]\nledgre = 'x'").path())).unwrap_err();
         assert!(fault.to_string().contains("ledgre"), "{fault}");
     }
 
     #[test]
     fn sections_of_other_services_are_skipped_but_not_unknown_ones() {
         let text = "[budget]\nledger = 'x'\n[router]\nanything = 1";
-        let (_, own): (Nothing, Section) = load_section("budget", Some(&file(text))).unwrap();
+        let (_, own): (Nothing, Section) = load_section("budget", Some(file(text).path())).unwrap();
         assert_eq!(own.ledger, "x");
-        let unknown = load_section::<Nothing, Section>("budget", Some(&file("[ruoter]\na = 1")));
+        let unknown =
+            load_section::<Nothing, Section>("budget", Some(file("[ruoter]\na = 1").path()));
         assert!(unknown.is_err());
     }
 }

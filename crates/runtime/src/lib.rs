@@ -11,7 +11,6 @@ pub mod http;
 pub mod metrics;
 pub mod probes;
 pub mod process;
-pub use process as main;
 pub mod shutdown;
 pub mod telemetry;
 pub mod transport;

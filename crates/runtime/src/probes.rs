@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 
@@ -44,30 +45,31 @@ impl Health {
 pub fn router(health: Health, metrics: Metrics) -> Router {
     let text =
         [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    probes(health).route("/metrics", get(move || async move { (text, metrics.to_text()) }))
+    Router::new()
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .route("/health/startup", get(startup))
+        .with_state(health)
+        .route("/metrics", get(move || async move { (text, metrics.to_text()) }))
 }
 
-/// Returns `/health/live`, `/health/ready` and `/health/startup`.
-pub fn probes(health: Health) -> Router {
-    let answer = |good: bool, word: &'static str| match good {
-        true => (StatusCode::OK, word),
-        false => (StatusCode::SERVICE_UNAVAILABLE, word),
-    };
-    let (startup, ready) = (health.clone(), health);
-    Router::new()
-        .route("/health/live", get(|| async { "live" }))
-        .route(
-            "/health/ready",
-            get(move || async move {
-                let good = ready.is_ready();
-                answer(good, if good { "ready" } else { "not ready" })
-            }),
-        )
-        .route(
-            "/health/startup",
-            get(move || async move {
-                let good = startup.is_started();
-                answer(good, if good { "started" } else { "starting" })
-            }),
-        )
+/// Answers a liveness probe.
+pub async fn live() -> &'static str {
+    "live"
+}
+
+/// Answers a readiness probe: 200, or 503 while the process starts or drains.
+pub async fn ready(State(health): State<Health>) -> (StatusCode, &'static str) {
+    match health.is_ready() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    }
+}
+
+/// Answers a startup probe: 200, or 503 while the process starts.
+pub async fn startup(State(health): State<Health>) -> (StatusCode, &'static str) {
+    match health.is_started() {
+        true => (StatusCode::OK, "started"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+    }
 }

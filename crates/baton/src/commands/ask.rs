@@ -12,6 +12,7 @@ use types::{CallContext, NanoUsd, TenantId, UserId};
 
 use crate::cli::{Common, Failure};
 use crate::commands::{configuration, folder};
+use crate::discover;
 use crate::node::{Config, Node};
 
 pub(crate) async fn run(
@@ -31,6 +32,7 @@ pub(crate) async fn run(
     }
     let _flush = runtime::telemetry::init("baton", &config.telemetry)?;
     let started = Instant::now();
+    let _found = discover::models(&mut config).await;
     let (run, done) = ask(&config, question, docs, route).await?;
     if common.json {
         println!("{}", shown(&run, &done));

@@ -9,8 +9,5 @@ use crate::node::Config;
 
 /// Reads the configuration and lets the command line override it.
 pub(crate) fn configuration(common: &Common) -> anyhow::Result<Config> {
-    let mut config: Config = runtime::config::load(common.config.as_deref())?;
-    let data = common.data.clone().unwrap_or_else(|| config.data.clone());
-    config.place(&data);
-    Ok(config)
+    Config::load(common.config.as_deref(), common.data.as_deref())
 }

@@ -7,15 +7,12 @@ use runtime::metrics::Metrics;
 use runtime::probes::{self, Health};
 use runtime::process::bind;
 use serde_json::json;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Common, Failure};
 use crate::commands::configuration;
+use crate::discover;
 use crate::node::{Config, Node};
-
-/// Local servers that need no configuration to be worth a look: name and port.
-const LOCAL: [(&str, u16); 2] = [("Ollama", 11434), ("Jan", 1337)];
 
 pub(crate) async fn run(
     common: Common,
@@ -33,7 +30,7 @@ pub(crate) async fn run(
     Ok(serve(config, common.json).await?)
 }
 
-async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
+async fn serve(mut config: Config, json: bool) -> anyhow::Result<()> {
     let stop = runtime::shutdown::on_signal();
     // Bound before anything is opened: a port in use is the commonest fault.
     let http = bind(config.listen).await?;
@@ -41,13 +38,13 @@ async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
         Some(address) => Some(bind(address).await?),
         None => None,
     };
+    let found = discover::models(&mut config).await;
     let node = Node::start(&config).await?;
     let url = format!("http://{}", http.local_addr()?);
     let operations_url = match &operations {
         Some(listener) => Some(format!("http://{}", listener.local_addr()?)),
         None => None,
     };
-    let found = found(&config).await;
     if json {
         let line = json!({
             "url": url,
@@ -62,9 +59,12 @@ async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
         println!("  pages       {url}/docs");
         println!("  operations  {}", operations_url.as_deref().unwrap_or("off"));
         println!("  data        {}", config.data.display());
-        match found.is_empty() {
-            true => println!("  models      none: the built-in extractive provider answers"),
-            false => println!("  models      {}", found.join(", ")),
+        match found.as_slice() {
+            [] => println!("  models      none: the built-in extractive provider answers"),
+            [first, rest @ ..] => {
+                println!("  models      {first}");
+                rest.iter().for_each(|one| println!("              {one}"));
+            }
         }
         println!("Stop with Ctrl-C.");
     }
@@ -81,17 +81,4 @@ async fn serve(config: Config, json: bool) -> anyhow::Result<()> {
         probes.await??;
     }
     result
-}
-
-/// Names what could answer: configured providers, and local servers that listen.
-async fn found(config: &Config) -> Vec<String> {
-    let mut found: Vec<String> =
-        config.router.providers.keys().map(|name| format!("{name} (configured)")).collect();
-    for (name, port) in LOCAL {
-        let look = TcpStream::connect(("127.0.0.1", port));
-        if matches!(tokio::time::timeout(Duration::from_millis(200), look).await, Ok(Ok(_))) {
-            found.push(format!("{name} on 127.0.0.1:{port}"));
-        }
-    }
-    found
 }

@@ -1,5 +1,7 @@
 //! What every ledger does.
 
+pub(crate) mod postgres;
+mod rules;
 pub(crate) mod sqlite;
 
 use async_trait::async_trait;

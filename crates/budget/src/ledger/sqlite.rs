@@ -10,6 +10,7 @@ use sqlx::sqlite::{
 use sqlx::{Row as _, Sqlite as Database, SqliteConnection, SqlitePool, Transaction};
 use types::{Clock, NanoUsd, ReservationId, TenantId, UserId};
 
+use crate::ledger::rules::{Kept, cover};
 use crate::ledger::{Ledger, Reservation, Statement};
 use crate::{Error, Period};
 
@@ -23,16 +24,6 @@ impl std::fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sqlite").finish_non_exhaustive()
     }
-}
-
-/// A reservation as it is kept.
-struct Kept {
-    user: String,
-    amount: i64,
-    settled: Option<i64>,
-    state: String,
-    made_at: i64,
-    expires_at: i64,
 }
 
 impl Sqlite {
@@ -67,29 +58,11 @@ impl Ledger for Sqlite {
         let mut tx = self.begin().await?;
         let now = self.clock.now_ms();
         if let Some(kept) = find(&mut tx, &wanted.tenant, &wanted.id).await? {
-            let same = kept.amount == wanted.amount.nanos() && kept.user == wanted.user.as_str();
-            return match kept.state.as_str() {
-                "held" | "settled" if same => Ok(kept.expires_at),
-                "held" | "settled" => Err(conflict(&wanted.id, "held for another user or amount")),
-                ended => Err(conflict(&wanted.id, ended)),
-            };
+            return kept.repeated(wanted);
         }
         for period in Period::ALL {
             let state = read(&mut tx, &wanted.tenant, &wanted.user, period, now).await?;
-            let Some(limit) = state.limit else { continue };
-            let used = state.spent.checked_add(state.held);
-            let then = used.and_then(|used| used.checked_add(wanted.amount));
-            if then.is_none_or(|then| then > limit) {
-                return Err(Error::Exceeded {
-                    user: wanted.user.clone(),
-                    period,
-                    limit,
-                    spent: state.spent,
-                    held: state.held,
-                    needed: wanted.amount,
-                    resets_at_ms: period.bounds(now).1,
-                });
-            }
+            cover(wanted, &state, now)?;
         }
         let expires_at = now.saturating_add(i64::from(wanted.ttl_ms));
         sqlx::query(
@@ -121,15 +94,9 @@ impl Ledger for Sqlite {
         let mut tx = self.begin().await?;
         let now = self.clock.now_ms();
         let kept = find(&mut tx, tenant, id).await?.ok_or_else(|| Error::Unknown(id.clone()))?;
-        let freed = match kept.state.as_str() {
-            "settled" if kept.settled == Some(amount.nanos()) => return Ok(()),
-            "settled" => return Err(conflict(id, "settled with another amount")),
-            "released" => return Err(conflict(id, "released")),
-            "held" => -kept.amount,
-            _ => 0,
-        };
+        let Some(freed) = kept.to_settle(id, amount)? else { return Ok(()) };
         end(&mut tx, tenant.as_str(), id.as_str(), "settled", Some(amount.nanos())).await?;
-        add(&mut tx, tenant.as_str(), &kept.user, kept.made_at, amount.nanos(), freed).await?;
+        add(&mut tx, tenant.as_str(), &kept.user, kept.made_at, amount.nanos(), -freed).await?;
         let (tenant, id) = (tenant.as_str(), id.as_str());
         enter(&mut tx, tenant, &kept.user, id, "settle", amount.nanos(), now).await?;
         Ok(tx.commit().await?)
@@ -157,10 +124,8 @@ impl Ledger for Sqlite {
             .await?;
             return Ok(tx.commit().await?);
         };
-        match kept.state.as_str() {
-            "held" => {}
-            "settled" => return Err(conflict(id, "settled")),
-            _ => return Ok(()),
+        if !kept.to_release(id)? {
+            return Ok(());
         }
         free(&mut tx, tenant.as_str(), id.as_str(), &kept, "released", "release", now).await?;
         Ok(tx.commit().await?)
@@ -244,10 +209,6 @@ impl Ledger for Sqlite {
     fn now_ms(&self) -> i64 {
         self.clock.now_ms()
     }
-}
-
-fn conflict(id: &ReservationId, was: &str) -> Error {
-    Error::Conflict { id: id.clone(), was: was.to_owned() }
 }
 
 fn kept(row: &SqliteRow) -> Result<Kept, sqlx::Error> {

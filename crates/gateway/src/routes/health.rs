@@ -1,7 +1,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use runtime::probes::Health;
+use runtime::probes::{self, Health};
 use serde_json::{Value, json};
 
 /// Tells whether the gateway takes traffic; asks nobody else, so that it always answers.
@@ -17,17 +17,20 @@ pub(crate) async fn health(State(health): State<Health>) -> (StatusCode, Json<Va
 
 /// Says that the process is not stuck.
 #[utoipa::path(get, path = "/health/live", tag = "health", responses((status = 200, description = "Alive")))]
-#[allow(dead_code, reason = "describes a route that the runtime serves")]
-pub(crate) fn live() {}
+pub(crate) async fn live() -> &'static str {
+    probes::live().await
+}
 
 /// Says whether new traffic is welcome.
 #[utoipa::path(get, path = "/health/ready", tag = "health",
     responses((status = 200, description = "Ready"), (status = 503, description = "Not ready")))]
-#[allow(dead_code, reason = "describes a route that the runtime serves")]
-pub(crate) fn ready() {}
+pub(crate) async fn ready(health: State<Health>) -> (StatusCode, &'static str) {
+    probes::ready(health).await
+}
 
 /// Says whether the process has started.
 #[utoipa::path(get, path = "/health/startup", tag = "health",
     responses((status = 200, description = "Started"), (status = 503, description = "Starting")))]
-#[allow(dead_code, reason = "describes a route that the runtime serves")]
-pub(crate) fn startup() {}
+pub(crate) async fn startup(health: State<Health>) -> (StatusCode, &'static str) {
+    probes::startup(health).await
+}

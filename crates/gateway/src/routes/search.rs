@@ -40,8 +40,13 @@ pub(crate) async fn search(
 /// The older name of `/api/v1/search`.
 #[utoipa::path(post, path = "/api/search", tag = "documents", request_body = Search,
     responses((status = 200, description = "As /api/v1/search")))]
-#[allow(dead_code, reason = "describes the same handler under its other path")]
-pub(crate) fn alias() {}
+pub(crate) async fn alias(
+    app: State<App>,
+    context: Extension<CallContext>,
+    body: Json<Search>,
+) -> Result<axum::Json<Value>, Error> {
+    search(app, context, body).await
+}
 
 fn shown(hit: Hit) -> Option<Value> {
     let passage = hit.passage?;

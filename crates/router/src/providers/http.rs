@@ -33,8 +33,7 @@ impl Http {
         provider: &config::Provider,
         timeouts: &Timeouts,
     ) -> anyhow::Result<Self> {
-        // Fails only when it is installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        runtime::http::use_ring();
         let address = format!("{}/chat/completions", provider.base_url.trim_end_matches('/'));
         let url = Url::parse(&address).with_context(|| {
             format!("router.providers.{name}.base_url: {:?}", provider.base_url)

@@ -1,0 +1,422 @@
+//! The ledger in PostgreSQL, for any number of replicas.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::{PgConnection, PgPool, Row as _};
+use types::{Clock, NanoUsd, ReservationId, TenantId, UserId};
+
+use crate::ledger::rules::{Kept, conflict, cover};
+use crate::ledger::{Ledger, Reservation, Statement};
+use crate::{Error, Period};
+
+/// How long a call waits for a connection.
+const ACQUIRE: Duration = Duration::from_secs(2);
+
+/// How long one statement may take; the server ends it, and the call fails, when it takes longer.
+const STATEMENT_MS: &str = "5000";
+
+/// How many holds one transaction of the sweeper ends.
+const SWEPT: i64 = 500;
+
+/// The ledger in a PostgreSQL database.
+///
+/// Whoever changes what a user spent or holds takes that user's advisory lock first, until the
+/// commit: what was read under it stays true, and no two replicas take locks in another order.
+pub struct Postgres {
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postgres").finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    /// Opens the ledger at `url` (`postgres://user:password@host/database`) with at most
+    /// `connections` connections.
+    ///
+    /// # Errors
+    /// If `url` is malformed, the server does not answer, or its migrations fail.
+    pub async fn open(url: &str, connections: u32, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let options: PgConnectOptions = url.parse().context("a malformed address")?;
+        let options = options
+            .application_name("baton-budget")
+            .options([("statement_timeout", STATEMENT_MS), ("synchronous_commit", "on")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE)
+            .connect_with(options)
+            .await?;
+        sqlx::migrate!("migrations/postgres").run(&pool).await?;
+        Ok(Self { pool, clock })
+    }
+}
+
+#[async_trait]
+impl Ledger for Postgres {
+    async fn reserve(&self, wanted: &Reservation) -> Result<i64, Error> {
+        let mut tx = self.pool.begin().await?;
+        lock(&mut tx, &wanted.tenant, &wanted.user).await?;
+        let now = self.clock.now_ms();
+        if let Some(kept) = find(&mut tx, &wanted.tenant, &wanted.id).await? {
+            return kept.repeated(wanted);
+        }
+        for state in read(&mut tx, &wanted.tenant, &wanted.user, &Period::ALL, now).await? {
+            cover(wanted, &state, now)?;
+        }
+        let expires_at = now.saturating_add(i64::from(wanted.ttl_ms));
+        let made = sqlx::query(
+            "INSERT INTO reservations (tenant, id, payer, amount, state, made_at, expires_at)
+             VALUES ($1, $2, $3, $4, 'held', $5, $6) ON CONFLICT DO NOTHING",
+        )
+        .bind(wanted.tenant.as_str())
+        .bind(wanted.id.as_str())
+        .bind(wanted.user.as_str())
+        .bind(wanted.amount.nanos())
+        .bind(now)
+        .bind(expires_at)
+        .execute(&mut *tx)
+        .await?;
+        if made.rows_affected() == 0 {
+            // A call under another user's lock, or a release, took the id since it was looked for.
+            return Err(conflict(&wanted.id, "taken by another call"));
+        }
+        let (tenant, user) = (wanted.tenant.as_str(), wanted.user.as_str());
+        add(&mut tx, tenant, user, now, 0, wanted.amount.nanos()).await?;
+        enter(&mut tx, tenant, user, wanted.id.as_str(), "hold", wanted.amount.nanos(), now)
+            .await?;
+        tx.commit().await?;
+        Ok(expires_at)
+    }
+
+    async fn settle(
+        &self,
+        tenant: &TenantId,
+        id: &ReservationId,
+        amount: NanoUsd,
+    ) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        let kept = own(&mut tx, tenant, id).await?.ok_or_else(|| Error::Unknown(id.clone()))?;
+        let now = self.clock.now_ms();
+        let Some(freed) = kept.to_settle(id, amount)? else { return Ok(()) };
+        end(&mut tx, tenant.as_str(), id.as_str(), "settled", Some(amount.nanos())).await?;
+        add(&mut tx, tenant.as_str(), &kept.user, kept.made_at, amount.nanos(), -freed).await?;
+        let (tenant, id) = (tenant.as_str(), id.as_str());
+        enter(&mut tx, tenant, &kept.user, id, "settle", amount.nanos(), now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn release(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        id: &ReservationId,
+    ) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        // Marked first: a reserve that comes at the same time finds it, or is found here.
+        let now = self.clock.now_ms();
+        let marked = sqlx::query(
+            "INSERT INTO reservations (tenant, id, payer, amount, state, made_at, expires_at)
+             VALUES ($1, $2, $3, 0, 'released', $4, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(tenant.as_str())
+        .bind(id.as_str())
+        .bind(user.as_str())
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+        if marked.rows_affected() == 0
+            && let Some(kept) = own(&mut tx, tenant, id).await?
+            && kept.to_release(id)?
+        {
+            free(&mut tx, tenant.as_str(), id.as_str(), &kept, "released", "release", now).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn expire(&self) -> Result<u64, Error> {
+        let now = self.clock.now_ms();
+        let over = sqlx::query(
+            "SELECT tenant, id FROM reservations WHERE state = 'held' AND expires_at <= $1
+             ORDER BY expires_at LIMIT $2",
+        )
+        .bind(now)
+        .bind(SWEPT)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut count = 0;
+        // One transaction each: two sweepers, or a sweeper and a settlement, never hold two locks.
+        for row in &over {
+            let tenant = TenantId::new(row.try_get::<String, _>(0)?)?;
+            let id = ReservationId::new(row.try_get::<String, _>(1)?)?;
+            let mut tx = self.pool.begin().await?;
+            let Some(kept) = own(&mut tx, &tenant, &id).await? else { continue };
+            if kept.state == "held" {
+                let (tenant, id) = (tenant.as_str(), id.as_str());
+                free(&mut tx, tenant, id, &kept, "expired", "expire", now).await?;
+                tx.commit().await?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    async fn set_limit(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        period: Period,
+        limit: NanoUsd,
+    ) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO limits (tenant, payer, period, amount) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (tenant, payer, period) DO UPDATE SET amount = excluded.amount",
+        )
+        .bind(tenant.as_str())
+        .bind(user.as_str())
+        .bind(period.as_str())
+        .bind(limit.nanos())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    async fn statement(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+        period: Period,
+    ) -> Result<Statement, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let now = self.clock.now_ms();
+        let states = read(&mut connection, tenant, user, &[period], now).await?;
+        states.into_iter().next().ok_or_else(|| sqlx::Error::RowNotFound.into())
+    }
+
+    async fn top_spenders(
+        &self,
+        tenant: &TenantId,
+        period: Period,
+        limit: u32,
+    ) -> Result<Vec<Statement>, Error> {
+        let now = self.clock.now_ms();
+        let mut connection = self.pool.acquire().await?;
+        let rows = sqlx::query(
+            "SELECT payer FROM balances
+             WHERE tenant = $1 AND period = $2 AND starts_at = $3 AND spent > 0
+             ORDER BY spent DESC, payer COLLATE \"C\" LIMIT $4",
+        )
+        .bind(tenant.as_str())
+        .bind(period.as_str())
+        .bind(period.bounds(now).0)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *connection)
+        .await?;
+        let mut statements = Vec::with_capacity(rows.len());
+        for row in rows {
+            let user = UserId::new(row.try_get::<String, _>(0)?)?;
+            statements.extend(read(&mut connection, tenant, &user, &[period], now).await?);
+        }
+        Ok(statements)
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+}
+
+/// Waits until nobody else changes what `user` spent or holds, and keeps it so until the commit.
+async fn lock(db: &mut PgConnection, tenant: &TenantId, user: &UserId) -> Result<(), Error> {
+    // Ids hold no control characters, so the separator keeps pairs apart.
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1 || chr(31) || $2, 0))")
+        .bind(tenant.as_str())
+        .bind(user.as_str())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+fn kept(row: &PgRow) -> Result<Kept, sqlx::Error> {
+    Ok(Kept {
+        user: row.try_get(0)?,
+        amount: row.try_get(1)?,
+        settled: row.try_get(2)?,
+        state: row.try_get(3)?,
+        made_at: row.try_get(4)?,
+        expires_at: row.try_get(5)?,
+    })
+}
+
+async fn find(
+    db: &mut PgConnection,
+    tenant: &TenantId,
+    id: &ReservationId,
+) -> Result<Option<Kept>, Error> {
+    let row = sqlx::query(
+        "SELECT payer, amount, settled, state, made_at, expires_at
+         FROM reservations WHERE tenant = $1 AND id = $2",
+    )
+    .bind(tenant.as_str())
+    .bind(id.as_str())
+    .fetch_optional(db)
+    .await?;
+    Ok(row.as_ref().map(kept).transpose()?)
+}
+
+/// Finds a reservation, takes its user's lock, and reads what became of it meanwhile.
+async fn own(
+    db: &mut PgConnection,
+    tenant: &TenantId,
+    id: &ReservationId,
+) -> Result<Option<Kept>, Error> {
+    let Some(kept) = find(db, tenant, id).await? else { return Ok(None) };
+    lock(db, tenant, &UserId::new(kept.user)?).await?;
+    find(db, tenant, id).await
+}
+
+/// Reads a user's state in the periods that hold `now`. Holds whose time is over do not count, also
+/// before the sweeper has found them.
+async fn read(
+    db: &mut PgConnection,
+    tenant: &TenantId,
+    user: &UserId,
+    periods: &[Period],
+    now: i64,
+) -> Result<Vec<Statement>, Error> {
+    let bounds = periods.iter().map(|period| period.bounds(now));
+    let (starts, ends): (Vec<i64>, Vec<i64>) =
+        bounds.map(|(start, end)| (start, end.unwrap_or(i64::MAX))).unzip();
+    let names: Vec<&str> = periods.iter().map(|period| period.as_str()).collect();
+    let rows = sqlx::query(
+        "SELECT limits.amount, coalesce(spent, 0), coalesce(held, 0) - coalesce((
+             SELECT sum(amount) FROM reservations
+             WHERE state = 'held' AND expires_at <= $6 AND tenant = $1 AND payer = $2
+               AND made_at >= wanted.starts_at AND made_at < wanted.ends_at), 0)::BIGINT
+         FROM unnest($3::TEXT[], $4::BIGINT[], $5::BIGINT[]) WITH ORDINALITY
+             AS wanted (period, starts_at, ends_at, place)
+         LEFT JOIN limits ON limits.tenant = $1 AND limits.payer = $2
+             AND limits.period = wanted.period
+         LEFT JOIN balances ON balances.tenant = $1 AND balances.payer = $2
+             AND balances.period = wanted.period AND balances.starts_at = wanted.starts_at
+         ORDER BY place",
+    )
+    .bind(tenant.as_str())
+    .bind(user.as_str())
+    .bind(names)
+    .bind(starts)
+    .bind(ends)
+    .bind(now)
+    .fetch_all(db)
+    .await?;
+    let state = |(period, row): (&Period, &PgRow)| -> Result<Statement, Error> {
+        Ok(Statement {
+            user: user.clone(),
+            period: *period,
+            limit: row.try_get::<Option<i64>, _>(0)?.map(NanoUsd::new),
+            spent: NanoUsd::new(row.try_get(1)?),
+            held: NanoUsd::new(row.try_get(2)?),
+        })
+    };
+    periods.iter().zip(&rows).map(state).collect()
+}
+
+/// Ends a hold and gives its money back.
+async fn free(
+    db: &mut PgConnection,
+    tenant: &str,
+    id: &str,
+    kept: &Kept,
+    state: &'static str,
+    kind: &'static str,
+    now: i64,
+) -> Result<(), Error> {
+    end(db, tenant, id, state, None).await?;
+    add(db, tenant, &kept.user, kept.made_at, 0, -kept.amount).await?;
+    enter(db, tenant, &kept.user, id, kind, kept.amount, now).await
+}
+
+async fn end(
+    db: &mut PgConnection,
+    tenant: &str,
+    id: &str,
+    state: &str,
+    settled: Option<i64>,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE reservations SET state = $3, settled = $4 WHERE tenant = $1 AND id = $2")
+        .bind(tenant)
+        .bind(id)
+        .bind(state)
+        .bind(settled)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Adds to what a user spent and holds, in every period that holds `made_at`.
+async fn add(
+    db: &mut PgConnection,
+    tenant: &str,
+    user: &str,
+    made_at: i64,
+    spent: i64,
+    held: i64,
+) -> Result<(), Error> {
+    let starts: Vec<i64> = Period::ALL.iter().map(|period| period.bounds(made_at).0).collect();
+    let names: Vec<&str> = Period::ALL.iter().map(|period| period.as_str()).collect();
+    // Two steps: an upsert would check `held >= 0` on the row that it does not insert.
+    sqlx::query(
+        "INSERT INTO balances (tenant, payer, period, starts_at)
+         SELECT $1, $2, * FROM unnest($3::TEXT[], $4::BIGINT[]) ON CONFLICT DO NOTHING",
+    )
+    .bind(tenant)
+    .bind(user)
+    .bind(&names)
+    .bind(&starts)
+    .execute(&mut *db)
+    .await?;
+    sqlx::query(
+        "UPDATE balances SET spent = spent + $5, held = held + $6
+         FROM unnest($3::TEXT[], $4::BIGINT[]) AS wanted (period, starts_at)
+         WHERE tenant = $1 AND payer = $2 AND balances.period = wanted.period
+           AND balances.starts_at = wanted.starts_at",
+    )
+    .bind(tenant)
+    .bind(user)
+    .bind(&names)
+    .bind(&starts)
+    .bind(spent)
+    .bind(held)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn enter(
+    db: &mut PgConnection,
+    tenant: &str,
+    user: &str,
+    id: &str,
+    kind: &str,
+    amount: i64,
+    now: i64,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO entries (tenant, payer, reservation, kind, amount, at)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(tenant)
+    .bind(user)
+    .bind(id)
+    .bind(kind)
+    .bind(amount)
+    .bind(now)
+    .execute(db)
+    .await?;
+    Ok(())
+}

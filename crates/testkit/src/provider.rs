@@ -1,0 +1,153 @@
+//! A provider of language models that speaks OpenAI's chat completions, well or badly.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Json, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// A provider on a free port of this machine; it ends with the runtime that it was started on.
+///
+/// Its one model is called `m`, its answer is `pong`, its usage a thousand tokens in and a thousand
+/// out. What the last message says decides how it goes wrong:
+///
+/// | message | answer |
+/// |---|---|
+/// | `refuse` | status 500 |
+/// | `hang` | nothing, ever |
+/// | `garbage` | 200, and no JSON |
+/// | `break` | half a stream |
+/// | `wait` | half, and the rest when [`Provider::go_on`] is called |
+/// | `chunks N` | `pong` N times, a chunk each |
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// Its address, without `/v1`.
+    pub url: String,
+    state: Arc<Counts>,
+}
+
+#[derive(Debug)]
+struct Counts {
+    requests: AtomicUsize,
+    gate: Semaphore,
+}
+
+impl Provider {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// If no port is free.
+    pub async fn start() -> std::io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let state = Arc::new(Counts { requests: AtomicUsize::new(0), gate: Semaphore::new(0) });
+        let provider = Self { url, state };
+        let router = provider.router();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(provider)
+    }
+
+    /// Returns how many conversations it was asked to go on with.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// Lets one answer to `wait` go on.
+    pub fn go_on(&self) {
+        self.state.gate.add_permits(1);
+    }
+
+    fn router(&self) -> Router {
+        Router::new()
+            .route("/v1/chat/completions", post(answer))
+            .route("/v1/models", get(models))
+            .with_state(Arc::clone(&self.state))
+    }
+}
+
+async fn models() -> Json<Value> {
+    Json(json!({ "object": "list", "data": [{ "id": "m" }, { "id": "m-embed" }] }))
+}
+
+async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Response {
+    state.requests.fetch_add(1, Ordering::SeqCst);
+    let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let asked = messages.last().and_then(|m| m["content"].as_str()).unwrap_or_default().to_owned();
+    match asked.as_str() {
+        "refuse" => return (StatusCode::INTERNAL_SERVER_ERROR, "no").into_response(),
+        "hang" => return std::future::pending().await,
+        "garbage" if body["stream"] != true => return "{ pong".into_response(),
+        _ => {}
+    }
+    if body["stream"] == true {
+        return streamed(state, &asked);
+    }
+    let message = json!({ "role": "assistant", "content": "pong" });
+    let choice = json!({ "index": 0, "message": message, "finish_reason": "stop" });
+    let known = json!({
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [choice], "usage": usage(),
+    });
+    Json(known).into_response()
+}
+
+fn streamed(state: Arc<Counts>, asked: &str) -> Response {
+    let count = asked.strip_prefix("chunks ").and_then(|count| count.parse().ok());
+    let mut texts = match count {
+        Some(count) => vec!["pong".to_owned(); count],
+        None => vec!["po".to_owned(), "ng".to_owned()],
+    };
+    let (waits, whole) = (asked == "wait", asked != "break");
+    if !whole {
+        texts.pop();
+    }
+    let mut frames: Vec<Bytes> = texts.iter().map(|text| chunk(text)).collect();
+    if asked == "garbage" {
+        frames = vec!["data: { pong\n\n".into()];
+    } else if whole {
+        frames.push(format!("data: {}\n\n", last()).into());
+        frames.push("data: [DONE]\n\n".into());
+    }
+    let frames = stream::iter(frames.into_iter().enumerate()).then(move |(index, frame)| {
+        let state = Arc::clone(&state);
+        async move {
+            if waits
+                && index == 1
+                && let Ok(permit) = state.gate.acquire().await
+            {
+                permit.forget();
+            }
+            Ok::<_, std::convert::Infallible>(frame)
+        }
+    });
+    ([("content-type", "text/event-stream")], Body::from_stream(frames)).into_response()
+}
+
+fn chunk(text: &str) -> Bytes {
+    let chunk = json!({
+        "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m",
+        "choices": [{ "index": 0, "delta": { "content": text }, "finish_reason": null }],
+    });
+    format!("data: {chunk}\r\n\r\n").into()
+}
+
+fn last() -> Value {
+    json!({
+        "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m",
+        "choices": [], "usage": usage(),
+    })
+}
+
+fn usage() -> Value {
+    json!({ "prompt_tokens": 1000, "completion_tokens": 1000, "total_tokens": 2000 })
+}

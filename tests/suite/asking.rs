@@ -1,0 +1,51 @@
+//! From a document to a cited answer.
+
+use journeys::{Shape, System};
+use serde_json::{Value, json};
+
+const GUIDE: &str = "# Guide\n\nIntro.\n\n## Rollback\n\nTo roll back a release, run the script.\n";
+
+#[tokio::test]
+async fn a_document_is_uploaded_asked_and_removed() {
+    for shape in Shape::ALL {
+        let system = System::start(shape, "").await.unwrap();
+        let document = system.upload("guide.md", GUIDE).await.unwrap();
+
+        let question = json!({ "question": "How do I roll back a release?" });
+        let (status, answer) = system.post("/api/v1/ask", &question).await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["answer"], "To roll back a release, run the script. [1]");
+        assert_eq!(answer["provider"], "extractive");
+        let citation = &answer["citations"][0];
+        assert_eq!(citation["quote"], "To roll back a release, run the script.");
+        assert_eq!((&citation["start_line"], &citation["source"]), (&7.into(), &"guide.md".into()));
+        assert_eq!(answer["confidence"], 1.0);
+
+        let run = answer["run_id"].as_str().unwrap();
+        let (_, journal) = system.get(&format!("/api/v1/runs/{run}/events")).await.unwrap();
+        let events = journal["events"].as_array().unwrap().iter();
+        let events: Vec<_> = events.map(|event| event["event"].as_str().unwrap()).collect();
+        assert_eq!(events, ["started", "retrieved", "delta", "completed"]);
+
+        let path = format!("/api/v1/documents/{}", document["id"].as_str().unwrap());
+        assert_eq!(system.delete(&path).await.unwrap(), 204);
+        assert_eq!(system.get(&path).await.unwrap().0, 404);
+    }
+}
+
+#[tokio::test]
+async fn one_question_is_one_trace_in_every_service() {
+    let system = System::start(Shape::Separate, "").await.unwrap();
+    system.upload("guide.md", GUIDE).await.unwrap();
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let ask = system.client().post(format!("{}/api/v1/ask", system.url));
+    let ask = ask.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    let question = json!({ "question": "How do I roll back a release?" });
+    let answer: Value = ask.json(&question).send().await.unwrap().json().await.unwrap();
+    assert_eq!(answer["citations"][0]["source"], "guide.md", "{answer}");
+    for process in system.processes {
+        let (status, log) = process.stop().await.unwrap();
+        assert!(status.success() && log.contains(trace), "{status} {log}");
+    }
+}

@@ -1,0 +1,11 @@
+//! Journeys through the gateway, against one process and against separate ones.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
+
+mod asking;
+mod crashing;
+mod input;
+mod models;
+mod money;
+mod sdk;
+mod sockets;

@@ -1,0 +1,109 @@
+//! Providers that answer, fail and dawdle.
+
+use std::time::Duration;
+
+use journeys::{Shape, System, conversation, priced};
+use reqwest::StatusCode;
+use testkit::provider::Provider;
+
+#[tokio::test]
+async fn a_stream_is_whole_or_ends_in_an_honest_error() {
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let system = System::start(shape, &priced(&provider.url)).await.unwrap();
+        let (status, stream) = system.chat("ping", true).await.unwrap();
+        assert_eq!(status, 200);
+        assert!(stream.contains("\"po\"") && stream.contains("\"ng\""), "{stream}");
+        assert!(stream.ends_with("data: [DONE]\n\n") && !stream.contains("usage"), "{stream}");
+        assert!((system.spent("local").await.unwrap() - 0.004).abs() < 1e-12);
+
+        let (status, stream) = system.chat("break", true).await.unwrap();
+        assert_eq!(status, 200);
+        assert!(stream.contains("\"po\"") && stream.contains("the stream ended early"), "{stream}");
+        assert!(!stream.contains("[DONE]"), "{stream}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_provider_does_the_client_is_told_and_the_money_is_free() {
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let hurry = "[router.timeouts]\nfirst_token_ms = 200\nidle_ms = 200\n";
+        let settings = format!("{}{hurry}", priced(&provider.url));
+        let system = System::start(shape, &settings).await.unwrap();
+        for (asked, stream, wanted) in [
+            ("refuse", false, "mock/m: 500"),
+            ("refuse", true, "mock/m: 500"),
+            ("hang", false, "mock/m: "),
+            ("hang", true, "mock/m: "),
+            ("garbage", false, "mock/m: the answer is not JSON"),
+            ("garbage", true, "mock/m: "),
+        ] {
+            let (status, error) = system.chat(asked, stream).await.unwrap();
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{asked} {stream} {error}");
+            assert!(error.contains(wanted), "{asked} {stream} {error}");
+        }
+        assert!(system.spent("local").await.unwrap().abs() < 1e-12, "nothing was served");
+        assert_eq!(system.chat("ping", false).await.unwrap().0, 200, "the process lives");
+    }
+}
+
+#[tokio::test]
+async fn the_next_candidate_answers_when_the_first_fails() {
+    let (bad, good) = (Provider::start().await.unwrap(), Provider::start().await.unwrap());
+    let other = priced(&good.url).replace("mock", "other").replace("'m'", "'n'");
+    let routes = "[router.routes]\nauto = ['mock/m', 'other/n']\n";
+    let bad_url = "http://127.0.0.1:1";
+    let settings = format!("{}{other}{routes}", priced(bad_url));
+    for shape in Shape::ALL {
+        let system = System::start(shape, &settings).await.unwrap();
+        for stream in [false, true] {
+            let mut body = conversation("ping", stream);
+            body["model"] = "auto".into();
+            let reply = system.send("/v1/chat/completions", &body).await.unwrap();
+            assert_eq!(reply.headers()["x-baton-provider"], "other");
+            assert_eq!(reply.status(), 200);
+        }
+    }
+    assert_eq!((bad.requests(), good.requests()), (0, 4));
+}
+
+#[tokio::test]
+async fn a_local_server_is_found_and_used() {
+    let provider = Provider::start().await.unwrap();
+    let settings = format!("local_models = {{ ollama = '', jan = '{}/v1' }}\n", provider.url);
+    let system = System::start(Shape::One, &settings).await.unwrap();
+    let mut body = conversation("ping", false);
+    body["model"] = "auto".into();
+    let (status, answer) = system.post("/v1/chat/completions", &body).await.unwrap();
+    assert!(status == 200 && answer.contains("pong"), "{status} {answer}");
+}
+
+#[tokio::test]
+async fn a_stream_in_flight_is_finished_before_the_process_ends() {
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let mut system = System::start(shape, &priced(&provider.url)).await.unwrap();
+        let body = conversation("wait", true);
+        let mut reply = system.send("/v1/chat/completions", &body).await.unwrap();
+        let first = reply.chunk().await.unwrap().unwrap();
+        assert!(String::from_utf8_lossy(&first).contains("po"));
+
+        let gateway = system.processes.remove(0);
+        let address = gateway.url.trim_start_matches("http://").to_owned();
+        let stopped = tokio::spawn(gateway.stop());
+        // It takes nobody new, …
+        let refused = async {
+            while tokio::net::TcpStream::connect(&address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), refused).await.unwrap();
+        // … and keeps whom it has.
+        provider.go_on();
+        let rest = reply.text().await.unwrap();
+        assert!(rest.contains("ng") && rest.ends_with("data: [DONE]\n\n"), "{rest}");
+        let (status, log) = stopped.await.unwrap().unwrap();
+        assert!(status.success(), "{status} {log}");
+    }
+}

@@ -1,0 +1,51 @@
+//! Clients and judges of others, unchanged.
+
+use std::path::{Path, PathBuf};
+
+use journeys::{Shape, System, priced};
+use testkit::provider::Provider;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+/// Pinned, so that a release elsewhere breaks no test here.
+const PACKAGES: [&str; 2] = ["openai==3.54.0", "openapi-spec-validator==0.9.0"];
+
+/// Returns a Python that has the packages.
+async fn python() -> &'static Path {
+    static PYTHON: OnceCell<PathBuf> = OnceCell::const_new();
+    let make = || async {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+        let python = place.join("bin/python");
+        run(Command::new("python3").args(["-m", "venv"]).arg(&place)).await;
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        run(Command::new(&python).args(install).args(PACKAGES)).await;
+        python
+    };
+    PYTHON.get_or_init(make).await
+}
+
+async fn run(command: &mut Command) {
+    let output = command.kill_on_drop(true).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+}
+
+async fn script(name: &str, url: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk").join(name);
+    run(Command::new(python().await).arg(script).arg(url)).await;
+}
+
+#[tokio::test]
+async fn the_openai_sdk_works_unchanged() {
+    let provider = Provider::start().await.unwrap();
+    for shape in Shape::ALL {
+        let system = System::start(shape, &priced(&provider.url)).await.unwrap();
+        script("openai_sdk.py", &format!("{}/v1", system.url)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_openapi_document_is_valid_and_its_pages_need_no_internet() {
+    let system = System::start(Shape::One, "").await.unwrap();
+    script("openapi.py", &system.url).await;
+}
