@@ -195,12 +195,14 @@ async fn separate(data: &Path) -> anyhow::Result<Vec<Process>> {
     let router = start("router", &[("BUDGET", &budget)]).await?;
     let peers = [("ROUTER", &router), ("RETRIEVER", &retriever)];
     let orchestrator = start("orchestrator", &peers).await?;
+    let bridge = start("mcp-bridge", &[]).await?;
     let peers = [
         ("BUDGET", &budget),
         ("ROUTER", &router),
         ("RETRIEVER", &retriever),
         ("ORCHESTRATOR", &orchestrator),
+        ("BRIDGE", &bridge),
     ];
     let gateway = start("gateway", &peers).await?;
-    Ok(vec![gateway, orchestrator, router, retriever, budget])
+    Ok(vec![gateway, orchestrator, router, retriever, budget, bridge])
 }

@@ -39,11 +39,14 @@ async fn one_question_is_one_trace_in_every_service() {
     let system = System::start(Shape::Separate, "").await.unwrap();
     system.upload("guide.md", GUIDE).await.unwrap();
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
     let ask = system.client().post(format!("{}/api/v1/ask", system.url));
-    let ask = ask.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
     let question = json!({ "question": "How do I roll back a release?" });
-    let answer: Value = ask.json(&question).send().await.unwrap().json().await.unwrap();
+    let ask = ask.header("traceparent", &parent).json(&question);
+    let answer: Value = ask.send().await.unwrap().json().await.unwrap();
     assert_eq!(answer["citations"][0]["source"], "guide.md", "{answer}");
+    let tools = system.client().get(format!("{}/api/v1/tools", system.url));
+    assert_eq!(tools.header("traceparent", &parent).send().await.unwrap().status(), 200);
     for process in system.processes {
         let (status, log) = process.stop().await.unwrap();
         assert!(status.success() && log.contains(trace), "{status} {log}");

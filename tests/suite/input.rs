@@ -17,7 +17,12 @@ async fn bad_input_is_told_what_is_wrong_and_changes_nothing() {
             ("/api/v1/budget/limit", limit("hourly", json!(1)), 400, "hourly"),
             ("/api/v1/budget/limit", limit("daily", json!(1e-10)), 400, "nine decimal places"),
             ("/v1/chat/completions", unknown, 400, "/model"),
-            ("/v1/chat/completions", json!({ "model": "auto", "messages": large }), 413, "at most 100000"),
+            (
+                "/v1/chat/completions",
+                json!({ "model": "auto", "messages": large }),
+                413,
+                "at most 100000",
+            ),
             ("/api/v1/ask", json!({ "question": "" }), 400, "/question"),
             ("/api/v1/ask", json!({ "question": large }), 413, "at most 100000"),
             ("/api/v1/search", json!({ "query": "x", "top_k": 0 }), 400, "/top_k"),

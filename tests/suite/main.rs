@@ -9,3 +9,4 @@ mod models;
 mod money;
 mod sdk;
 mod sockets;
+mod tools;

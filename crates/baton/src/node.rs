@@ -41,6 +41,8 @@ pub struct Config {
     pub budget: budget::Config,
     /// Runs.
     pub orchestrator: orchestrator::Config,
+    /// Tools.
+    pub mcp_bridge: mcp_bridge::Config,
 }
 
 impl Default for Config {
@@ -72,6 +74,7 @@ impl Config {
                 journal: data.join("journal.db"),
                 ..orchestrator::Config::default()
             },
+            mcp_bridge: mcp_bridge::Config::default(),
         }
     }
 
@@ -111,7 +114,8 @@ impl Node {
         let peers = orchestrator::Peers { router: router.clone(), retriever: retriever.clone() };
         let orchestrator =
             in_process(orchestrator::server(config.orchestrator.clone(), peers).await?);
-        Ok(Self { peers: gateway::Peers { router, retriever, budget, orchestrator } })
+        let bridge = in_process(mcp_bridge::server(config.mcp_bridge.clone()).await?);
+        Ok(Self { peers: gateway::Peers { router, retriever, budget, orchestrator, bridge } })
     }
 
     /// Serves HTTP until `stop`.

@@ -56,6 +56,7 @@ pub struct PeerAddresses {
     pub retriever: String,
     pub budget: String,
     pub orchestrator: String,
+    pub bridge: String,
 }
 
 impl Default for PeerAddresses {
@@ -66,6 +67,7 @@ impl Default for PeerAddresses {
             retriever: local(50052),
             budget: local(50053),
             orchestrator: local(50055),
+            bridge: local(50054),
         }
     }
 }

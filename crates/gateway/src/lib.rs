@@ -25,7 +25,7 @@ use utoipa_axum::routes;
 
 pub use config::{Config, PeerAddresses};
 pub use error::Error;
-use routes::{ask, budget, chat, documents, health, search};
+use routes::{ask, budget, chat, documents, health, search, tools};
 
 /// The services behind the gateway.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub struct Peers {
     pub budget: Peer,
     /// Runs.
     pub orchestrator: Peer,
+    /// Tools.
+    pub bridge: Peer,
 }
 
 impl Peers {
@@ -53,6 +55,7 @@ impl Peers {
             retriever: remote(&addresses.retriever)?,
             budget: remote(&addresses.budget)?,
             orchestrator: remote(&addresses.orchestrator)?,
+            bridge: remote(&addresses.bridge)?,
         })
     }
 }
@@ -89,13 +92,7 @@ pub async fn serve(
     let router = router(config, peers, keys, health.clone(), metrics);
     health.started();
     let closing = CancellationToken::new();
-    let close = closing.clone();
-    tokio::spawn(async move {
-        stop.cancelled().await;
-        health.draining();
-        tokio::time::sleep(drain).await;
-        close.cancel();
-    });
+    tokio::spawn(runtime::shutdown::drain(stop, health, drain, closing.clone()));
     runtime::http::serve(router, listener, closing, total).await?;
     Ok(())
 }
@@ -119,6 +116,8 @@ fn router(
         .routes(routes!(search::alias))
         .routes(routes!(documents::put, documents::list))
         .routes(routes!(documents::read, documents::delete))
+        .routes(routes!(tools::list))
+        .routes(routes!(tools::call))
         .routes(routes!(budget::user))
         .routes(routes!(budget::set_limit))
         .routes(routes!(budget::top_spenders))

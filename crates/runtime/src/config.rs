@@ -10,12 +10,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Sections that a file shared by several services may have besides the reader's own.
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 11] = [
     "budget",
     "data",
     "gateway",
     "local_models",
     "mcp_bridge",
+    "mcp_filesystem",
+    "mcp_git",
+    "mcp_memory",
     "orchestrator",
     "retriever",
     "router",

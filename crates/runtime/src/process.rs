@@ -26,19 +26,36 @@ use crate::{config, grpc, http, probes, shutdown, telemetry};
 /// The command line of every service.
 #[derive(Debug, clap::Parser)]
 #[command(version)]
-struct Arguments {
+pub struct Arguments {
     /// A TOML file; sections of other services are skipped
     #[arg(long)]
-    config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     /// Where to serve
     #[arg(long)]
-    listen: Option<SocketAddr>,
+    pub listen: Option<SocketAddr>,
     /// Where to serve probes and metrics
     #[arg(long)]
-    operations: Option<SocketAddr>,
+    pub operations: Option<SocketAddr>,
     /// Print the configuration without secrets and exit
     #[arg(long)]
-    print_config: bool,
+    pub print_config: bool,
+}
+
+impl Arguments {
+    /// Reads the process's own keys and the section of service `name`.
+    ///
+    /// # Errors
+    /// As [`config::load_section`].
+    pub fn load<C>(&self, name: &str) -> anyhow::Result<(Process, C)>
+    where
+        C: Serialize + DeserializeOwned + Default,
+    {
+        let (mut process, config): (Process, C) =
+            config::load_section(&section(name), self.config.as_deref())?;
+        process.listen = self.listen.or(process.listen);
+        process.operations = self.operations.unwrap_or(process.operations);
+        Ok((process, config))
+    }
 }
 
 /// Where and how a process serves, beside what its service needs.
@@ -106,7 +123,12 @@ where
     F: FnOnce(C, Node) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
-    match try_run(name, serve).await {
+    exit(name, serve_with(Arguments::parse(), name, serve).await)
+}
+
+/// Says why `name` failed, if it did, and returns its exit code.
+pub fn exit(name: &str, result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{name}: {error:#}");
@@ -115,17 +137,21 @@ where
     }
 }
 
-async fn try_run<C, F, Fut>(name: &'static str, serve: F) -> anyhow::Result<()>
+/// As [`run`], with a command line that was read already.
+///
+/// # Errors
+/// If the configuration is wrong, an address is taken, or `serve` fails.
+pub async fn serve_with<C, F, Fut>(
+    arguments: Arguments,
+    name: &'static str,
+    serve: F,
+) -> anyhow::Result<()>
 where
     C: Serialize + DeserializeOwned + Default,
     F: FnOnce(C, Node) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
-    let arguments = Arguments::parse();
-    let (mut process, config): (Process, C) =
-        config::load_section(&section(name), arguments.config.as_deref())?;
-    process.listen = arguments.listen.or(process.listen);
-    process.operations = arguments.operations.unwrap_or(process.operations);
+    let (process, config): (Process, C) = arguments.load(name)?;
     if arguments.print_config {
         let section = BTreeMap::from([(section(name), &config)]);
         println!("{}\n{}", config::to_text(&process)?, config::to_text(&section)?);
@@ -175,6 +201,9 @@ fn default_port(name: &str) -> u16 {
         "budget" => 50053,
         "mcp-bridge" => 50054,
         "orchestrator" => 50055,
+        "mcp-filesystem" => 3001,
+        "mcp-git" => 3002,
+        "mcp-memory" => 3003,
         _ => 0,
     }
 }

@@ -1,6 +1,10 @@
 //! When to stop.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
+
+use crate::probes::Health;
 
 /// Returns a token that is cancelled by Ctrl-C or SIGTERM.
 #[must_use]
@@ -24,4 +28,17 @@ pub fn on_signal() -> CancellationToken {
         token.cancel();
     });
     stop
+}
+
+/// Waits for `stop`, says "not ready" for `delay`, so that nobody sends more, and then closes.
+pub async fn drain(
+    stop: CancellationToken,
+    health: Health,
+    delay: Duration,
+    closing: CancellationToken,
+) {
+    stop.cancelled().await;
+    health.draining();
+    tokio::time::sleep(delay).await;
+    closing.cancel();
 }

@@ -81,7 +81,7 @@ pub(crate) async fn ask(
 }
 
 /// Tells what a run did, in order.
-#[utoipa::path(get, path = "/api/v1/runs/{id}/events", tag = "runs",
+#[utoipa::path(get, operation_id = "list_run_events", path = "/api/v1/runs/{id}/events", tag = "runs",
     params(("id" = String, Path, description = "The run")),
     responses((status = 200, description = "Its journal"), (status = 404, description = "There is none")))]
 pub(crate) async fn events(

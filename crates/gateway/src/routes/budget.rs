@@ -47,7 +47,7 @@ pub(crate) struct AtMost {
 }
 
 /// Tells a user's limit, spend and holds in a period.
-#[utoipa::path(get, path = "/api/v1/budget/user/{id}", tag = "budget",
+#[utoipa::path(get, operation_id = "get_user_budget", path = "/api/v1/budget/user/{id}", tag = "budget",
     params(("id" = String, Path, description = "The user"), OfPeriod),
     responses((status = 200, description = "The state, in USD"), (status = 400, description = "Unknown period")))]
 pub(crate) async fn user(
@@ -65,7 +65,7 @@ pub(crate) async fn user(
 }
 
 /// Sets or replaces a user's limit for a period.
-#[utoipa::path(post, path = "/api/v1/budget/limit", tag = "budget", request_body = Limit,
+#[utoipa::path(post, operation_id = "set_user_limit", path = "/api/v1/budget/limit", tag = "budget", request_body = Limit,
     responses((status = 201, description = "The state under the new limit"), (status = 400, description = "Negative, too precise or of an unknown period")))]
 pub(crate) async fn set_limit(
     State(app): State<App>,
@@ -88,7 +88,7 @@ pub(crate) async fn set_limit(
 }
 
 /// Lists the users who spent most in a period, most first.
-#[utoipa::path(get, path = "/api/v1/budget/top-spenders/{period}", tag = "budget",
+#[utoipa::path(get, operation_id = "list_top_spenders", path = "/api/v1/budget/top-spenders/{period}", tag = "budget",
     params(("period" = String, Path, description = "`daily`, `weekly`, `monthly` or `total`"), AtMost),
     responses((status = 200, description = "States, in USD"), (status = 400, description = "Unknown period")))]
 pub(crate) async fn top_spenders(

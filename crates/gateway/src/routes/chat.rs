@@ -21,7 +21,7 @@ use crate::{App, Error, error};
 /// Answers a conversation: OpenAI's chat completions.
 ///
 /// The body goes to the router as it is; the gateway reads no more of it than `stream`.
-#[utoipa::path(post, path = "/v1/chat/completions", tag = "models",
+#[utoipa::path(post, operation_id = "create_chat_completion", path = "/v1/chat/completions", tag = "models",
     request_body(content = Object, description = "OpenAI's chat completions request; `model` names a route or a model"),
     responses((status = 200, description = "OpenAI's chat completion, or its chunks as server-sent events"),
         (status = 400, description = "A malformed request or an unknown model"),
@@ -108,7 +108,7 @@ fn say(headers: &mut HeaderMap, name: &'static str, value: &str) {
 }
 
 /// Lists routes and models: OpenAI's models.
-#[utoipa::path(get, path = "/v1/models", tag = "models", responses((status = 200, description = "What `model` may name")))]
+#[utoipa::path(get, operation_id = "list_models", path = "/v1/models", tag = "models", responses((status = 200, description = "What `model` may name")))]
 pub(crate) async fn models(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,

@@ -33,7 +33,7 @@ pub(crate) struct Page {
 /// Stores a document: the body is the file itself, in UTF-8.
 ///
 /// Replaces the document of the same source; the same bytes again change nothing.
-#[utoipa::path(post, path = "/api/v1/documents", tag = "documents", params(Named),
+#[utoipa::path(post, operation_id = "put_document", path = "/api/v1/documents", tag = "documents", params(Named),
     request_body(content = String, content_type = "text/markdown"),
     responses((status = 200, description = "Was there already"), (status = 201, description = "Stored"),
         (status = 400, description = "Not text"), (status = 413, description = "Too large")))]
@@ -72,7 +72,7 @@ pub(crate) async fn put(
 }
 
 /// Lists documents by source.
-#[utoipa::path(get, path = "/api/v1/documents", tag = "documents", params(Page),
+#[utoipa::path(get, operation_id = "list_documents", path = "/api/v1/documents", tag = "documents", params(Page),
     responses((status = 200, description = "A page of documents")))]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -92,7 +92,7 @@ pub(crate) async fn list(
 }
 
 /// Reads a document and its stored text.
-#[utoipa::path(get, path = "/api/v1/documents/{id}", tag = "documents",
+#[utoipa::path(get, operation_id = "get_document", path = "/api/v1/documents/{id}", tag = "documents",
     params(("id" = String, Path, description = "The document")),
     responses((status = 200, description = "The document"), (status = 404, description = "There is none")))]
 pub(crate) async fn read(
@@ -113,7 +113,7 @@ pub(crate) async fn read(
 }
 
 /// Removes a document and everything made from it.
-#[utoipa::path(delete, path = "/api/v1/documents/{id}", tag = "documents",
+#[utoipa::path(delete, operation_id = "delete_document", path = "/api/v1/documents/{id}", tag = "documents",
     params(("id" = String, Path, description = "The document")),
     responses((status = 204, description = "Removed"), (status = 404, description = "There is none")))]
 pub(crate) async fn delete(

@@ -38,7 +38,7 @@ pub(crate) async fn search(
 }
 
 /// The older name of `/api/v1/search`.
-#[utoipa::path(post, path = "/api/search", tag = "documents", request_body = Search,
+#[utoipa::path(post, operation_id = "search_alias", path = "/api/search", tag = "documents", request_body = Search,
     responses((status = 200, description = "As /api/v1/search")))]
 pub(crate) async fn alias(
     app: State<App>,

@@ -1,0 +1,154 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+
+/// What the bridge needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// MCP servers by name: lower-case letters, digits and hyphens, at most 32.
+    pub servers: BTreeMap<String, Server>,
+    /// The largest result of a tool that is passed on, in bytes of JSON.
+    pub max_result_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { servers: BTreeMap::new(), max_result_bytes: 1024 * 1024 }
+    }
+}
+
+/// An MCP server: a program that is started (`command`), or an address (`url`).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// The program; it speaks over its standard input and output.
+    #[serde(default)]
+    pub command: Option<String>,
+    /// The program's arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// The program's environment, besides `PATH` and `HOME`; it inherits nothing else.
+    #[serde(default, skip_serializing)]
+    pub env: BTreeMap<String, String>,
+    /// Where it speaks over HTTP, such as `http://127.0.0.1:3001/mcp`.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Whether what it sees stays on this machine; private calls use no other. By default so for
+    /// programs and loopback addresses.
+    #[serde(default)]
+    pub local: Option<bool>,
+    /// How long a call may take, in milliseconds.
+    #[serde(default = "timeout_ms")]
+    pub timeout_ms: u64,
+    /// How long a start or a connection may take, in milliseconds.
+    #[serde(default = "start_timeout_ms")]
+    pub start_timeout_ms: u64,
+}
+
+fn timeout_ms() -> u64 {
+    30_000
+}
+
+fn start_timeout_ms() -> u64 {
+    10_000
+}
+
+/// Where a server is.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Program { command: String, args: Vec<String>, env: BTreeMap<String, String> },
+    Address(Url),
+}
+
+/// A server that is known to be well described.
+#[derive(Debug, Clone)]
+pub(crate) struct Described {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    pub(crate) local: bool,
+    pub(crate) timeout: Duration,
+    pub(crate) start_timeout: Duration,
+}
+
+impl Server {
+    pub(crate) fn describe(&self, name: &str) -> anyhow::Result<Described> {
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if name.is_empty() || name.len() > 32 || !name.chars().all(good) {
+            bail!(
+                "mcp_bridge.servers.{name}: a name has 1 to 32 lower-case letters, digits and hyphens"
+            );
+        }
+        let place = match (&self.command, &self.url) {
+            (Some(command), None) => Place::Program {
+                command: command.clone(),
+                args: self.args.clone(),
+                env: self.env.clone(),
+            },
+            (None, Some(url)) => {
+                let url = Url::parse(url)
+                    .with_context(|| format!("mcp_bridge.servers.{name}.url: {url:?}"))?;
+                if !matches!(url.scheme(), "http" | "https") {
+                    bail!("mcp_bridge.servers.{name}.url: {url} is neither http nor https");
+                }
+                Place::Address(url)
+            }
+            _ => bail!("mcp_bridge.servers.{name}: give either command or url"),
+        };
+        let local = self.local.unwrap_or(match &place {
+            Place::Program { .. } => true,
+            Place::Address(url) => is_loopback(url),
+        });
+        Ok(Described {
+            name: name.to_owned(),
+            place,
+            local,
+            timeout: Duration::from_millis(self.timeout_ms),
+            start_timeout: Duration::from_millis(self.start_timeout_ms),
+        })
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(toml: serde_json::Value) -> Server {
+        serde_json::from_value(toml).unwrap()
+    }
+
+    #[test]
+    fn a_server_is_a_program_or_an_address_and_local_by_where_it_is() {
+        for (server_, local) in [
+            (serde_json::json!({ "command": "x" }), true),
+            (serde_json::json!({ "url": "http://127.0.0.1:3001/mcp" }), true),
+            (serde_json::json!({ "url": "http://[::1]:3001/mcp" }), true),
+            (serde_json::json!({ "url": "https://tools.example.com/mcp" }), false),
+            (serde_json::json!({ "url": "http://127.0.0.1.example.com/mcp" }), false),
+            (serde_json::json!({ "url": "http://10.0.0.7/mcp", "local": true }), true),
+        ] {
+            assert_eq!(server(server_.clone()).describe("a").unwrap().local, local, "{server_}");
+        }
+        let program = || server(serde_json::json!({ "command": "x" }));
+        for name in ["", "A", "a_b", "a__b", "a b"] {
+            assert!(program().describe(name).is_err(), "{name}");
+        }
+        for wrong in [
+            serde_json::json!({}),
+            serde_json::json!({ "command": "x", "url": "http://127.0.0.1/mcp" }),
+            serde_json::json!({ "url": "file:///etc/passwd" }),
+            serde_json::json!({ "url": "here" }),
+        ] {
+            assert!(server(wrong.clone()).describe("a").is_err(), "{wrong}");
+        }
+    }
+}
