@@ -43,6 +43,9 @@ pub enum Error {
     /// Nobody reserved under this id.
     #[error("reservation {0} does not exist")]
     Unknown(ReservationId),
+    /// Others moved the same money at every attempt; nothing was moved here.
+    #[error("the ledger is busy")]
+    Busy,
     /// The store failed; nothing was moved.
     #[error("the ledger is unavailable")]
     Ledger(#[from] sqlx::Error),
@@ -63,7 +66,7 @@ impl Classify for Error {
             Self::Exceeded { .. } => ErrorKind::BudgetExceeded,
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Unknown(_) => ErrorKind::NotFound,
-            Self::Ledger(_) => ErrorKind::Unavailable,
+            Self::Busy | Self::Ledger(_) => ErrorKind::Unavailable,
         }
     }
 }

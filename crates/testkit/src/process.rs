@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -92,15 +92,16 @@ impl Process {
     }
 }
 
-/// Finds a built program beside the test that asks.
+/// Finds a built program beside the test or program that asks.
 ///
 /// # Errors
 /// If it is not built; the message says how to.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let program = test.ancestors().nth(2).context("a test has a directory")?.join(name);
-    ensure!(program.is_file(), "{name} is not built: cargo build --workspace --all-targets");
-    Ok(program)
+    let own = std::env::current_exe()?;
+    // A test lies in `deps` below the programs, a program beside them.
+    let mut beside = own.ancestors().skip(1).take(2).map(|place| place.join(name));
+    let missing = || format!("{name} is not built: cargo build --workspace --all-targets");
+    beside.find(|program| program.is_file()).with_context(missing)
 }
 
 fn spawn(command: &mut Command, output: Stdio) -> anyhow::Result<Child> {

@@ -9,6 +9,7 @@ use axum::extract::{Json, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -52,6 +53,8 @@ impl Provider {
         let state = Arc::new(Counts { requests: AtomicUsize::new(0), gate: Semaphore::new(0) });
         let provider = Self { url, state };
         let router = provider.router();
+        // Or a stream's second piece would wait 40 ms for the first one's acknowledgement.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(provider)
     }

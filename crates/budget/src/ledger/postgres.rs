@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{PgConnection, PgPool, Row as _};
 use types::{Clock, NanoUsd, ReservationId, TenantId, UserId};
 
-use crate::ledger::rules::{Kept, conflict, cover};
+use crate::ledger::rules::{Kept, conflict, counted, cover};
 use crate::ledger::{Ledger, Reservation, Statement};
 use crate::{Error, Period};
 
@@ -56,6 +56,74 @@ impl Postgres {
         sqlx::migrate!("migrations/postgres").run(&pool).await?;
         Ok(Self { pool, clock })
     }
+
+    async fn find(
+        &self,
+        db: &mut PgConnection,
+        tenant: &TenantId,
+        id: &ReservationId,
+    ) -> Result<Option<Kept>, Error> {
+        let row = sqlx::query(
+            "SELECT payer, amount, settled, state, expires_at
+             FROM reservations WHERE tenant = $1 AND id = $2",
+        )
+        .bind(tenant.as_str())
+        .bind(id.as_str())
+        .fetch_optional(db)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(Kept {
+            user: row.try_get(0)?,
+            amount: row.try_get(1)?,
+            settled: row.try_get(2)?,
+            state: row.try_get(3)?,
+            expires_at: row.try_get(4)?,
+        }))
+    }
+
+    /// Ends a reservation that is in one of the states `from`; returns it as it is if it was not.
+    async fn end(
+        &self,
+        tenant: &TenantId,
+        id: &ReservationId,
+        from: &[&str],
+        state: &'static str,
+        settled: Option<NanoUsd>,
+    ) -> Result<Ended, Error> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query(
+            "SELECT pg_advisory_xact_lock(hashtextextended(tenant || chr(31) || payer, 0))
+             FROM reservations WHERE tenant = $1 AND id = $2",
+        )
+        .bind(tenant.as_str())
+        .bind(id.as_str())
+        .execute(&mut *tx)
+        .await?;
+        let ended = sqlx::query(
+            "UPDATE reservations SET state = $3, settled = $4, ended_at = $5
+             WHERE tenant = $1 AND id = $2 AND state = ANY($6)",
+        )
+        .bind(tenant.as_str())
+        .bind(id.as_str())
+        .bind(state)
+        .bind(settled.map(NanoUsd::nanos))
+        .bind(self.clock.now_ms())
+        .bind(from)
+        .execute(&mut *tx)
+        .await?;
+        if ended.rows_affected() == 0 {
+            return Ok(Ended::Before(self.find(&mut tx, tenant, id).await?));
+        }
+        tx.commit().await?;
+        Ok(Ended::Now)
+    }
+}
+
+/// What became of an attempt to end a reservation.
+enum Ended {
+    Now,
+    /// It is in another state, or there is none.
+    Before(Option<Kept>),
 }
 
 #[async_trait]
@@ -64,7 +132,7 @@ impl Ledger for Postgres {
         let mut tx = self.pool.begin().await?;
         lock(&mut tx, &wanted.tenant, &wanted.user).await?;
         let now = self.clock.now_ms();
-        if let Some(kept) = find(&mut tx, &wanted.tenant, &wanted.id).await? {
+        if let Some(kept) = self.find(&mut tx, &wanted.tenant, &wanted.id).await? {
             return kept.repeated(wanted);
         }
         for state in read(&mut tx, &wanted.tenant, &wanted.user, &Period::ALL, now).await? {
@@ -72,13 +140,15 @@ impl Ledger for Postgres {
         }
         let expires_at = now.saturating_add(i64::from(wanted.ttl_ms));
         let made = sqlx::query(
-            "INSERT INTO reservations (tenant, id, payer, amount, state, made_at, expires_at)
-             VALUES ($1, $2, $3, $4, 'held', $5, $6) ON CONFLICT DO NOTHING",
+            "INSERT INTO reservations
+               (tenant, id, payer, amount, state, counted, made_at, expires_at)
+             VALUES ($1, $2, $3, $4, 'held', $5::JSONB, $6, $7) ON CONFLICT DO NOTHING",
         )
         .bind(wanted.tenant.as_str())
         .bind(wanted.id.as_str())
         .bind(wanted.user.as_str())
         .bind(wanted.amount.nanos())
+        .bind(counted(&Period::ALL, now))
         .bind(now)
         .bind(expires_at)
         .execute(&mut *tx)
@@ -87,10 +157,6 @@ impl Ledger for Postgres {
             // A call under another user's lock, or a release, took the id since it was looked for.
             return Err(conflict(&wanted.id, "taken by another call"));
         }
-        let (tenant, user) = (wanted.tenant.as_str(), wanted.user.as_str());
-        add(&mut tx, tenant, user, now, 0, wanted.amount.nanos()).await?;
-        enter(&mut tx, tenant, user, wanted.id.as_str(), "hold", wanted.amount.nanos(), now)
-            .await?;
         tx.commit().await?;
         Ok(expires_at)
     }
@@ -101,15 +167,12 @@ impl Ledger for Postgres {
         id: &ReservationId,
         amount: NanoUsd,
     ) -> Result<(), Error> {
-        let mut tx = self.pool.begin().await?;
-        let kept = own(&mut tx, tenant, id).await?.ok_or_else(|| Error::Unknown(id.clone()))?;
-        let now = self.clock.now_ms();
-        let Some(freed) = kept.to_settle(id, amount)? else { return Ok(()) };
-        end(&mut tx, tenant.as_str(), id.as_str(), "settled", Some(amount.nanos())).await?;
-        add(&mut tx, tenant.as_str(), &kept.user, kept.made_at, amount.nanos(), -freed).await?;
-        let (tenant, id) = (tenant.as_str(), id.as_str());
-        enter(&mut tx, tenant, &kept.user, id, "settle", amount.nanos(), now).await?;
-        Ok(tx.commit().await?)
+        match self.end(tenant, id, &["held", "expired"], "settled", Some(amount)).await? {
+            Ended::Now => Ok(()),
+            Ended::Before(kept) => {
+                kept.ok_or_else(|| Error::Unknown(id.clone()))?.settled_before(id, amount)
+            }
+        }
     }
 
     async fn release(
@@ -118,35 +181,33 @@ impl Ledger for Postgres {
         user: &UserId,
         id: &ReservationId,
     ) -> Result<(), Error> {
-        let mut tx = self.pool.begin().await?;
         // Marked first: a reserve that comes at the same time finds it, or is found here.
-        let now = self.clock.now_ms();
         let marked = sqlx::query(
-            "INSERT INTO reservations (tenant, id, payer, amount, state, made_at, expires_at)
-             VALUES ($1, $2, $3, 0, 'released', $4, $4) ON CONFLICT DO NOTHING",
+            "INSERT INTO reservations
+               (tenant, id, payer, amount, state, counted, made_at, expires_at, ended_at)
+             VALUES ($1, $2, $3, 0, 'released', '[]', $4, $4, $4) ON CONFLICT DO NOTHING",
         )
         .bind(tenant.as_str())
         .bind(id.as_str())
         .bind(user.as_str())
-        .bind(now)
-        .execute(&mut *tx)
+        .bind(self.clock.now_ms())
+        .execute(&self.pool)
         .await?;
-        if marked.rows_affected() == 0
-            && let Some(kept) = own(&mut tx, tenant, id).await?
-            && kept.to_release(id)?
-        {
-            free(&mut tx, tenant.as_str(), id.as_str(), &kept, "released", "release", now).await?;
+        if marked.rows_affected() == 1 {
+            return Ok(());
         }
-        Ok(tx.commit().await?)
+        match self.end(tenant, id, &["held"], "released", None).await? {
+            Ended::Before(Some(kept)) => kept.released_before(id),
+            Ended::Before(None) | Ended::Now => Ok(()),
+        }
     }
 
     async fn expire(&self) -> Result<u64, Error> {
-        let now = self.clock.now_ms();
         let over = sqlx::query(
             "SELECT tenant, id FROM reservations WHERE state = 'held' AND expires_at <= $1
              ORDER BY expires_at LIMIT $2",
         )
-        .bind(now)
+        .bind(self.clock.now_ms())
         .bind(SWEPT)
         .fetch_all(&self.pool)
         .await?;
@@ -155,14 +216,8 @@ impl Ledger for Postgres {
         for row in &over {
             let tenant = TenantId::new(row.try_get::<String, _>(0)?)?;
             let id = ReservationId::new(row.try_get::<String, _>(1)?)?;
-            let mut tx = self.pool.begin().await?;
-            let Some(kept) = own(&mut tx, &tenant, &id).await? else { continue };
-            if kept.state == "held" {
-                let (tenant, id) = (tenant.as_str(), id.as_str());
-                free(&mut tx, tenant, id, &kept, "expired", "expire", now).await?;
-                tx.commit().await?;
-                count += 1;
-            }
+            let ended = self.end(&tenant, &id, &["held"], "expired", None).await?;
+            count += u64::from(matches!(ended, Ended::Now));
         }
         Ok(count)
     }
@@ -242,44 +297,6 @@ async fn lock(db: &mut PgConnection, tenant: &TenantId, user: &UserId) -> Result
     Ok(())
 }
 
-fn kept(row: &PgRow) -> Result<Kept, sqlx::Error> {
-    Ok(Kept {
-        user: row.try_get(0)?,
-        amount: row.try_get(1)?,
-        settled: row.try_get(2)?,
-        state: row.try_get(3)?,
-        made_at: row.try_get(4)?,
-        expires_at: row.try_get(5)?,
-    })
-}
-
-async fn find(
-    db: &mut PgConnection,
-    tenant: &TenantId,
-    id: &ReservationId,
-) -> Result<Option<Kept>, Error> {
-    let row = sqlx::query(
-        "SELECT payer, amount, settled, state, made_at, expires_at
-         FROM reservations WHERE tenant = $1 AND id = $2",
-    )
-    .bind(tenant.as_str())
-    .bind(id.as_str())
-    .fetch_optional(db)
-    .await?;
-    Ok(row.as_ref().map(kept).transpose()?)
-}
-
-/// Finds a reservation, takes its user's lock, and reads what became of it meanwhile.
-async fn own(
-    db: &mut PgConnection,
-    tenant: &TenantId,
-    id: &ReservationId,
-) -> Result<Option<Kept>, Error> {
-    let Some(kept) = find(db, tenant, id).await? else { return Ok(None) };
-    lock(db, tenant, &UserId::new(kept.user)?).await?;
-    find(db, tenant, id).await
-}
-
 /// Reads a user's state in the periods that hold `now`. Holds whose time is over do not count, also
 /// before the sweeper has found them.
 async fn read(
@@ -324,99 +341,4 @@ async fn read(
         })
     };
     periods.iter().zip(&rows).map(state).collect()
-}
-
-/// Ends a hold and gives its money back.
-async fn free(
-    db: &mut PgConnection,
-    tenant: &str,
-    id: &str,
-    kept: &Kept,
-    state: &'static str,
-    kind: &'static str,
-    now: i64,
-) -> Result<(), Error> {
-    end(db, tenant, id, state, None).await?;
-    add(db, tenant, &kept.user, kept.made_at, 0, -kept.amount).await?;
-    enter(db, tenant, &kept.user, id, kind, kept.amount, now).await
-}
-
-async fn end(
-    db: &mut PgConnection,
-    tenant: &str,
-    id: &str,
-    state: &str,
-    settled: Option<i64>,
-) -> Result<(), Error> {
-    sqlx::query("UPDATE reservations SET state = $3, settled = $4 WHERE tenant = $1 AND id = $2")
-        .bind(tenant)
-        .bind(id)
-        .bind(state)
-        .bind(settled)
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-/// Adds to what a user spent and holds, in every period that holds `made_at`.
-async fn add(
-    db: &mut PgConnection,
-    tenant: &str,
-    user: &str,
-    made_at: i64,
-    spent: i64,
-    held: i64,
-) -> Result<(), Error> {
-    let starts: Vec<i64> = Period::ALL.iter().map(|period| period.bounds(made_at).0).collect();
-    let names: Vec<&str> = Period::ALL.iter().map(|period| period.as_str()).collect();
-    // Two steps: an upsert would check `held >= 0` on the row that it does not insert.
-    sqlx::query(
-        "INSERT INTO balances (tenant, payer, period, starts_at)
-         SELECT $1, $2, * FROM unnest($3::TEXT[], $4::BIGINT[]) ON CONFLICT DO NOTHING",
-    )
-    .bind(tenant)
-    .bind(user)
-    .bind(&names)
-    .bind(&starts)
-    .execute(&mut *db)
-    .await?;
-    sqlx::query(
-        "UPDATE balances SET spent = spent + $5, held = held + $6
-         FROM unnest($3::TEXT[], $4::BIGINT[]) AS wanted (period, starts_at)
-         WHERE tenant = $1 AND payer = $2 AND balances.period = wanted.period
-           AND balances.starts_at = wanted.starts_at",
-    )
-    .bind(tenant)
-    .bind(user)
-    .bind(&names)
-    .bind(&starts)
-    .bind(spent)
-    .bind(held)
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-async fn enter(
-    db: &mut PgConnection,
-    tenant: &str,
-    user: &str,
-    id: &str,
-    kind: &str,
-    amount: i64,
-    now: i64,
-) -> Result<(), Error> {
-    sqlx::query(
-        "INSERT INTO entries (tenant, payer, reservation, kind, amount, at)
-         VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(tenant)
-    .bind(user)
-    .bind(id)
-    .bind(kind)
-    .bind(amount)
-    .bind(now)
-    .execute(db)
-    .await?;
-    Ok(())
 }

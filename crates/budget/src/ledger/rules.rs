@@ -2,8 +2,8 @@
 
 use types::{NanoUsd, ReservationId};
 
-use crate::Error;
 use crate::ledger::{Reservation, Statement};
+use crate::{Error, Period};
 
 /// A reservation as a store keeps it.
 pub(crate) struct Kept {
@@ -11,7 +11,6 @@ pub(crate) struct Kept {
     pub(crate) amount: i64,
     pub(crate) settled: Option<i64>,
     pub(crate) state: String,
-    pub(crate) made_at: i64,
     pub(crate) expires_at: i64,
 }
 
@@ -26,28 +25,20 @@ impl Kept {
         }
     }
 
-    /// Returns how much a settlement frees; none when it was settled so before.
-    pub(crate) fn to_settle(
-        &self,
-        id: &ReservationId,
-        amount: NanoUsd,
-    ) -> Result<Option<i64>, Error> {
+    /// Answers a settle of what is neither held nor expired.
+    pub(crate) fn settled_before(&self, id: &ReservationId, amount: NanoUsd) -> Result<(), Error> {
         match self.state.as_str() {
-            "settled" if self.settled == Some(amount.nanos()) => Ok(None),
+            "settled" if self.settled == Some(amount.nanos()) => Ok(()),
             "settled" => Err(conflict(id, "settled with another amount")),
-            "released" => Err(conflict(id, "released")),
-            "held" => Ok(Some(self.amount)),
-            // Expired: the hold is free already, the money is gone all the same.
-            _ => Ok(Some(0)),
+            ended => Err(conflict(id, ended)),
         }
     }
 
-    /// Returns whether a release frees anything.
-    pub(crate) fn to_release(&self, id: &ReservationId) -> Result<bool, Error> {
+    /// Answers a release of what is not held.
+    pub(crate) fn released_before(&self, id: &ReservationId) -> Result<(), Error> {
         match self.state.as_str() {
-            "held" => Ok(true),
             "settled" => Err(conflict(id, "settled")),
-            _ => Ok(false),
+            _ => Ok(()),
         }
     }
 }
@@ -73,4 +64,10 @@ pub(crate) fn cover(wanted: &Reservation, state: &Statement, now: i64) -> Result
 
 pub(crate) fn conflict(id: &ReservationId, was: &str) -> Error {
     Error::Conflict { id: id.clone(), was: was.to_owned() }
+}
+
+/// Returns `[period, start]` for each of the periods that hold `at`, as JSON.
+pub(crate) fn counted(periods: &[Period], at: i64) -> String {
+    let counted = periods.iter().map(|period| (period.as_str(), period.bounds(at).0));
+    serde_json::json!(counted.collect::<Vec<_>>()).to_string()
 }

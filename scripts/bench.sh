@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Measures what Baton adds to a call of a model: direct and through Baton in one run.
+# Usage: scripts/bench.sh [SECONDS A MEASUREMENT]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# PROFILE=dist measures what images are built with; it takes long to build.
+profile="${PROFILE:-release}"
+cargo build --locked --profile "$profile" --workspace --bins
+
+echo "$(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), Linux $(uname -r)"
+echo "profile $profile, $(rustc --version), load before: $(cut -d' ' -f1-3 /proc/loadavg)"
+exec "target/$profile/bench" "${1:-5}"
