@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::retriever::PutDocumentRequest;
 use proto::retriever::retriever_service_client::RetrieverServiceClient;
@@ -37,7 +37,14 @@ pub(crate) async fn ingest(
     let mut done = Ingested::default();
     for file in files {
         let source = file.display().to_string();
-        let content = tokio::fs::read(&file).await.with_context(|| source.clone())?;
+        bar.inc(1);
+        let content = match tokio::fs::read(&file).await {
+            Ok(content) => content,
+            Err(fault) => {
+                done.refused.push(format!("{source}: {fault}"));
+                continue;
+            }
+        };
         let request =
             PutDocumentRequest { source, content: content.into(), media_type: String::new() };
         match client.put_document(runtime::context::request(context, request)).await {
@@ -50,7 +57,6 @@ pub(crate) async fn ingest(
                 _ => bail!("{}: {}", file.display(), status.message()),
             },
         }
-        bar.inc(1);
     }
     bar.finish_and_clear();
     Ok(done)

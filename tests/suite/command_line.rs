@@ -1,0 +1,106 @@
+//! `baton` as a person or a script runs it.
+
+use std::path::Path;
+
+use journeys::{Shape, System, priced};
+use serde_json::{Value, json};
+use testkit::process::program;
+use testkit::provider::Provider;
+use tokio::process::Command;
+
+struct Ended {
+    code: i32,
+    output: String,
+    errors: String,
+}
+
+async fn baton(data: &Path, arguments: &[&str]) -> Ended {
+    let output = Command::new(program("baton").unwrap())
+        .args(arguments)
+        .current_dir(data)
+        .env("BATON_LOCAL_MODELS__OLLAMA", "")
+        .env("BATON_LOCAL_MODELS__JAN", "")
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    Ended {
+        code: output.status.code().unwrap(),
+        output: String::from_utf8(output.stdout).unwrap(),
+        errors: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_asked_and_not_read_twice() {
+    let place = tempfile::tempdir().unwrap();
+    let docs = place.path().join("docs");
+    std::fs::create_dir(&docs).unwrap();
+    std::fs::write(docs.join("a.md"), "# Guide\n\nTo roll back a release, run the script.\n")
+        .unwrap();
+    std::fs::write(docs.join("bad.txt"), [0xff, 0xfe, 0x00]).unwrap();
+    let question = "How do I roll back a release?";
+    let ask = ["ask", "--docs", "docs", "--json", question];
+    let first = baton(place.path(), &ask).await;
+    assert_eq!(first.code, 0, "{}", first.errors);
+    assert!(first.errors.contains("docs: 1 files ingested, 0 unchanged"), "{}", first.errors);
+    assert!(first.errors.contains("refused docs/bad.txt"), "{}", first.errors);
+    let answer: Value = serde_json::from_str(&first.output).unwrap();
+    assert_eq!(answer["citations"][0]["source"], "docs/a.md");
+    assert_eq!(answer["citations"][0]["quote"], "To roll back a release, run the script.");
+    let named = ["answer", "confidence", "usage", "cost_usd", "route", "provider", "run_id"];
+    assert!(named.iter().all(|name| !answer[*name].is_null()), "{answer}");
+    let (start, end) = (&answer["citations"][0]["start"], &answer["citations"][0]["end"]);
+    assert_eq!(end.as_u64().unwrap() - start.as_u64().unwrap(), 39, "in characters");
+
+    let again = baton(place.path(), &["ask", "--docs", "docs", question]).await;
+    assert!(again.errors.contains("docs: 0 files ingested, 1 unchanged"), "{}", again.errors);
+    assert!(again.output.contains("[1] docs/a.md:3  Guide"), "{}", again.output);
+    assert!(again.output.contains("provider extractive"), "{}", again.output);
+    assert!(again.output.contains("No language model is connected"), "{}", again.output);
+}
+
+#[tokio::test]
+async fn a_failure_is_one_clear_line_and_its_own_exit_code() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::create_dir(place.path().join("empty")).unwrap();
+    let provider = Provider::start().await.unwrap();
+    let settings = priced(&provider.url);
+    std::fs::write(place.path().join("priced.toml"), settings).unwrap();
+    let system = System::start(Shape::One, "").await.unwrap();
+    let taken = system.url.trim_start_matches("http://");
+    for (arguments, code, told) in [
+        (vec!["ask", "--docs", "none", "q"], 1, "none is not a folder"),
+        (vec!["ask", "--docs", "empty", "q"], 1, "empty holds no Markdown, text or HTML file"),
+        (vec!["ask", "--config", "none.toml", "q"], 1, "none.toml does not exist"),
+        (vec!["ask"], 2, "<QUESTION>"),
+        (vec!["ask", "--colour", "q"], 2, "--colour"),
+        (vec!["up", "--listen", "nowhere"], 2, "nowhere"),
+        (vec!["up", "--listen", taken], 1, taken),
+        (vec!["up", "--listen", "0.0.0.0:0", "--operations", "127.0.0.1:0"], 1, "no key"),
+    ] {
+        let ended = baton(place.path(), &arguments).await;
+        assert_eq!(ended.code, code, "{arguments:?} {}", ended.errors);
+        assert!(ended.errors.contains(told), "{arguments:?} {}", ended.errors);
+        if code == 1 {
+            assert_eq!(ended.errors.trim_end().lines().count(), 1, "{}", ended.errors);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_the_budget_refuses_ends_with_3() {
+    let provider = Provider::start().await.unwrap();
+    let settings = priced(&provider.url);
+    let data = tempfile::tempdir().unwrap();
+    std::fs::create_dir(data.path().join("docs")).unwrap();
+    std::fs::write(data.path().join("docs/a.md"), "Ping is answered by pong.\n").unwrap();
+    let system = System::start_in(data, Shape::One, &settings).await.unwrap();
+    let limit = json!({ "user_id": "local", "period": "daily", "limit": 0.000000001 });
+    assert_eq!(system.post("/api/v1/budget/limit", &limit).await.unwrap().0, 201);
+    let data = system.kill().await.unwrap();
+    let arguments = ["ask", "--config", "baton.toml", "--docs", "docs", "--route", "m", "Ping?"];
+    let ended = baton(data.path(), &arguments).await;
+    assert_eq!(ended.code, 3, "{} {}", ended.output, ended.errors);
+    assert!(ended.errors.contains("budget exceeded"), "{}", ended.errors);
+}
