@@ -194,6 +194,7 @@ fn groundings(passages: &[Passage], scores: &[f64]) -> Vec<Grounding> {
     let grounding = |(passage, score): (&Passage, &f64)| Grounding {
         passage_id: passage.id.clone(),
         text: passage.text.clone(),
+        headings: passage.headings.clone(),
         score: *score,
     };
     passages.iter().zip(scores).map(grounding).collect()

@@ -14,6 +14,8 @@ use crate::request::ChatRequest;
 
 /// An answer has at most so many sentences.
 const SENTENCES: usize = 3;
+/// A sentence is left out when it scores less than this share of the best one.
+const GOOD: f64 = 0.6;
 const NO_MODEL: &str = "No language model is connected, so Baton can only quote your documents: ask \
 with documents ingested, or connect a model.";
 
@@ -92,23 +94,30 @@ fn answer(question: &str, groundings: &[Grounding]) -> String {
             *holding.entry(word).or_default() += 1;
         }
     }
+    let headings: Vec<Vec<String>> =
+        groundings.iter().map(|grounding| words(&grounding.headings.join(" "))).collect();
     let best_score = groundings.iter().map(|g| g.score).fold(f64::MIN_POSITIVE, f64::max);
     #[allow(clippy::cast_precision_loss, reason = "few sentences")]
     let score = |(index, _, words): &(usize, &str, Vec<String>)| {
-        let distinct: HashSet<&String> =
-            words.iter().filter(|word| wanted.contains(*word)).collect();
-        let rarity = |word: &&String| {
+        let rarity = |word: &String| {
             let holding = holding.get(word.as_str()).copied().unwrap_or(1);
             (1.0 + sentences.len() as f64 / holding as f64).ln()
         };
-        let shared: f64 = distinct.iter().map(rarity).sum();
-        shared * (0.5 + 0.5 * groundings[*index].score / best_score)
+        let own: HashSet<&String> = words.iter().filter(|word| wanted.contains(*word)).collect();
+        if own.is_empty() {
+            return 0.0;
+        }
+        // A heading says for all of its sentences what they are about, if less than they do.
+        let above = headings[*index].iter().filter(|word| wanted.contains(*word));
+        let above: HashSet<&String> = above.filter(|word| !own.contains(word)).collect();
+        let sum = |words: &HashSet<&String>| words.iter().map(|word| rarity(word)).sum::<f64>();
+        (sum(&own) + 0.5 * sum(&above)) * (0.5 + 0.5 * groundings[*index].score / best_score)
     };
     let mut ranked: Vec<(f64, usize)> =
         sentences.iter().enumerate().map(|(at, sentence)| (score(sentence), at)).collect();
     ranked.retain(|(score, _)| *score > 0.0);
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let good = ranked.first().map_or(0.0, |best| best.0 * 0.4);
+    let good = ranked.first().map_or(0.0, |best| best.0 * GOOD);
     let mut seen = HashSet::new();
     let mut chosen: Vec<usize> = ranked
         .into_iter()
@@ -170,7 +179,8 @@ fn cut<'a>(paragraph: &'a str, sentences: &mut Vec<&'a str>) {
             matches!(c, '.' | '!' | '?') && paragraph[after..].starts_with(char::is_whitespace);
         if ends || after == paragraph.len() {
             let sentence = paragraph[start..after].trim();
-            if !sentence.is_empty() {
+            // What only announces a list or an example says nothing without it.
+            if !sentence.is_empty() && !sentence.ends_with(':') {
                 sentences.push(sentence);
             }
             start = after;
@@ -201,7 +211,7 @@ mod tests {
     use super::*;
 
     fn grounding(text: &str, score: f64) -> Grounding {
-        Grounding { passage_id: String::new(), text: text.to_owned(), score }
+        Grounding { text: text.to_owned(), score, ..Grounding::default() }
     }
 
     #[test]
@@ -215,6 +225,18 @@ mod tests {
         ];
         let text = answer("How do I roll back a release?", &passages);
         assert_eq!(text, "To roll back a release, run\nthe script. [1]");
+    }
+
+    #[test]
+    fn a_heading_tells_what_its_sentences_are_about() {
+        let mut under = grounding(
+            "Any server that speaks it is a model's home:\n\nOllama is a model server.",
+            5.0,
+        );
+        under.headings = vec!["Connecting a model".to_owned()];
+        let other = grounding("It measures a model.", 5.0);
+        let text = answer("How do I connect a model?", &[other, under]);
+        assert_eq!(text, "Ollama is a model server. [2]");
     }
 
     #[test]
