@@ -107,3 +107,26 @@ async fn a_stream_in_flight_is_finished_before_the_process_ends() {
         assert!(status.success(), "{status} {log}");
     }
 }
+
+#[tokio::test]
+async fn who_goes_away_pays_for_what_was_asked() {
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let system = System::start(shape, &priced(&provider.url)).await.unwrap();
+        for (stream, wanted) in [(false, 0.004), (true, 0.008)] {
+            let before = provider.requests();
+            let body = conversation("wait", stream);
+            let reached = async {
+                while provider.requests() == before {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let asked = system.send("/v1/chat/completions", &body);
+            // The first that is done drops the other: the client hangs up.
+            futures::future::select(Box::pin(asked), Box::pin(reached)).await;
+            provider.go_on();
+            let spent = system.spent("local").await.unwrap();
+            assert!((spent - wanted).abs() < 1e-12, "{shape:?} {stream} {spent}");
+        }
+    }
+}

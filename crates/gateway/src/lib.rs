@@ -25,6 +25,7 @@ use utoipa_axum::routes;
 
 pub use config::{Config, PeerAddresses};
 pub use error::Error;
+pub use routes::ask::answer;
 use routes::{ask, budget, chat, documents, health, search, tools};
 
 /// The services behind the gateway.

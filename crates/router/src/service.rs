@@ -10,11 +10,12 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
-use crate::Peers;
 use crate::call::plan;
 use crate::catalog::Catalog;
 use crate::config::Timeouts;
+use crate::{Error, Peers};
 
 /// The gRPC service.
 #[derive(Clone)]
@@ -45,7 +46,10 @@ impl RouterService for Service {
         let context = runtime::context::read(&request)?;
         let budget = self.peers.budget.clone();
         let planned = plan(context, request.into_inner().call, &self.catalog, budget)?;
-        let (answer, receipt) = planned.complete().await?;
+        // A task of its own: a caller that goes away must not leave what it caused unpaid.
+        let asked = tokio::spawn(planned.complete().in_current_span());
+        let gone = |_| Error::AllFailed(vec!["the call was lost".to_owned()]);
+        let (answer, receipt) = asked.await.map_err(gone)??;
         let body = answer.to_string().into_bytes().into();
         Ok(Response::new(CompleteResponse { body, receipt: Some(receipt) }))
     }

@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 /// | `hang` | nothing, ever |
 /// | `garbage` | 200, and no JSON |
 /// | `break` | half a stream |
-/// | `wait` | half, and the rest when [`Provider::go_on`] is called |
+/// | `wait` | half a stream, or nothing, and the rest when [`Provider::go_on`] is called |
 /// | `chunks N` | `pong` N times, a chunk each |
 #[derive(Debug, Clone)]
 pub struct Provider {
@@ -95,6 +95,9 @@ async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Re
     if body["stream"] == true {
         return streamed(state, &asked);
     }
+    if asked == "wait" {
+        pass(&state.gate).await;
+    }
     let message = json!({ "role": "assistant", "content": "pong" });
     let choice = json!({ "index": 0, "message": message, "finish_reason": "stop" });
     let known = json!({
@@ -124,16 +127,19 @@ fn streamed(state: Arc<Counts>, asked: &str) -> Response {
     let frames = stream::iter(frames.into_iter().enumerate()).then(move |(index, frame)| {
         let state = Arc::clone(&state);
         async move {
-            if waits
-                && index == 1
-                && let Ok(permit) = state.gate.acquire().await
-            {
-                permit.forget();
+            if waits && index == 1 {
+                pass(&state.gate).await;
             }
             Ok::<_, std::convert::Infallible>(frame)
         }
     });
     ([("content-type", "text/event-stream")], Body::from_stream(frames)).into_response()
+}
+
+async fn pass(gate: &Semaphore) {
+    if let Ok(permit) = gate.acquire().await {
+        permit.forget();
+    }
 }
 
 fn chunk(text: &str) -> Bytes {

@@ -7,7 +7,6 @@ use anyhow::anyhow;
 use proto::orchestrator::event::Kind;
 use proto::orchestrator::orchestrator_service_client::OrchestratorServiceClient;
 use proto::orchestrator::{AskRequest, Citation, Completed};
-use serde_json::json;
 use types::{CallContext, NanoUsd, TenantId, UserId};
 
 use crate::cli::{Common, Failure};
@@ -35,7 +34,7 @@ pub(crate) async fn run(
     let _found = discover::models(&mut config).await;
     let (run, done) = ask(&config, question, docs, route).await?;
     if common.json {
-        println!("{}", shown(&run, &done));
+        println!("{}", gateway::answer(&run, &done));
     } else {
         print(&done, started);
     }
@@ -110,33 +109,4 @@ fn place(citation: &Citation) -> String {
     };
     let heading = citation.headings.join(" › ");
     format!("[{}] {}:{lines}  {heading}", citation.number, citation.source)
-}
-
-fn shown(run: &str, done: &Completed) -> serde_json::Value {
-    let citation = |citation: &Citation| {
-        json!({
-            "number": citation.number,
-            "source": citation.source,
-            "start": citation.start,
-            "end": citation.end,
-            "start_line": citation.start_line,
-            "end_line": citation.end_line,
-            "headings": citation.headings,
-            "quote": citation.quote,
-        })
-    };
-    json!({
-        "answer": done.answer,
-        "citations": done.citations.iter().map(citation).collect::<Vec<_>>(),
-        "confidence": done.confidence,
-        "usage": {
-            "input_tokens": done.input_tokens,
-            "output_tokens": done.output_tokens,
-            "estimated": done.estimated,
-        },
-        "cost_usd": NanoUsd::new(done.cost_nanos).to_usd(),
-        "route": done.route,
-        "provider": done.provider,
-        "run_id": run,
-    })
 }

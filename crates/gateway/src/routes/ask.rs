@@ -69,7 +69,7 @@ pub(crate) async fn ask(
         let Some(event) = reply.event else { continue };
         match event.kind {
             Some(Kind::Completed(done)) => {
-                return Ok(axum::Json(completed(&event.run_id, &done)).into_response());
+                return Ok(axum::Json(answer(&event.run_id, &done)).into_response());
             }
             Some(Kind::Failed(failed)) => {
                 return Err(Error::new(kind_named(&failed.code), failed.message));
@@ -112,13 +112,15 @@ fn shown(event: &Event) -> (&'static str, Value) {
         }
         Some(Kind::Retrieved(found)) => ("retrieved", json!({ "passages": found.passages })),
         Some(Kind::Delta(delta)) => ("delta", json!({ "text": delta.text })),
-        Some(Kind::Completed(done)) => ("completed", completed(&event.run_id, done)),
+        Some(Kind::Completed(done)) => ("completed", answer(&event.run_id, done)),
         Some(Kind::Failed(failed)) => ("failed", error::body(&failed.code, &failed.message)),
         None => ("unknown", Value::Null),
     }
 }
 
-fn completed(run: &str, done: &Completed) -> Value {
+/// Returns a finished run as the API shows it; `start` and `end` of a citation count characters.
+#[must_use]
+pub fn answer(run: &str, done: &Completed) -> Value {
     json!({
         "answer": done.answer,
         "citations": done.citations.iter().map(citation).collect::<Vec<_>>(),
