@@ -1,5 +1,6 @@
 """Talks to Baton through OpenAI's own SDK. Usage: openai_sdk.py BASE_URL"""
 
+import json
 import sys
 
 import openai
@@ -23,6 +24,22 @@ stream = client.chat.completions.create(
 )
 *_, last = stream
 assert last.usage.total_tokens == 2000, last
+
+tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+call = [{"role": "user", "content": "tool"}]
+answer = client.chat.completions.create(model="m", messages=call, tools=[tool])
+said = answer.choices[0].message
+assert answer.choices[0].finish_reason == "tool_calls", answer
+assert json.loads(said.tool_calls[0].function.arguments) == {"a": 1, "b": 2}, answer
+stream = client.chat.completions.create(model="m", messages=call, tools=[tool], stream=True)
+deltas = [chunk.choices[0].delta.tool_calls for chunk in stream if chunk.choices]
+parts = [part[0].function.arguments or "" for part in deltas if part]
+assert json.loads("".join(parts)) == {"a": 1, "b": 2}, parts
+
+result = {"role": "tool", "tool_call_id": said.tool_calls[0].id, "content": "3"}
+history = [*call, said.model_dump(exclude_none=True), result, *hello]
+answer = client.chat.completions.create(model="m", messages=history, tools=[tool])
+assert answer.choices[0].message.content == "pong", answer
 
 try:
     client.chat.completions.create(model="none", messages=hello)

@@ -8,7 +8,8 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 /// Pinned, so that a release elsewhere breaks no test here.
-const PACKAGES: [&str; 2] = ["openai==3.54.0", "openapi-spec-validator==0.9.0"];
+const PACKAGES: [&str; 3] =
+    ["anthropic==2.12.0", "openai==3.54.0", "openapi-spec-validator==0.9.0"];
 
 /// Returns a Python that has the packages.
 async fn python() -> &'static Path {
@@ -36,11 +37,15 @@ async fn script(name: &str, url: &str) {
 }
 
 #[tokio::test]
-async fn the_openai_sdk_works_unchanged() {
+async fn the_sdks_work_unchanged_whatever_the_provider_speaks() {
     let provider = Provider::start().await.unwrap();
     for shape in Shape::ALL {
-        let system = System::start(shape, &priced(&provider.url)).await.unwrap();
-        script("openai_sdk.py", &format!("{}/v1", system.url)).await;
+        for kind in ["openai", "anthropic"] {
+            let settings = priced(&provider.url).replace("'openai'", &format!("'{kind}'"));
+            let system = System::start(shape, &settings).await.unwrap();
+            script("openai_sdk.py", &format!("{}/v1", system.url)).await;
+            script("anthropic_sdk.py", &system.url).await;
+        }
     }
 }
 

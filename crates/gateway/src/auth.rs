@@ -16,6 +16,8 @@ use crate::config::Key;
 use crate::{App, Error};
 
 const PRIVACY: HeaderName = HeaderName::from_static("x-baton-privacy");
+/// Where clients of Anthropic's API put their key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const USER: HeaderName = HeaderName::from_static("x-baton-user");
 
 /// The configured keys by the hash of their secrets.
@@ -64,9 +66,11 @@ impl Keys {
             return Ok((TenantId::new("local")?, UserId::new(user)?, None));
         }
         let unknown = |message| Error::new(ErrorKind::Unauthenticated, message);
-        let shown = text(headers, &header::AUTHORIZATION)?
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .ok_or_else(|| unknown("send a key as Authorization: Bearer KEY"))?;
+        let bearer = text(headers, &header::AUTHORIZATION)?;
+        let bearer = bearer.and_then(|value| value.strip_prefix("Bearer "));
+        let shown = bearer
+            .or(text(headers, &API_KEY)?)
+            .ok_or_else(|| unknown("send a key as Authorization: Bearer KEY or x-api-key: KEY"))?;
         let owner = self.0.get(&hash(shown.trim())).ok_or_else(|| unknown("the key is unknown"))?;
         Ok((owner.tenant.clone(), owner.user.clone(), Some(owner.key.clone())))
     }

@@ -1,7 +1,10 @@
 use axum::Json;
+use axum::extract::Request;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use proto::router::Dialect;
 use serde_json::{Value, json};
 use tonic::Status;
 use types::{Classify, ErrorKind};
@@ -29,9 +32,25 @@ impl Error {
         Self { kind: ErrorKind::Invalid, message: message.into(), status: Some(status) }
     }
 
-    /// Returns the body: OpenAI's error object.
-    pub(crate) fn body(&self) -> Value {
-        body(runtime::error::code(self.kind), &self.message)
+    /// Returns the body in a dialect's own shape.
+    pub(crate) fn body(&self, dialect: Dialect) -> Value {
+        if dialect != Dialect::Messages {
+            return body(runtime::error::code(self.kind), &self.message);
+        }
+        let kind = match self.kind {
+            _ if self.status == Some(StatusCode::PAYLOAD_TOO_LARGE) => "request_too_large",
+            ErrorKind::Invalid | ErrorKind::Conflict => "invalid_request_error",
+            ErrorKind::Unauthenticated => "authentication_error",
+            ErrorKind::Denied => "permission_error",
+            ErrorKind::NotFound => "not_found_error",
+            ErrorKind::BudgetExceeded => "billing_error",
+            ErrorKind::RateLimited => "rate_limit_error",
+            ErrorKind::Unavailable => "overloaded_error",
+            ErrorKind::Internal => "api_error",
+        };
+        let code = runtime::error::code(self.kind);
+        let error = json!({ "type": kind, "message": self.message, "code": code });
+        json!({ "type": "error", "error": error })
     }
 }
 
@@ -58,7 +77,9 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(runtime::error::http_status(self.kind));
         let status = self.status.or(status.ok()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(self.body())).into_response();
+        let body = Json(self.body(Dialect::ChatCompletions));
+        let mut response = (status, body).into_response();
+        response.extensions_mut().insert(self.clone());
         let headers = response.headers_mut();
         if status == StatusCode::PAYLOAD_TOO_LARGE {
             // What was not read of the body is in the way of the connection's next request.
@@ -75,6 +96,21 @@ impl IntoResponse for Error {
             _ => {}
         }
         response
+    }
+}
+
+/// Says an error in the dialect of the route that it happened on, wherever it happened.
+pub(crate) async fn in_dialect(request: Request, next: Next) -> Response {
+    let messages = request.uri().path().starts_with("/v1/messages");
+    let response = next.run(request).await;
+    match response.extensions().get::<Error>() {
+        Some(error) if messages => {
+            let body = Json(error.body(Dialect::Messages)).into_response().into_body();
+            let (mut parts, _) = response.into_parts();
+            parts.headers.remove(header::CONTENT_LENGTH);
+            Response::from_parts(parts, body)
+        }
+        _ => response,
     }
 }
 

@@ -26,7 +26,7 @@ use utoipa_axum::routes;
 pub use config::{Config, PeerAddresses};
 pub use error::Error;
 pub use routes::ask::answer;
-use routes::{ask, budget, chat, documents, health, search, tools};
+use routes::{ask, budget, chat, documents, health, messages, search, tools};
 
 /// The services behind the gateway.
 #[derive(Clone)]
@@ -110,6 +110,7 @@ fn router(
     let counted = request::Counters::new(metrics);
     let api = OpenApiRouter::new()
         .routes(routes!(chat::completions))
+        .routes(routes!(messages::create))
         .routes(routes!(chat::models))
         .routes(routes!(ask::ask))
         .routes(routes!(ask::events))
@@ -139,5 +140,6 @@ fn router(
         .layer(axum::middleware::from_fn_with_state(app, auth::same_site))
         .layer(DefaultBodyLimit::max(limit))
         .layer(axum::middleware::from_fn_with_state(limit, limit::body))
+        .layer(axum::middleware::from_fn(error::in_dialect))
         .layer(axum::middleware::from_fn_with_state(counted, request::observe))
 }

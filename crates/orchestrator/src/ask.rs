@@ -10,7 +10,7 @@ use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use proto::retriever::{Passage, SearchRequest};
 use proto::router::router_service_client::RouterServiceClient;
 use proto::router::stream_complete_response::Event as Piece;
-use proto::router::{Call, Grounding, Receipt, StreamCompleteRequest};
+use proto::router::{Call, Dialect, Grounding, Receipt, StreamCompleteRequest};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -121,6 +121,7 @@ async fn answer(question: &Question, peers: Peers, events: &mut Events) -> Resul
     let call = Call {
         body: prompt(question, &passages).to_string().into_bytes().into(),
         groundings: groundings(&passages, &scores),
+        dialect: Dialect::ChatCompletions.into(),
     };
     let (text, receipt) = complete(call, peers.router, events).await?;
     let checked = citations::check(&text, &passages);

@@ -14,6 +14,7 @@ use types::{CallContext, NanoUsd};
 use crate::Error;
 use crate::catalog::{Candidate, Catalog};
 use crate::config::Timeouts;
+use crate::dialects::render::{Answer, Rendering};
 use crate::money::{self, Held};
 use crate::providers::{Chunks, Fault};
 use crate::request::ChatRequest;
@@ -42,7 +43,7 @@ pub(crate) fn plan(
     budget: Peer,
 ) -> Result<Planned, Error> {
     let call = call.unwrap_or_default();
-    let request = ChatRequest::parse(&call.body)?;
+    let request = ChatRequest::parse(&call.body, call.dialect())?;
     let candidates = catalog.select(&request.model, context.privacy)?;
     Ok(Planned { context, request, groundings: call.groundings, candidates, budget })
 }
@@ -50,7 +51,7 @@ pub(crate) fn plan(
 impl Planned {
     /// Answers whole.
     pub(crate) async fn complete(self) -> Result<(Value, Receipt), Error> {
-        let mut failures = Vec::new();
+        let (mut failures, mut untold) = (Vec::new(), None);
         for candidate in &self.candidates {
             let held = self.reserve(candidate).await?;
             let asked = candidate.provider.complete(
@@ -61,17 +62,18 @@ impl Planned {
             );
             match asked.await {
                 Ok(answer) => {
-                    let counted = usage(&answer);
-                    let usage = counted.unwrap_or_else(|| self.estimate(answer.to_string().len()));
+                    let rendered = Answer::new(candidate.provider.dialect(), answer);
+                    let counted = usage(&rendered.chat);
+                    let usage = counted.unwrap_or_else(|| self.estimate(rendered.bytes()));
                     let receipt = self.receipt(candidate, failures, usage, counted.is_none());
                     held.settle(NanoUsd::new(receipt.cost_nanos));
-                    return Ok((answer, receipt));
+                    return Ok((rendered.into(self.request.dialect()), receipt));
                 }
                 Err(Fault::Request(message)) => return Err(Error::Invalid(message)),
-                Err(fault) => failures.push(failed(candidate, &fault)),
+                Err(fault) => failed(candidate, fault, &mut failures, &mut untold),
             }
         }
-        Err(Error::AllFailed(failures))
+        Err(nobody(failures, untold))
     }
 
     /// Answers in pieces: waits for the first, so that until then the next candidate can be tried,
@@ -81,7 +83,7 @@ impl Planned {
         timeouts: &Timeouts,
         pieces: mpsc::Sender<Event>,
     ) -> Result<(), Error> {
-        let mut failures = Vec::new();
+        let (mut failures, mut untold) = (Vec::new(), None);
         for candidate in self.candidates.clone() {
             let held = self.reserve(&candidate).await?;
             let wait = self.context.time_left(timeouts.first_token());
@@ -96,10 +98,10 @@ impl Planned {
                     return Ok(());
                 }
                 Err(Fault::Request(message)) => return Err(Error::Invalid(message)),
-                Err(fault) => failures.push(failed(&candidate, &fault)),
+                Err(fault) => failed(&candidate, fault, &mut failures, &mut untold),
             }
         }
-        Err(Error::AllFailed(failures))
+        Err(nobody(failures, untold))
     }
 
     async fn first(&self, candidate: &Candidate) -> Result<(Bytes, Chunks), Fault> {
@@ -169,19 +171,23 @@ impl Flow {
     /// the usage that comes last.
     async fn run(self, first: Bytes, mut rest: Chunks, pieces: mpsc::Sender<Event>) {
         let (mut counted, mut bytes, mut broken) = (None, 0, None);
+        let client = self.planned.request.dialect();
+        let mut rendering = Rendering::new(self.candidate.provider.dialect(), client);
         let mut next = Some(Ok(first));
         while let Some(chunk) = next {
             let read = chunk.and_then(|chunk| Ok((read(&chunk)?, chunk)));
             match read {
                 Ok((value, chunk)) => {
-                    bytes += value
+                    let chat = rendering.chat(value);
+                    let told = usage(&chat);
+                    counted = told.or(counted);
+                    bytes += chat
                         .pointer("/choices/0/delta/content")
                         .map_or(0, |text| text.to_string().len());
-                    let told = usage(&value);
-                    counted = told.or(counted);
                     let only_usage =
-                        told.is_some() && value["choices"].as_array().is_none_or(Vec::is_empty);
-                    if !only_usage || self.planned.request.wants_usage {
+                        told.is_some() && chat["choices"].as_array().is_none_or(Vec::is_empty);
+                    let hidden = only_usage && !self.planned.request.wants_usage;
+                    for chunk in rendering.push(chunk, &chat, hidden) {
                         let _ = pieces.send(Event::Chunk(chunk)).await;
                     }
                 }
@@ -196,6 +202,11 @@ impl Flow {
         let failures = self.started.failures;
         let receipt = self.planned.receipt(&self.candidate, failures, usage, counted.is_none());
         self.held.settle(NanoUsd::new(receipt.cost_nanos));
+        if broken.is_none() {
+            for chunk in rendering.finish() {
+                let _ = pieces.send(Event::Chunk(chunk)).await;
+            }
+        }
         let last = broken.map_or(Event::Finished(receipt), Event::Failed);
         let _ = pieces.send(last).await;
     }
@@ -228,8 +239,21 @@ fn cost(candidate: &Candidate, usage: Usage) -> Option<NanoUsd> {
     input.checked_add(candidate.price.output.checked_mul(usage.output)?)
 }
 
-fn failed(candidate: &Candidate, fault: &Fault) -> String {
+/// Notes why a candidate failed; a request that its dialect cannot say is the client's to know.
+fn failed(
+    candidate: &Candidate,
+    fault: Fault,
+    failures: &mut Vec<String>,
+    untold: &mut Option<String>,
+) {
     let failure = format!("{}: {fault}", candidate.name());
     tracing::warn!(failure, "a candidate failed");
-    failure
+    failures.push(failure);
+    if let Fault::Dialect(refused) = fault {
+        untold.get_or_insert(refused);
+    }
+}
+
+fn nobody(failures: Vec<String>, untold: Option<String>) -> Error {
+    untold.map_or(Error::AllFailed(failures), Error::Invalid)
 }

@@ -7,8 +7,11 @@ use anyhow::{Context as _, bail};
 use types::Privacy;
 
 use crate::Error;
-use crate::config::{Config, Price};
-use crate::providers::{Provider, extractive::Extractive, http::Http};
+use crate::config::{Config, Kind, Price};
+use crate::providers::Provider;
+use crate::providers::anthropic::Anthropic;
+use crate::providers::extractive::Extractive;
+use crate::providers::openai::OpenAi;
 
 /// A model at a provider.
 #[derive(Clone)]
@@ -42,7 +45,10 @@ impl Catalog {
                     "router.providers.{name}: the tier must be 0 to 4, the name free of '/' and not \"extractive\""
                 );
             }
-            let client: Arc<dyn Provider> = Arc::new(Http::new(name, provider, &config.timeouts)?);
+            let client: Arc<dyn Provider> = match provider.kind {
+                Kind::Openai => Arc::new(OpenAi::new(name, provider, &config.timeouts)?),
+                Kind::Anthropic => Arc::new(Anthropic::new(name, provider, &config.timeouts)?),
+            };
             for model in &provider.models {
                 candidates.push(Arc::new(Candidate {
                     provider_name: name.clone(),

@@ -21,7 +21,7 @@ pub struct Config {
     pub peers: PeerAddresses,
 }
 
-/// A server that speaks OpenAI's chat completions.
+/// A server of models.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
@@ -44,6 +44,8 @@ pub struct Provider {
 pub enum Kind {
     /// OpenAI's chat completions: also Ollama, Jan, Fireworks, Together, vLLM.
     Openai,
+    /// Anthropic's Messages.
+    Anthropic,
 }
 
 /// A model and its prices.

@@ -6,6 +6,7 @@
 mod call;
 mod catalog;
 mod config;
+mod dialects;
 mod error;
 mod money;
 mod providers;

@@ -1,13 +1,19 @@
-//! A chat completions request, read once. Pure.
+//! A request in the client's dialect, read once. Pure.
 
+use proto::router::Dialect;
 use serde_json::{Map, Value, json};
 
 use crate::Error;
+use crate::dialects::Refused;
+use crate::dialects::anthropic::{from_chat, to_chat};
 
 /// A request that is known to be good.
 #[derive(Debug, Clone)]
 pub(crate) struct ChatRequest {
-    body: Map<String, Value>,
+    /// What the client sent, when it speaks Messages.
+    wire: Option<Map<String, Value>>,
+    /// The request as chat completions say it; or why they cannot.
+    chat: Result<Map<String, Value>, Refused>,
     /// The route or model that it names.
     pub(crate) model: String,
     /// The client asked for usage in the stream itself.
@@ -20,10 +26,11 @@ pub(crate) struct ChatRequest {
 impl ChatRequest {
     /// # Errors
     /// [`Error::Invalid`] with a JSON pointer to the fault.
-    pub(crate) fn parse(body: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn parse(body: &[u8], dialect: Dialect) -> Result<Self, Error> {
         let invalid = |fault: String| Error::Invalid(fault);
         let value: Value = serde_json::from_slice(body)
             .map_err(|fault| invalid(format!("the body is not valid JSON: {fault}")))?;
+        let chat = (dialect == Dialect::Messages).then(|| to_chat::request(&value));
         let Value::Object(fields) = value else {
             return Err(invalid("the body is not a JSON object".to_owned()));
         };
@@ -59,12 +66,19 @@ impl ChatRequest {
         };
         let wants_usage = fields.get("stream_options").and_then(|o| o.get("include_usage"));
         let wants_usage = wants_usage == Some(&Value::Bool(true));
+        let (wire, chat) = match chat {
+            None => (None, Ok(fields)),
+            Some(Ok(Value::Object(chat))) => (Some(fields), Ok(chat)),
+            Some(Ok(_)) => (Some(fields), Err("the body is not a JSON object".to_owned())),
+            Some(Err(refused)) => (Some(fields), Err(refused)),
+        };
         Ok(Self {
+            wire,
+            chat,
             model,
             wants_usage,
             input_tokens: (body.len() as u64).div_ceil(3),
             max_output_tokens: most.map(|most| most.saturating_mul(choices)),
-            body: fields,
         })
     }
 
@@ -73,21 +87,51 @@ impl ChatRequest {
         self.max_output_tokens.unwrap_or(limit)
     }
 
-    /// Returns the body for a provider: its own model name, and usage asked for in a stream.
-    pub(crate) fn for_provider(&self, model: &str, stream: bool) -> Value {
-        let mut body = self.body.clone();
+    /// Returns what the client speaks, and is answered in.
+    pub(crate) fn dialect(&self) -> Dialect {
+        if self.wire.is_some() { Dialect::Messages } else { Dialect::ChatCompletions }
+    }
+
+    /// Returns the body for a provider that speaks chat completions: its own model name, and usage
+    /// asked for in a stream.
+    ///
+    /// # Errors
+    /// A JSON pointer to what chat completions cannot say.
+    pub(crate) fn for_chat(&self, model: &str, stream: bool) -> Result<Value, Refused> {
+        let mut body = self.chat.clone()?;
         body.insert("model".to_owned(), model.into());
         body.insert("stream".to_owned(), stream.into());
         body.remove("stream_options");
         if stream {
             body.insert("stream_options".to_owned(), json!({ "include_usage": true }));
         }
-        Value::Object(body)
+        Ok(Value::Object(body))
+    }
+
+    /// Returns the body for a provider that speaks Messages; `limit` is the model's own.
+    ///
+    /// # Errors
+    /// A JSON pointer to what Messages cannot say.
+    pub(crate) fn for_messages(
+        &self,
+        model: &str,
+        limit: u64,
+        stream: bool,
+    ) -> Result<Value, Refused> {
+        let Some(wire) = &self.wire else {
+            let chat = self.chat.as_ref().map_err(Clone::clone)?;
+            return from_chat::request(chat, model, self.output_tokens(limit), stream);
+        };
+        let mut body = wire.clone();
+        body.insert("model".to_owned(), model.into());
+        body.insert("stream".to_owned(), stream.into());
+        Ok(Value::Object(body))
     }
 
     /// Returns the text of the last message that a user wrote.
     pub(crate) fn question(&self) -> String {
-        let messages = self.body.get("messages").and_then(Value::as_array);
+        let chat = self.chat.as_ref().ok();
+        let messages = chat.and_then(|chat| chat.get("messages")).and_then(Value::as_array);
         let mut users = messages.into_iter().flatten().rev().filter(|m| m["role"] == "user");
         match users.next().map(|message| &message["content"]) {
             Some(Value::String(text)) => text.clone(),
@@ -116,7 +160,9 @@ mod tests {
             (r#"{"model":"a","messages":[{"role":"user"}],"n":0}"#, "/n"),
         ];
         for (body, fault) in cases {
-            let told = ChatRequest::parse(body.as_bytes()).unwrap_err().to_string();
+            let told = ChatRequest::parse(body.as_bytes(), Dialect::ChatCompletions)
+                .unwrap_err()
+                .to_string();
             assert!(told.starts_with(fault), "{body}: {told}");
         }
     }
@@ -124,8 +170,8 @@ mod tests {
     #[test]
     fn what_the_router_does_not_know_goes_through() {
         let body = r#"{"model":"a","messages":[{"role":"user","content":"q"}],"seed":7}"#;
-        let request = ChatRequest::parse(body.as_bytes()).unwrap();
-        let sent = request.for_provider("b", true);
+        let request = ChatRequest::parse(body.as_bytes(), Dialect::ChatCompletions).unwrap();
+        let sent = request.for_chat("b", true).unwrap();
         assert_eq!((&sent["model"], &sent["seed"]), (&json!("b"), &json!(7)));
         assert_eq!(sent["stream_options"]["include_usage"], json!(true));
         assert_eq!(request.question(), "q");

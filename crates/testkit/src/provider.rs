@@ -1,5 +1,7 @@
 //! A provider of language models that speaks OpenAI's chat completions, well or badly.
 
+mod messages;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -29,6 +31,9 @@ use tokio::sync::Semaphore;
 /// | `break` | half a stream |
 /// | `wait` | half a stream, or nothing, and the rest when [`Provider::go_on`] is called |
 /// | `chunks N` | `pong` N times, a chunk each |
+/// | `tool` | a call of the tool `add` with `{"a": 1, "b": 2}` |
+///
+/// It speaks Anthropic's Messages too, and there knows `ping`, `refuse`, `tool` and `break`.
 #[derive(Debug, Clone)]
 pub struct Provider {
     /// Its address, without `/v1`.
@@ -73,6 +78,7 @@ impl Provider {
     fn router(&self) -> Router {
         Router::new()
             .route("/v1/chat/completions", post(answer))
+            .route("/v1/messages", post(messages::answer))
             .route("/v1/models", get(models))
             .with_state(Arc::clone(&self.state))
     }
@@ -85,7 +91,8 @@ async fn models() -> Json<Value> {
 async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Response {
     state.requests.fetch_add(1, Ordering::SeqCst);
     let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let asked = messages.last().and_then(|m| m["content"].as_str()).unwrap_or_default().to_owned();
+    let content = messages.last().map(|message| &message["content"]).unwrap_or(&Value::Null);
+    let asked = content.as_str().or(content[0]["text"].as_str()).unwrap_or_default().to_owned();
     match asked.as_str() {
         "refuse" => return (StatusCode::INTERNAL_SERVER_ERROR, "no").into_response(),
         "hang" => return std::future::pending().await,
@@ -98,8 +105,16 @@ async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Re
     if asked == "wait" {
         pass(&state.gate).await;
     }
-    let message = json!({ "role": "assistant", "content": "pong" });
-    let choice = json!({ "index": 0, "message": message, "finish_reason": "stop" });
+    let choice = match asked.as_str() {
+        "tool" => {
+            let message = json!({ "role": "assistant", "content": null, "tool_calls": [call()] });
+            json!({ "index": 0, "message": message, "finish_reason": "tool_calls" })
+        }
+        _ => {
+            let message = json!({ "role": "assistant", "content": "pong" });
+            json!({ "index": 0, "message": message, "finish_reason": "stop" })
+        }
+    };
     let known = json!({
         "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m",
         "choices": [choice], "usage": usage(),
@@ -117,7 +132,19 @@ fn streamed(state: Arc<Counts>, asked: &str) -> Response {
     if !whole {
         texts.pop();
     }
-    let mut frames: Vec<Bytes> = texts.iter().map(|text| chunk(text)).collect();
+    let mut frames: Vec<Bytes> =
+        texts.iter().map(|text| chunk(&json!({ "content": text }), None)).collect();
+    if asked == "tool" {
+        let mut first = call();
+        first["function"]["arguments"] = "".into();
+        let parts = [r#"{"a": 1"#, r#", "b": 2}"#];
+        let parts = parts.map(|part| json!({ "index": 0, "function": { "arguments": part } }));
+        let calls = std::iter::once(first).chain(parts);
+        frames = calls.map(|one| chunk(&json!({ "tool_calls": [one] }), None)).collect();
+        frames.push(chunk(&json!({}), Some("tool_calls")));
+    } else if whole {
+        frames.push(chunk(&json!({}), Some("stop")));
+    }
     if asked == "garbage" {
         frames = vec!["data: { pong\n\n".into()];
     } else if whole {
@@ -142,10 +169,17 @@ async fn pass(gate: &Semaphore) {
     }
 }
 
-fn chunk(text: &str) -> Bytes {
+fn call() -> Value {
+    json!({
+        "index": 0, "id": "call_1", "type": "function",
+        "function": { "name": "add", "arguments": r#"{"a": 1, "b": 2}"# },
+    })
+}
+
+fn chunk(delta: &Value, end: Option<&str>) -> Bytes {
     let chunk = json!({
         "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m",
-        "choices": [{ "index": 0, "delta": { "content": text }, "finish_reason": null }],
+        "choices": [{ "index": 0, "delta": delta, "finish_reason": end }],
     });
     format!("data: {chunk}\r\n\r\n").into()
 }

@@ -8,6 +8,7 @@ use futures::StreamExt as _;
 use proto::orchestrator::event::Kind;
 use proto::orchestrator::orchestrator_service_client::OrchestratorServiceClient;
 use proto::orchestrator::{AskRequest, Citation, Completed, Event, ListEventsRequest};
+use proto::router::Dialect;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{CallContext, ErrorKind, NanoUsd, RunId};
@@ -58,7 +59,7 @@ pub(crate) async fn ask(
             match event {
                 Ok(reply) => reply.event.map(sent),
                 Err(status) => {
-                    let body = Error::from(status).body().to_string();
+                    let body = Error::from(status).body(Dialect::ChatCompletions).to_string();
                     Some(Ok(sse::Event::default().event("failed").data(body)))
                 }
             }

@@ -8,7 +8,7 @@ use futures::stream;
 use proto::router::router_service_client::RouterServiceClient;
 use proto::router::stream_complete_response::Event as Piece;
 use proto::router::{
-    Call, CompleteRequest, ListModelsRequest, Receipt, StreamCompleteRequest,
+    Call, CompleteRequest, Dialect, ListModelsRequest, Receipt, StreamCompleteRequest,
     StreamCompleteResponse,
 };
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tonic::Streaming;
 use types::{CallContext, ErrorKind, NanoUsd};
 
-use crate::{App, Error, error};
+use crate::{App, Error};
 
 /// Answers a conversation: OpenAI's chat completions.
 ///
@@ -31,6 +31,16 @@ pub(crate) async fn completions(
     Extension(context): Extension<CallContext>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Error> {
+    answer(app, &context, body, Dialect::ChatCompletions).await
+}
+
+/// Answers a conversation in the client's dialect.
+pub(crate) async fn answer(
+    app: App,
+    context: &CallContext,
+    body: Result<Bytes, BytesRejection>,
+    dialect: Dialect,
+) -> Result<Response, Error> {
     #[derive(Deserialize)]
     struct Peek {
         stream: Option<bool>,
@@ -38,15 +48,15 @@ pub(crate) async fn completions(
     let body = body.map_err(|fault| Error::with_status(fault.status(), fault.body_text()))?;
     let peek: Peek = serde_json::from_slice(&body)
         .map_err(|fault| Error::invalid(format!("the body is not valid: {fault}")))?;
-    let call = Some(Call { body, groundings: Vec::new() });
+    let call = Some(Call { body, groundings: Vec::new(), dialect: dialect.into() });
     let mut router = RouterServiceClient::new(app.peers.router)
         .max_decoding_message_size(64 * 1024 * 1024)
         .max_encoding_message_size(usize::MAX);
     if peek.stream == Some(true) {
-        let request = runtime::context::request(&context, StreamCompleteRequest { call });
-        return streamed(router.stream_complete(request).await?.into_inner()).await;
+        let request = runtime::context::request(context, StreamCompleteRequest { call });
+        return streamed(router.stream_complete(request).await?.into_inner(), dialect).await;
     }
-    let request = runtime::context::request(&context, CompleteRequest { call });
+    let request = runtime::context::request(context, CompleteRequest { call });
     let reply = router.complete(request).await?.into_inner();
     let mut response = Body::from(reply.body).into_response();
     let headers = response.headers_mut();
@@ -59,24 +69,25 @@ pub(crate) async fn completions(
 }
 
 /// Waits for the first piece, so that a failure before it is a status and not a broken stream.
-async fn streamed(mut pieces: Streaming<StreamCompleteResponse>) -> Result<Response, Error> {
+async fn streamed(
+    mut pieces: Streaming<StreamCompleteResponse>,
+    dialect: Dialect,
+) -> Result<Response, Error> {
     let early = || Error::new(ErrorKind::Unavailable, "the answer ended early");
     let first = pieces.message().await?.and_then(|piece| piece.event).ok_or_else(early)?;
     let Piece::Started(receipt) = first else { return Err(early()) };
-    let frames = stream::unfold(Some(pieces), |pieces| async move {
+    let frames = stream::unfold(Some(pieces), move |pieces| async move {
         let mut pieces = pieces?;
+        let failed = |message: String| Error::new(ErrorKind::Unavailable, message);
         let (frame, last) = match pieces.message().await {
             Ok(Some(piece)) => match piece.event {
-                Some(Piece::Chunk(chunk)) => (frame(&chunk), false),
-                Some(Piece::Finished(_)) => (Bytes::from_static(b"data: [DONE]\n\n"), true),
-                Some(Piece::Failed(message)) => (failure("unavailable", &message), true),
+                Some(Piece::Chunk(chunk)) => (frame(dialect, &chunk), false),
+                Some(Piece::Finished(_)) => (end(dialect), true),
+                Some(Piece::Failed(message)) => (failure(dialect, &failed(message)), true),
                 Some(Piece::Started(_)) | None => (Bytes::new(), false),
             },
-            Ok(None) => (failure("unavailable", "the answer ended early"), true),
-            Err(status) => {
-                let body = Error::from(status).body();
-                (frame(body.to_string().as_bytes()), true)
-            }
+            Ok(None) => (failure(dialect, &early()), true),
+            Err(status) => (failure(dialect, &status.into()), true),
         };
         Some((Ok::<_, std::convert::Infallible>(frame), (!last).then_some(pieces)))
     });
@@ -88,12 +99,31 @@ async fn streamed(mut pieces: Streaming<StreamCompleteResponse>) -> Result<Respo
     Ok(response)
 }
 
-fn frame(json: &[u8]) -> Bytes {
-    [b"data: ".as_slice(), json, b"\n\n"].concat().into()
+/// Frames a chunk as a server-sent event; events of Messages are named as they name themselves.
+fn frame(dialect: Dialect, json: &[u8]) -> Bytes {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(rename = "type")]
+        name: String,
+    }
+    let named: Option<Named> = match dialect {
+        Dialect::Messages => serde_json::from_slice(json).ok(),
+        Dialect::ChatCompletions | Dialect::Unspecified => None,
+    };
+    let name = named.map(|named| format!("event: {}\n", named.name)).unwrap_or_default();
+    [name.as_bytes(), b"data: ", json, b"\n\n"].concat().into()
 }
 
-fn failure(code: &str, message: &str) -> Bytes {
-    frame(error::body(code, message).to_string().as_bytes())
+/// Ends a stream that is whole; Messages has said so already.
+fn end(dialect: Dialect) -> Bytes {
+    match dialect {
+        Dialect::Messages => Bytes::new(),
+        Dialect::ChatCompletions | Dialect::Unspecified => "data: [DONE]\n\n".into(),
+    }
+}
+
+fn failure(dialect: Dialect, error: &Error) -> Bytes {
+    frame(dialect, error.body(dialect).to_string().as_bytes())
 }
 
 fn say_who(headers: &mut HeaderMap, receipt: &Receipt) {

@@ -5,6 +5,7 @@ pub(crate) mod budget;
 pub(crate) mod chat;
 pub(crate) mod documents;
 pub(crate) mod health;
+pub(crate) mod messages;
 pub(crate) mod search;
 pub(crate) mod tools;
 

@@ -42,7 +42,7 @@ impl Upstream {
                 }
                 listed => listed,
             };
-            listed.map_err(|fault| self.unavailable(&fault))
+            listed.map_err(|fault| self.failed(&fault))
         };
         self.within(wait, list).await
     }
@@ -73,7 +73,7 @@ impl Upstream {
                     false => Err(Error::Unknown(format!("{}__{tool}", self.server.name))),
                 }
             }
-            Err(fault) => Err(self.unavailable(&fault)),
+            Err(fault) => Err(self.failed(&fault)),
         }
     }
 
@@ -104,18 +104,19 @@ impl Upstream {
             preferred_versions: vec![ProtocolVersion::V_2026_07_28],
             legacy_version: Some(ProtocolVersion::V_2025_11_25),
         };
-        let fault = |fault: &dyn std::error::Error| self.unavailable(fault);
         match &self.server.place {
             Place::Program { command, args, env } => {
-                let child = stdio::start(command, args, env).map_err(|error| fault(&error))?;
+                let child = stdio::start(command, args, env)
+                    .map_err(|fault| self.unavailable("it cannot be started", &fault))?;
                 client.serve_with_lifecycle(child, lifecycle).await
             }
             Place::Address(url) => {
-                let transport = http::transport(url).map_err(|error| fault(&error))?;
+                let transport = http::transport(url)
+                    .map_err(|fault| self.unavailable("it cannot be reached", &fault))?;
                 client.serve_with_lifecycle(transport, lifecycle).await
             }
         }
-        .map_err(|error| fault(&error))
+        .map_err(|fault| self.unavailable("it does not speak MCP, or cannot be reached", &fault))
     }
 
     async fn within<T>(
@@ -127,8 +128,22 @@ impl Upstream {
         timeout(wait, work).await.map_err(|_| late())?
     }
 
-    fn unavailable(&self, fault: &dyn std::error::Error) -> Error {
-        Error::Unavailable { server: self.server.name.clone(), reason: fault.to_string() }
+    fn failed(&self, fault: &ServiceError) -> Error {
+        match fault {
+            ServiceError::McpError(fault) => Error::Unavailable {
+                server: self.server.name.clone(),
+                reason: format!("it answered with an error: {}", fault.message),
+            },
+            fault if is_lost(fault) => self.unavailable("the connection was lost", fault),
+            fault => self.unavailable("it answered what cannot be read", fault),
+        }
+    }
+
+    /// Says that the server failed; the cause may name addresses and goes to the log alone.
+    fn unavailable(&self, reason: &str, fault: &dyn std::error::Error) -> Error {
+        let server = self.server.name.clone();
+        tracing::warn!(server, reason, %fault, "an MCP server failed");
+        Error::Unavailable { server, reason: reason.to_owned() }
     }
 }
 

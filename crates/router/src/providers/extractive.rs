@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use proto::router::Grounding;
+use proto::router::{Dialect, Grounding};
 use serde_json::{Value, json};
 use types::CallContext;
 
@@ -23,6 +23,10 @@ pub(crate) struct Extractive;
 
 #[async_trait]
 impl Provider for Extractive {
+    fn dialect(&self) -> Dialect {
+        Dialect::ChatCompletions
+    }
+
     async fn complete(
         &self,
         _context: &CallContext,

@@ -1,20 +1,18 @@
-//! Any server that speaks OpenAI's chat completions.
+//! How a provider is reached over HTTP, whatever it speaks.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use proto::router::Grounding;
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use types::CallContext;
 
-use super::{Chunks, Fault, Provider};
+use super::{Chunks, Fault};
 use crate::config::{self, Timeouts};
-use crate::request::ChatRequest;
 use crate::sse::Decoder;
 
 /// The largest answer that is read whole.
@@ -23,18 +21,34 @@ const LARGEST: usize = 16 * 1024 * 1024;
 pub(crate) struct Http {
     client: Client,
     url: Url,
-    key: Option<SecretString>,
+    headers: HeaderMap,
     timeouts: Timeouts,
 }
 
 impl Http {
+    /// Prepares to post to `path` below the provider's address, with its key as header `key`.
     pub(crate) fn new(
         name: &str,
         provider: &config::Provider,
         timeouts: &Timeouts,
+        path: &str,
+        key: HeaderName,
     ) -> anyhow::Result<Self> {
         runtime::http::use_ring();
-        let address = format!("{}/chat/completions", provider.base_url.trim_end_matches('/'));
+        let mut headers = HeaderMap::new();
+        if let Some(secret) = &provider.api_key {
+            let secret = secret.expose_secret();
+            let shown = match key == header::AUTHORIZATION {
+                true => format!("Bearer {secret}"),
+                false => secret.to_owned(),
+            };
+            let mut shown = HeaderValue::try_from(shown).with_context(|| {
+                format!("router.providers.{name}.api_key: not a header's value")
+            })?;
+            shown.set_sensitive(true);
+            headers.insert(key, shown);
+        }
+        let address = format!("{}/{path}", provider.base_url.trim_end_matches('/'));
         let url = Url::parse(&address).with_context(|| {
             format!("router.providers.{name}.base_url: {:?}", provider.base_url)
         })?;
@@ -46,14 +60,17 @@ impl Http {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()?;
-        Ok(Self { client, url, key: provider.api_key.clone(), timeouts: timeouts.clone() })
+        Ok(Self { client, url, headers, timeouts: timeouts.clone() })
     }
 
-    async fn send(&self, context: &CallContext, body: Value) -> Result<Response, Fault> {
-        let mut request = self.client.post(self.url.clone()).json(&body);
-        if let Some(key) = &self.key {
-            request = request.bearer_auth(key.expose_secret());
-        }
+    /// Adds a header to every request.
+    pub(crate) fn with_header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+
+    async fn send(&self, context: &CallContext, body: &Value) -> Result<Response, Fault> {
+        let request = self.client.post(self.url.clone()).headers(self.headers.clone()).json(body);
         let wait = context.time_left(self.timeouts.first_token());
         let response = within(wait, request.send()).await?.map_err(|fault| told(&fault))?;
         let status = response.status();
@@ -76,58 +93,39 @@ impl Http {
             false => Fault::Provider(message.trim().to_owned()),
         })
     }
-}
 
-#[async_trait]
-impl Provider for Http {
-    async fn complete(
-        &self,
-        context: &CallContext,
-        model: &str,
-        request: &ChatRequest,
-        _groundings: &[Grounding],
-    ) -> Result<Value, Fault> {
-        let response = self.send(context, request.for_provider(model, false)).await?;
-        let body = read(response, context.time_left(self.timeouts.idle())).await?;
-        let answer: Value = serde_json::from_slice(&body)
-            .map_err(|fault| Fault::Provider(format!("the answer is not JSON: {fault}")))?;
-        match answer.get("choices").and_then(Value::as_array) {
-            Some(choices) if !choices.is_empty() => Ok(answer),
-            _ => Err(Fault::Provider("the answer has no choices".to_owned())),
-        }
+    /// Sends `body` and returns the whole answer.
+    pub(crate) async fn whole(&self, context: &CallContext, body: &Value) -> Result<Value, Fault> {
+        let response = self.send(context, body).await?;
+        let answer = read(response, context.time_left(self.timeouts.idle())).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|fault| Fault::Provider(format!("the answer is not JSON: {fault}")))
     }
 
-    async fn stream(
+    /// Sends `body` and returns the data of the events that come; the end of the connection is a
+    /// fault, because a stream says itself when it is whole.
+    pub(crate) async fn events(
         &self,
         context: &CallContext,
-        model: &str,
-        request: &ChatRequest,
-        _groundings: &[Grounding],
+        body: &Value,
     ) -> Result<Chunks, Fault> {
-        let response = self.send(context, request.for_provider(model, true)).await?;
+        let response = self.send(context, body).await?;
         let idle = self.timeouts.idle();
         let bytes = response.bytes_stream().boxed();
         let events = stream::unfold(Some((bytes, Decoder::default())), move |state| async move {
             let (mut bytes, mut decoder) = state?;
-            let early = || vec![Err(Fault::Provider("the stream ended early".to_owned()))];
+            let fault = |message: &str| vec![Err(Fault::Provider(message.to_owned()))];
             let read = match tokio::time::timeout(idle, bytes.next()).await {
-                Err(_) => {
-                    return Some((
-                        vec![Err(Fault::Provider("the stream stalled".to_owned()))],
-                        None,
-                    ));
-                }
-                Ok(None) => return Some((early(), None)),
-                Ok(Some(Err(fault))) => return Some((vec![Err(told(&fault))], None)),
+                Err(_) => return Some((fault("the stream stalled"), None)),
+                Ok(None) => return Some((fault("the stream ended early"), None)),
+                Ok(Some(Err(broken))) => return Some((vec![Err(told(&broken))], None)),
                 Ok(Some(Ok(read))) => read,
             };
             let Some(events) = decoder.push(&read) else {
-                return Some((vec![Err(Fault::Provider("an event is too long".to_owned()))], None));
+                return Some((fault("an event is too long"), None));
             };
-            let done = events.iter().position(|event| event == b"[DONE]");
-            let whole = events.into_iter().take(done.unwrap_or(usize::MAX));
-            let chunks = whole.map(|event| Ok(Bytes::from(event))).collect();
-            Some((chunks, done.is_none().then_some((bytes, decoder))))
+            let events = events.into_iter().map(|event| Ok(Bytes::from(event))).collect();
+            Some((events, Some((bytes, decoder))))
         });
         Ok(events.flat_map(stream::iter).boxed())
     }

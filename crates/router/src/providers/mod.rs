@@ -1,14 +1,16 @@
 //! Who answers: one file a kind of provider.
 
+pub(crate) mod anthropic;
 pub(crate) mod extractive;
 pub(crate) mod http;
+pub(crate) mod openai;
 
 use std::pin::Pin;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
-use proto::router::Grounding;
+use proto::router::{Dialect, Grounding};
 use serde_json::Value;
 use types::CallContext;
 
@@ -20,18 +22,24 @@ pub(crate) enum Fault {
     /// It is this request that it does not want; another provider would not either.
     #[error("{0}")]
     Request(String),
+    /// The request says what this provider's dialect cannot; another may.
+    #[error("{0}")]
+    Dialect(String),
     /// It is down, slow, busy or talks nonsense; another may do.
     #[error("{0}")]
     Provider(String),
 }
 
-/// Chat completion chunks in JSON, without SSE framing.
+/// Chunks or events in JSON, in the provider's dialect, without SSE framing.
 pub(crate) type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send>>;
 
 /// A way to models. The context comes first: nothing leaves without it.
 #[async_trait]
 pub(crate) trait Provider: Send + Sync {
-    /// Answers whole: a chat completion in JSON.
+    /// Returns what it speaks.
+    fn dialect(&self) -> Dialect;
+
+    /// Answers whole.
     async fn complete(
         &self,
         context: &CallContext,

@@ -1,0 +1,377 @@
+//! A chat completions request, as Anthropic takes it; Anthropic's answer, as chat completions give it.
+
+use serde_json::{Map, Value, json};
+
+use super::ENDS;
+use crate::dialects::{Fields, Refused};
+
+/// Writes a chat completions request for `model` as a Messages request.
+///
+/// # Errors
+/// A JSON pointer to what Messages cannot say.
+pub(crate) fn request(
+    chat: &Map<String, Value>,
+    model: &str,
+    max_tokens: u64,
+    stream: bool,
+) -> Result<Value, Refused> {
+    let chat = Value::Object(chat.clone());
+    let mut fields = Fields::of(String::new(), &chat)?;
+    for name in ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens"] {
+        fields.take(name);
+    }
+    let mut wire = json!({ "model": model, "max_tokens": max_tokens, "stream": stream });
+    if fields.take("n").is_some_and(|n| n != 1) {
+        return Err("/n: only one answer can be had from a provider that speaks Messages".into());
+    }
+    let (system, messages) = messages(fields.list("messages")?)?;
+    if !system.is_empty() {
+        wire["system"] = system.into();
+    }
+    wire["messages"] = messages.into();
+    for name in ["temperature", "top_p", "top_k", "thinking", "service_tier"] {
+        if let Some(value) = fields.take(name) {
+            wire[name] = value.clone();
+        }
+    }
+    if let Some(stop) = fields.take("stop") {
+        wire["stop_sequences"] = match stop {
+            Value::String(_) => json!([stop]),
+            stops => stops.clone(),
+        };
+    }
+    if let Some(user) = fields.take("user") {
+        wire["metadata"] = json!({ "user_id": user });
+    }
+    let tools = fields.list("tools")?.iter().enumerate();
+    let tools = tools.map(|(index, one)| tool(&format!("/tools/{index}"), one));
+    let tools = tools.collect::<Result<Vec<_>, _>>()?;
+    let one_at_a_time = fields.take("parallel_tool_calls") == Some(&Value::Bool(false));
+    let choice = fields.take("tool_choice").map(tool_choice).transpose()?;
+    if !tools.is_empty() {
+        wire["tools"] = tools.into();
+        let mut choice = choice.unwrap_or_else(|| json!({ "type": "auto" }));
+        if one_at_a_time && choice["type"] != "none" {
+            choice["disable_parallel_tool_use"] = true.into();
+        }
+        wire["tool_choice"] = choice;
+    }
+    if let Some(format) = fields.take("response_format") {
+        match format["type"].as_str() {
+            Some("text") => {}
+            Some("json_schema") => {
+                let schema = &format["json_schema"]["schema"];
+                wire["output_config"] =
+                    json!({ "format": { "type": "json_schema", "schema": schema } });
+            }
+            _ => return Err("/response_format/type: Messages takes text or json_schema".into()),
+        }
+    }
+    if let Some(effort) = fields.take("reasoning_effort") {
+        wire["output_config"]["effort"] = effort.clone();
+    }
+    fields.done("Messages")?;
+    Ok(wire)
+}
+
+/// Parts the system's words from the conversation, in which the roles take turns.
+fn messages(chat: &[Value]) -> Result<(Vec<Value>, Vec<Value>), Refused> {
+    let (mut system, mut turns) = (Vec::new(), Vec::<Value>::new());
+    for (index, message) in chat.iter().enumerate() {
+        let at = format!("/messages/{index}");
+        let mut fields = Fields::of(at.clone(), message)?;
+        fields.take("name");
+        let (role, blocks) = match fields.text("role")? {
+            "system" | "developer" if turns.is_empty() => {
+                system.extend(content(&at, fields.take("content"))?);
+                continue;
+            }
+            "system" | "developer" => {
+                return Err(format!(
+                    "{at}/role: Messages takes the system's words first or not at all"
+                ));
+            }
+            "user" => ("user", content(&at, fields.take("content"))?),
+            "tool" => {
+                let id = fields.text("tool_call_id")?;
+                let result = content(&at, fields.take("content"))?;
+                let mut block =
+                    json!({ "type": "tool_result", "tool_use_id": id, "content": result });
+                if let Some(failed) = fields.take("is_error") {
+                    block["is_error"] = failed.clone();
+                }
+                ("user", vec![block])
+            }
+            "assistant" => ("assistant", assistant(&at, &mut fields)?),
+            role => return Err(format!("{at}/role: {role:?} is unknown")),
+        };
+        fields.done("Messages")?;
+        match turns.last_mut().filter(|turn| turn["role"] == role) {
+            Some(Value::Object(turn)) => {
+                if let Some(Value::Array(before)) = turn.get_mut("content") {
+                    before.extend(blocks);
+                }
+            }
+            _ => turns.push(json!({ "role": role, "content": blocks })),
+        }
+    }
+    Ok((system, turns))
+}
+
+fn assistant(at: &str, fields: &mut Fields<'_>) -> Result<Vec<Value>, Refused> {
+    // The signature of a thought is checked, so its blocks come back as they were, and first.
+    let mut blocks = fields.list("thinking_blocks")?.to_vec();
+    for told_elsewhere in ["reasoning_content", "refusal", "annotations", "audio"] {
+        fields.take(told_elsewhere);
+    }
+    blocks.extend(content(at, fields.take("content"))?);
+    for (index, call) in fields.list("tool_calls")?.iter().enumerate() {
+        let at = format!("{at}/tool_calls/{index}/function");
+        let function = &call["function"];
+        let arguments = function["arguments"].as_str().unwrap_or_default();
+        let input: Value = match arguments.trim() {
+            "" => json!({}),
+            text => serde_json::from_str(text)
+                .map_err(|fault| format!("{at}/arguments: not JSON: {fault}"))?,
+        };
+        blocks.push(json!({
+            "type": "tool_use", "id": call["id"], "name": function["name"], "input": input,
+        }));
+    }
+    Ok(blocks)
+}
+
+/// Writes a message's content as blocks; a text of no characters is no block.
+fn content(at: &str, content: Option<&Value>) -> Result<Vec<Value>, Refused> {
+    match content {
+        None => Ok(Vec::new()),
+        Some(Value::String(text)) if text.is_empty() => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![json!({ "type": "text", "text": text })]),
+        Some(Value::Array(parts)) => {
+            let parts = parts.iter().enumerate();
+            parts.map(|(index, part)| block(&format!("{at}/content/{index}"), part)).collect()
+        }
+        Some(_) => Err(format!("{at}/content: a string or a list is required")),
+    }
+}
+
+fn block(at: &str, part: &Value) -> Result<Value, Refused> {
+    let mut fields = Fields::of(at.to_owned(), part)?;
+    let mut block = match fields.text("type")? {
+        "text" => json!({ "type": "text", "text": fields.text("text")? }),
+        "image_url" => {
+            let url = fields.take("image_url").and_then(|image| image["url"].as_str());
+            let url = url.ok_or_else(|| format!("{at}/image_url/url: a string is required"))?;
+            json!({ "type": "image", "source": source(at, url)? })
+        }
+        kind => return Err(format!("{at}/type: {kind:?} cannot be told to Messages")),
+    };
+    if let Some(cache) = fields.take("cache_control") {
+        block["cache_control"] = cache.clone();
+    }
+    fields.done("Messages")?;
+    Ok(block)
+}
+
+fn source(at: &str, url: &str) -> Result<Value, Refused> {
+    let Some(data) = url.strip_prefix("data:") else {
+        return Ok(json!({ "type": "url", "url": url }));
+    };
+    let (media_type, data) = data
+        .split_once(";base64,")
+        .ok_or_else(|| format!("{at}/image_url/url: a data address must be in base64"))?;
+    Ok(json!({ "type": "base64", "media_type": media_type, "data": data }))
+}
+
+fn tool(at: &str, tool: &Value) -> Result<Value, Refused> {
+    let mut fields = Fields::of(at.to_owned(), tool)?;
+    if fields.text("type")? != "function" {
+        return Err(format!("{at}/type: Messages takes functions"));
+    }
+    let function = fields.take("function").unwrap_or(&Value::Null);
+    let mut inner = Fields::of(format!("{at}/function"), function)?;
+    let mut wire = json!({ "name": inner.text("name")? });
+    if let Some(description) = inner.take("description") {
+        wire["description"] = description.clone();
+    }
+    let nothing = json!({ "type": "object", "properties": {} });
+    wire["input_schema"] = inner.take("parameters").cloned().unwrap_or(nothing);
+    if let Some(strict) = inner.take("strict") {
+        wire["strict"] = strict.clone();
+    }
+    inner.done("Messages")?;
+    if let Some(cache) = fields.take("cache_control") {
+        wire["cache_control"] = cache.clone();
+    }
+    fields.done("Messages")?;
+    Ok(wire)
+}
+
+fn tool_choice(choice: &Value) -> Result<Value, Refused> {
+    match choice.as_str() {
+        Some("required") => Ok(json!({ "type": "any" })),
+        Some(word @ ("auto" | "none")) => Ok(json!({ "type": word })),
+        _ => match choice["function"]["name"].as_str() {
+            Some(name) => Ok(json!({ "type": "tool", "name": name })),
+            None => Err("/tool_choice: auto, none, required or a function".to_owned()),
+        },
+    }
+}
+
+/// Writes Anthropic's answer as a chat completion.
+pub(crate) fn response(message: &Value) -> Value {
+    let mut said = Said::default();
+    for block in message["content"].as_array().into_iter().flatten() {
+        said.block(block);
+    }
+    let mut answer = json!({ "role": "assistant", "content": said.text });
+    if !said.calls.is_empty() {
+        answer["tool_calls"] = said.calls.into();
+    }
+    if !said.thoughts.is_empty() {
+        answer["reasoning_content"] = said.thought.into();
+        answer["thinking_blocks"] = said.thoughts.into();
+    }
+    json!({
+        "id": message["id"],
+        "object": "chat.completion",
+        "created": 0,
+        "model": message["model"],
+        "choices": [{
+            "index": 0,
+            "message": answer,
+            "finish_reason": finish(&message["stop_reason"]),
+        }],
+        "usage": usage(&message["usage"]),
+    })
+}
+
+#[derive(Default)]
+struct Said {
+    text: Option<String>,
+    thought: String,
+    thoughts: Vec<Value>,
+    calls: Vec<Value>,
+}
+
+impl Said {
+    fn block(&mut self, block: &Value) {
+        match block["type"].as_str() {
+            Some("text") => {
+                let text = block["text"].as_str().unwrap_or_default();
+                self.text.get_or_insert_default().push_str(text);
+            }
+            Some("tool_use") => self.calls.push(json!({
+                "id": block["id"],
+                "type": "function",
+                "function": { "name": block["name"], "arguments": block["input"].to_string() },
+            })),
+            Some("thinking" | "redacted_thinking") => {
+                self.thought.push_str(block["thinking"].as_str().unwrap_or_default());
+                self.thoughts.push(block.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+fn finish(reason: &Value) -> Value {
+    let reason = reason.as_str();
+    let known = ENDS.iter().find(|(theirs, _)| Some(*theirs) == reason);
+    known.map_or(Value::Null, |(_, chat)| (*chat).into())
+}
+
+/// Counts as chat completions do, where what was cached is part of what was read.
+fn usage(usage: &Value) -> Value {
+    let count = |name: &str| usage[name].as_u64().unwrap_or_default();
+    let (read, written) = (count("cache_read_input_tokens"), count("cache_creation_input_tokens"));
+    let input = count("input_tokens") + read + written;
+    let output = count("output_tokens");
+    json!({
+        "prompt_tokens": input,
+        "completion_tokens": output,
+        "total_tokens": input + output,
+        "prompt_tokens_details": { "cached_tokens": read, "cache_creation_tokens": written },
+    })
+}
+
+/// Writes the events of a stream as chat completion chunks.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    id: Value,
+    model: Value,
+    usage: Map<String, Value>,
+    calls: u64,
+}
+
+impl Chunks {
+    /// Takes one event and returns the chunk that it makes, if any.
+    pub(crate) fn push(&mut self, event: &Value) -> Option<Value> {
+        match event["type"].as_str()? {
+            "message_start" => {
+                let message = &event["message"];
+                (self.id, self.model) = (message["id"].clone(), message["model"].clone());
+                self.count(&message["usage"]);
+                Some(self.chunk(json!({ "role": "assistant", "content": "" }), Value::Null))
+            }
+            "content_block_start" => {
+                let block = &event["content_block"];
+                match block["type"].as_str() {
+                    Some("tool_use") => {
+                        self.calls += 1;
+                        let function = json!({ "name": block["name"], "arguments": "" });
+                        let call = json!({
+                            "index": self.calls - 1, "id": block["id"], "type": "function",
+                            "function": function,
+                        });
+                        Some(self.chunk(json!({ "tool_calls": [call] }), Value::Null))
+                    }
+                    Some("redacted_thinking") => {
+                        Some(self.chunk(json!({ "thinking_blocks": [block] }), Value::Null))
+                    }
+                    _ => None,
+                }
+            }
+            "content_block_delta" => {
+                let delta = &event["delta"];
+                let told = match delta["type"].as_str()? {
+                    "text_delta" => json!({ "content": delta["text"] }),
+                    "thinking_delta" => json!({ "reasoning_content": delta["thinking"] }),
+                    "signature_delta" => json!({ "reasoning_signature": delta["signature"] }),
+                    "input_json_delta" => {
+                        let function = json!({ "arguments": delta["partial_json"] });
+                        let index = self.calls.saturating_sub(1);
+                        json!({ "tool_calls": [{ "index": index, "function": function }] })
+                    }
+                    _ => return None,
+                };
+                Some(self.chunk(told, Value::Null))
+            }
+            "message_delta" => {
+                self.count(&event["usage"]);
+                let end = finish(&event["delta"]["stop_reason"]);
+                (!end.is_null()).then(|| self.chunk(json!({}), end))
+            }
+            "message_stop" => {
+                let mut last = self.chunk(json!({}), Value::Null);
+                last["choices"] = json!([]);
+                last["usage"] = usage(&Value::Object(self.usage.clone()));
+                Some(last)
+            }
+            _ => None,
+        }
+    }
+
+    /// Counts are cumulative: a later one takes the place of an earlier one.
+    fn count(&mut self, usage: &Value) {
+        let counts = usage.as_object().into_iter().flatten().filter(|(_, n)| n.is_u64());
+        self.usage.extend(counts.map(|(name, n)| (name.clone(), n.clone())));
+    }
+
+    fn chunk(&self, delta: Value, end: Value) -> Value {
+        json!({
+            "id": self.id, "object": "chat.completion.chunk", "created": 0, "model": self.model,
+            "choices": [{ "index": 0, "delta": delta, "finish_reason": end }],
+        })
+    }
+}

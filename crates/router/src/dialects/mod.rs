@@ -1,0 +1,64 @@
+//! Dialects of model APIs, translated to and from OpenAI's chat completions. Pure.
+//!
+//! Chat completions are the middle: a dialect is two files of functions, and meets no other dialect.
+//! What the middle has no word for travels under the dialect's own name (`thinking_blocks`,
+//! `cache_control`, `top_k`), or is refused; nothing is dropped in silence.
+
+pub(crate) mod anthropic;
+pub(crate) mod render;
+
+use serde_json::{Map, Value};
+
+/// Takes the fields of an object one by one, so that what is left over is known.
+pub(crate) struct Fields<'a> {
+    at: String,
+    fields: &'a Map<String, Value>,
+    taken: Vec<&'static str>,
+}
+
+/// A fault in a request: a JSON pointer and what is wrong there.
+pub(crate) type Refused = String;
+
+impl<'a> Fields<'a> {
+    pub(crate) fn of(at: String, value: &'a Value) -> Result<Self, Refused> {
+        match value {
+            Value::Object(fields) => Ok(Self { at, fields, taken: Vec::new() }),
+            _ => Err(format!("{at}: an object is required")),
+        }
+    }
+
+    /// Returns a field, unless it is missing or null.
+    pub(crate) fn take(&mut self, name: &'static str) -> Option<&'a Value> {
+        self.taken.push(name);
+        self.fields.get(name).filter(|value| !value.is_null())
+    }
+
+    pub(crate) fn text(&mut self, name: &'static str) -> Result<&'a str, Refused> {
+        let fault = format!("{}/{name}: a string is required", self.at);
+        self.take(name).and_then(Value::as_str).ok_or(fault)
+    }
+
+    pub(crate) fn list(&mut self, name: &'static str) -> Result<&'a [Value], Refused> {
+        match self.take(name) {
+            None => Ok(&[]),
+            Some(Value::Array(list)) => Ok(list),
+            Some(_) => Err(format!("{}/{name}: a list is required", self.at)),
+        }
+    }
+
+    /// Refuses every field that was not taken, if it says anything.
+    pub(crate) fn done(self, dialect: &str) -> Result<(), Refused> {
+        let says = |value: &Value| !(value.is_null() || *value == Value::Bool(false));
+        let mut left = self
+            .fields
+            .iter()
+            .filter(|(name, value)| !self.taken.contains(&name.as_str()) && says(value));
+        match left.next() {
+            None => Ok(()),
+            Some((name, _)) => Err(format!(
+                "{}/{name}: cannot be told to a provider that speaks {dialect}",
+                self.at
+            )),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! A server that speaks OpenAI's chat completions.
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, future};
+use proto::router::{Dialect, Grounding};
+use reqwest::header;
+use serde_json::Value;
+use types::CallContext;
+
+use super::http::Http;
+use super::{Chunks, Fault, Provider};
+use crate::config::{self, Timeouts};
+use crate::request::ChatRequest;
+
+pub(crate) struct OpenAi(Http);
+
+impl OpenAi {
+    pub(crate) fn new(
+        name: &str,
+        provider: &config::Provider,
+        timeouts: &Timeouts,
+    ) -> anyhow::Result<Self> {
+        Http::new(name, provider, timeouts, "chat/completions", header::AUTHORIZATION).map(Self)
+    }
+}
+
+#[async_trait]
+impl Provider for OpenAi {
+    fn dialect(&self) -> Dialect {
+        Dialect::ChatCompletions
+    }
+
+    async fn complete(
+        &self,
+        context: &CallContext,
+        model: &str,
+        request: &ChatRequest,
+        _groundings: &[Grounding],
+    ) -> Result<Value, Fault> {
+        let body = request.for_chat(model, false).map_err(Fault::Dialect)?;
+        let answer = self.0.whole(context, &body).await?;
+        match answer.get("choices").and_then(Value::as_array) {
+            Some(choices) if !choices.is_empty() => Ok(answer),
+            _ => Err(Fault::Provider("the answer has no choices".to_owned())),
+        }
+    }
+
+    async fn stream(
+        &self,
+        context: &CallContext,
+        model: &str,
+        request: &ChatRequest,
+        _groundings: &[Grounding],
+    ) -> Result<Chunks, Fault> {
+        let body = request.for_chat(model, true).map_err(Fault::Dialect)?;
+        let events = self.0.events(context, &body).await?;
+        let goes_on = |event: &Result<_, _>| !matches!(event, Ok(data) if data == "[DONE]");
+        Ok(events.take_while(move |event| future::ready(goes_on(event))).boxed())
+    }
+}
