@@ -60,6 +60,7 @@ impl System {
             Shape::Separate => separate(data.path()).await?,
         };
         runtime::http::use_ring();
+        #[expect(clippy::disallowed_methods, reason = "a client from outside")]
         let client = Client::builder().timeout(Duration::from_secs(60)).no_proxy().build()?;
         Ok(Self { url: processes[0].url.clone(), processes, client, data })
     }

@@ -31,6 +31,7 @@ async fn whatever_a_provider_does_the_client_is_told_and_the_money_is_free() {
         let hurry = "[router.timeouts]\nfirst_token_ms = 200\nidle_ms = 200\n";
         let settings = format!("{}{hurry}", priced(&provider.url));
         let system = System::start(shape, &settings).await.unwrap();
+        let mut paid = 0.0;
         for (asked, stream, wanted) in [
             ("refuse", false, "mock/m: 500"),
             ("refuse", true, "mock/m: 500"),
@@ -42,9 +43,10 @@ async fn whatever_a_provider_does_the_client_is_told_and_the_money_is_free() {
             let (status, error) = system.chat(asked, stream).await.unwrap();
             assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{asked} {stream} {error}");
             assert!(error.contains(wanted), "{asked} {stream} {error}");
+            assert_eq!(system.spent("local").await.unwrap(), paid, "nothing was served");
+            assert_eq!(system.chat("ping", false).await.unwrap().0, 200, "the process lives");
+            paid = system.spent("local").await.unwrap();
         }
-        assert!(system.spent("local").await.unwrap().abs() < 1e-12, "nothing was served");
-        assert_eq!(system.chat("ping", false).await.unwrap().0, 200, "the process lives");
     }
 }
 
@@ -128,5 +130,21 @@ async fn who_goes_away_pays_for_what_was_asked() {
             let spent = system.spent("local").await.unwrap();
             assert!((spent - wanted).abs() < 1e-12, "{shape:?} {stream} {spent}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_keeps_failing_is_left_alone() {
+    let provider = Provider::start().await.unwrap();
+    for shape in Shape::ALL {
+        let before = provider.requests();
+        let system = System::start(shape, &priced(&provider.url)).await.unwrap();
+        for _ in 0..8 {
+            let (status, error) = system.chat("refuse", false).await.unwrap();
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{error}");
+        }
+        let (_, error) = system.chat("ping", false).await.unwrap();
+        assert!(error.contains("mock/m: not asked"), "{error}");
+        assert_eq!(provider.requests() - before, 5);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use reqwest::Client;
+use egress::Reach;
 use router::{Kind, Model, Provider};
 use serde::Deserialize;
 
@@ -74,8 +74,7 @@ async fn models_at(base_url: &str) -> reqwest::Result<Vec<Model>> {
     struct Entry {
         id: String,
     }
-    runtime::http::use_ring();
-    let client = Client::builder().timeout(WAIT).no_proxy().build()?;
+    let client = egress::client(Reach::Local([].into())).timeout(WAIT).build()?;
     let list = client.get(format!("{base_url}/models")).send().await?.error_for_status()?;
     let list: List = list.json().await?;
     // Embedding models do not answer; nothing but their names tells them apart here.

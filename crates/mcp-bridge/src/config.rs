@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use egress::Reach;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,7 @@ pub(crate) struct Described {
     pub(crate) name: String,
     pub(crate) place: Place,
     pub(crate) local: bool,
+    pub(crate) reach: Reach,
     pub(crate) timeout: Duration,
     pub(crate) start_timeout: Duration,
 }
@@ -102,10 +104,17 @@ impl Server {
             Place::Program { .. } => true,
             Place::Address(url) => is_loopback(url),
         });
+        // What is local by its name has to be so when it is connected to; what the operator calls
+        // local is taken as it is.
+        let reach = match (&self.local, local) {
+            (None, true) => Reach::Local([].into()),
+            _ => Reach::Anywhere,
+        };
         Ok(Described {
             name: name.to_owned(),
             place,
             local,
+            reach,
             timeout: Duration::from_millis(self.timeout_ms),
             start_timeout: Duration::from_millis(self.start_timeout_ms),
         })

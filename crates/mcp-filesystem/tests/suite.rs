@@ -145,6 +145,7 @@ async fn another_host_or_origin_is_refused() {
     let place = place();
     let (url, _guard) = serve(&place.path().join("data")).await;
     let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {} });
+    #[expect(clippy::disallowed_methods, reason = "a client from outside")]
     let client = reqwest::Client::new();
     let post = || {
         let accept = "application/json, text/event-stream";

@@ -1,6 +1,7 @@
 //! One call: candidates in turn, money around each.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 use types::{CallContext, NanoUsd};
 
 use crate::Error;
+use crate::breaker::Breaker;
 use crate::catalog::{Candidate, Catalog};
 use crate::config::Timeouts;
 use crate::dialects::render::{Answer, Rendering};
@@ -53,7 +55,16 @@ impl Planned {
     pub(crate) async fn complete(self) -> Result<(Value, Receipt), Error> {
         let (mut failures, mut untold) = (Vec::new(), None);
         for candidate in &self.candidates {
-            let held = self.reserve(candidate).await?;
+            if !allowed(candidate, &mut failures) {
+                continue;
+            }
+            let held = match self.reserve(candidate).await {
+                Ok(held) => held,
+                Err(refused) => {
+                    breaker(candidate).let_go();
+                    return Err(refused);
+                }
+            };
             let asked = candidate.provider.complete(
                 &self.context,
                 &candidate.model,
@@ -62,6 +73,7 @@ impl Planned {
             );
             match asked.await {
                 Ok(answer) => {
+                    breaker(candidate).succeeded();
                     let rendered = Answer::new(candidate.provider.dialect(), answer);
                     let counted = usage(&rendered.chat);
                     let usage = counted.unwrap_or_else(|| self.estimate(rendered.bytes()));
@@ -69,7 +81,10 @@ impl Planned {
                     held.settle(NanoUsd::new(receipt.cost_nanos));
                     return Ok((rendered.into(self.request.dialect()), receipt));
                 }
-                Err(Fault::Request(message)) => return Err(Error::Invalid(message)),
+                Err(Fault::Request(message)) => {
+                    breaker(candidate).succeeded();
+                    return Err(Error::Invalid(message));
+                }
                 Err(fault) => failed(candidate, fault, &mut failures, &mut untold),
             }
         }
@@ -85,19 +100,32 @@ impl Planned {
     ) -> Result<(), Error> {
         let (mut failures, mut untold) = (Vec::new(), None);
         for candidate in self.candidates.clone() {
-            let held = self.reserve(&candidate).await?;
+            if !allowed(&candidate, &mut failures) {
+                continue;
+            }
+            let held = match self.reserve(&candidate).await {
+                Ok(held) => held,
+                Err(refused) => {
+                    breaker(&candidate).let_go();
+                    return Err(refused);
+                }
+            };
             let wait = self.context.time_left(timeouts.first_token());
             let first = tokio::time::timeout(wait, self.first(&candidate)).await;
             let late = || Fault::Provider(format!("no token within {} ms", wait.as_millis()));
             match first.unwrap_or_else(|_| Err(late())) {
                 Ok((first, rest)) => {
+                    breaker(&candidate).succeeded();
                     let started = self.receipt(&candidate, failures, Usage::default(), false);
                     let _ = pieces.send(Event::Started(started.clone())).await;
                     let flow = Flow { planned: self, candidate, held, started };
                     tokio::spawn(flow.run(first, rest, pieces));
                     return Ok(());
                 }
-                Err(Fault::Request(message)) => return Err(Error::Invalid(message)),
+                Err(Fault::Request(message)) => {
+                    breaker(&candidate).succeeded();
+                    return Err(Error::Invalid(message));
+                }
                 Err(fault) => failed(&candidate, fault, &mut failures, &mut untold),
             }
         }
@@ -249,9 +277,31 @@ fn failed(
     let failure = format!("{}: {fault}", candidate.name());
     tracing::warn!(failure, "a candidate failed");
     failures.push(failure);
-    if let Fault::Dialect(refused) = fault {
-        untold.get_or_insert(refused);
+    match fault {
+        // It was not asked, so nothing is known of it.
+        Fault::Dialect(refused) => {
+            untold.get_or_insert(refused);
+            breaker(candidate).let_go();
+        }
+        Fault::Busy { after, .. } => breaker(candidate).failed(Instant::now(), Some(after)),
+        Fault::Provider(_) | Fault::Request(_) => {
+            breaker(candidate).failed(Instant::now(), None);
+        }
     }
+}
+
+/// Asks a candidate's circuit breaker; one that is open is a failure that takes no time.
+fn allowed(candidate: &Candidate, failures: &mut Vec<String>) -> bool {
+    let allowed = breaker(candidate).allow(Instant::now());
+    if !allowed {
+        failures.push(format!("{}: not asked, it failed too often lately", candidate.name()));
+    }
+    allowed
+}
+
+fn breaker(candidate: &Candidate) -> MutexGuard<'_, Breaker> {
+    // A breaker is whole between any two of its statements.
+    candidate.breaker.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn nobody(failures: Vec<String>, untold: Option<String>) -> Error {

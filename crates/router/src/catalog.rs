@@ -1,12 +1,15 @@
 //! Routes, models, and who may serve a call. No I/O.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, bail};
+use egress::Reach;
+use ipnet::IpNet;
 use types::Privacy;
 
 use crate::Error;
+use crate::breaker::Breaker;
 use crate::config::{Config, Kind, Price};
 use crate::providers::Provider;
 use crate::providers::anthropic::Anthropic;
@@ -14,7 +17,6 @@ use crate::providers::extractive::Extractive;
 use crate::providers::openai::OpenAi;
 
 /// A model at a provider.
-#[derive(Clone)]
 pub(crate) struct Candidate {
     pub(crate) provider_name: String,
     pub(crate) model: String,
@@ -22,6 +24,7 @@ pub(crate) struct Candidate {
     pub(crate) price: Price,
     pub(crate) max_output_tokens: u64,
     pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) breaker: Mutex<Breaker>,
 }
 
 impl Candidate {
@@ -39,15 +42,22 @@ pub(crate) struct Catalog {
 impl Catalog {
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         let mut candidates = Vec::new();
+        let networks: Arc<[IpNet]> = config.local_networks.clone().into();
         for (name, provider) in &config.providers {
             if provider.tier > 4 || name.contains('/') || name == "extractive" {
                 bail!(
                     "router.providers.{name}: the tier must be 0 to 4, the name free of '/' and not \"extractive\""
                 );
             }
+            let reach = match is_local(provider.tier) {
+                true => Reach::Local(Arc::clone(&networks)),
+                false => Reach::Anywhere,
+            };
             let client: Arc<dyn Provider> = match provider.kind {
-                Kind::Openai => Arc::new(OpenAi::new(name, provider, &config.timeouts)?),
-                Kind::Anthropic => Arc::new(Anthropic::new(name, provider, &config.timeouts)?),
+                Kind::Openai => Arc::new(OpenAi::new(name, provider, &config.timeouts, reach)?),
+                Kind::Anthropic => {
+                    Arc::new(Anthropic::new(name, provider, &config.timeouts, reach)?)
+                }
             };
             for model in &provider.models {
                 candidates.push(Arc::new(Candidate {
@@ -59,6 +69,7 @@ impl Catalog {
                         .with_context(|| format!("router.providers.{name}"))?,
                     max_output_tokens: model.max_output_tokens,
                     provider: Arc::clone(&client),
+                    breaker: Mutex::default(),
                 }));
             }
         }
@@ -69,6 +80,7 @@ impl Catalog {
             price: Price::default(),
             max_output_tokens: 0,
             provider: Arc::new(Extractive),
+            breaker: Mutex::default(),
         });
         let mut routes = BTreeMap::new();
         for (name, wanted) in &config.routes {
@@ -121,7 +133,7 @@ impl Catalog {
             let known = names.join(", ");
             return Err(Error::Invalid(format!("/model: {model:?} is unknown; known are {known}")));
         }
-        let may = |c: &Arc<Candidate>| privacy == Privacy::Public || matches!(c.tier, 0 | 2);
+        let may = |c: &Arc<Candidate>| privacy == Privacy::Public || is_local(c.tier);
         let chosen: Vec<_> = chosen.into_iter().filter(may).collect();
         match chosen.is_empty() {
             true => Err(Error::NothingLocal(model.to_owned())),
@@ -138,6 +150,11 @@ impl Catalog {
         let models = self.candidates.iter();
         routes.chain(models.map(|c| (c.name(), c.provider_name.clone(), c.tier)))
     }
+}
+
+/// Returns whether a tier's calls stay on this machine.
+fn is_local(tier: u32) -> bool {
+    matches!(tier, 0 | 2)
 }
 
 #[cfg(test)]
@@ -174,6 +191,18 @@ mod tests {
         let auto = names(&catalog, "auto", Privacy::Private);
         assert_eq!(auto, ["here/small", "extractive/extractive"]);
         assert!(matches!(catalog.select("big", Privacy::Private), Err(Error::NothingLocal(_))));
+    }
+
+    #[test]
+    fn a_local_tier_at_a_foreign_address_is_refused_at_start() {
+        let provider = |url: &str, more: &str| {
+            catalog(&format!(
+                "{more}\n[providers.here]\nkind='openai'\nbase_url='{url}'\ntier=0\nmodels=[]\n"
+            ))
+        };
+        let fault = provider("http://203.0.113.7/v1", "").err().unwrap();
+        assert!(format!("{fault:#}").contains("tier 0 is for local addresses"), "{fault:#}");
+        assert!(provider("http://10.1.2.3/v1", "local_networks=['10.1.0.0/16']").is_ok());
     }
 
     #[test]

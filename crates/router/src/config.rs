@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use types::NanoUsd;
@@ -15,6 +16,9 @@ pub struct Config {
     /// Routes by name: candidates as `provider/model`, in the order of trying. Without any, `auto`,
     /// `fast` and `smart` are made from the providers' tiers.
     pub routes: BTreeMap<String, Vec<String>>,
+    /// Networks that are as good as this machine for tiers 0 and 2, such as `10.1.0.0/16`: what is
+    /// private may be sent there. None by default.
+    pub local_networks: Vec<IpNet>,
     /// How long to wait for a provider.
     pub timeouts: Timeouts,
     /// Where the budget service is, when it is another process.

@@ -48,8 +48,7 @@ impl RouterService for Service {
         let planned = plan(context, request.into_inner().call, &self.catalog, budget)?;
         // A task of its own: a caller that goes away must not leave what it caused unpaid.
         let asked = tokio::spawn(planned.complete().in_current_span());
-        let gone = |_| Error::AllFailed(vec!["the call was lost".to_owned()]);
-        let (answer, receipt) = asked.await.map_err(gone)??;
+        let (answer, receipt) = asked.await.map_err(lost)??;
         let body = answer.to_string().into_bytes().into();
         Ok(Response::new(CompleteResponse { body, receipt: Some(receipt) }))
     }
@@ -62,7 +61,9 @@ impl RouterService for Service {
         let budget = self.peers.budget.clone();
         let planned = plan(context, request.into_inner().call, &self.catalog, budget)?;
         let (sender, pieces) = mpsc::channel(32);
-        planned.stream(&self.timeouts, sender).await?;
+        let timeouts = self.timeouts.clone();
+        let asked = async move { planned.stream(&timeouts, sender).await };
+        tokio::spawn(asked.in_current_span()).await.map_err(lost)??;
         let wrap: fn(Event) -> _ = |event| Ok(StreamCompleteResponse { event: Some(event) });
         Ok(Response::new(ReceiverStream::new(pieces).map(wrap)))
     }
@@ -76,4 +77,9 @@ impl RouterService for Service {
         let models = names.map(|(id, owned_by, tier)| Model { id, owned_by, tier }).collect();
         Ok(Response::new(ListModelsResponse { models }))
     }
+}
+
+/// Says that a call's task ended without an answer, which only a fault of ours does.
+fn lost(_: tokio::task::JoinError) -> Error {
+    Error::AllFailed(vec!["the call was lost".to_owned()])
 }

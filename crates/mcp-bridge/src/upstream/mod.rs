@@ -111,7 +111,7 @@ impl Upstream {
                 client.serve_with_lifecycle(child, lifecycle).await
             }
             Place::Address(url) => {
-                let transport = http::transport(url)
+                let transport = http::transport(url, self.server.reach.clone())
                     .map_err(|fault| self.unavailable("it cannot be reached", &fault))?;
                 client.serve_with_lifecycle(transport, lifecycle).await
             }

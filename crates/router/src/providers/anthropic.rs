@@ -1,6 +1,7 @@
 //! A server that speaks Anthropic's Messages.
 
 use async_trait::async_trait;
+use egress::Reach;
 use futures::{StreamExt as _, future};
 use proto::router::{Dialect, Grounding};
 use reqwest::header::HeaderName;
@@ -26,9 +27,10 @@ impl Anthropic {
         name: &str,
         provider: &config::Provider,
         timeouts: &Timeouts,
+        reach: Reach,
     ) -> anyhow::Result<Self> {
         let key = HeaderName::from_static("x-api-key");
-        let http = Http::new(name, provider, timeouts, "messages", key)?;
+        let http = Http::new(name, provider, timeouts, reach, "messages", key)?;
         let limits = provider.models.iter().map(|m| (m.name.clone(), m.max_output_tokens));
         Ok(Self { http: http.with_header("anthropic-version", VERSION), limits: limits.collect() })
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use egress::Reach;
 use futures::{StreamExt as _, stream};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url};
@@ -31,10 +32,10 @@ impl Http {
         name: &str,
         provider: &config::Provider,
         timeouts: &Timeouts,
+        reach: Reach,
         path: &str,
         key: HeaderName,
     ) -> anyhow::Result<Self> {
-        runtime::http::use_ring();
         let mut headers = HeaderMap::new();
         if let Some(secret) = &provider.api_key {
             let secret = secret.expose_secret();
@@ -52,13 +53,12 @@ impl Http {
         let url = Url::parse(&address).with_context(|| {
             format!("router.providers.{name}.base_url: {:?}", provider.base_url)
         })?;
-        let client = Client::builder()
-            .tcp_nodelay(true)
+        reach.check(&url).with_context(|| {
+            format!("router.providers.{name}: tier {} is for local addresses", provider.tier)
+        })?;
+        let client = egress::client(reach)
             .connect_timeout(Duration::from_millis(timeouts.connect_ms))
             .timeout(Duration::from_millis(timeouts.total_ms))
-            // A redirect could lead a private call elsewhere.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
             .build()?;
         Ok(Self { client, url, headers, timeouts: timeouts.clone() })
     }
@@ -77,6 +77,7 @@ impl Http {
         if status.is_success() {
             return Ok(response);
         }
+        let come_back = come_back(response.headers());
         let text = read(response, wait).await.unwrap_or_default();
         let error: Value = serde_json::from_slice(&text).unwrap_or_default();
         let message =
@@ -88,9 +89,12 @@ impl Http {
                 | StatusCode::PAYLOAD_TOO_LARGE
                 | StatusCode::UNPROCESSABLE_ENTITY
         );
-        Err(match refused {
-            true => Fault::Request(format!("the provider refused the request: {}", message.trim())),
-            false => Fault::Provider(message.trim().to_owned()),
+        Err(match (refused, come_back) {
+            (true, _) => {
+                Fault::Request(format!("the provider refused the request: {}", message.trim()))
+            }
+            (false, Some(after)) => Fault::Busy { message: message.trim().to_owned(), after },
+            (false, None) => Fault::Provider(message.trim().to_owned()),
         })
     }
 
@@ -131,6 +135,11 @@ impl Http {
     }
 }
 
+/// Reads when to come back, in seconds; a date says too little about whose clock it was.
+fn come_back(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
 async fn read(response: Response, wait: Duration) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::new();
     let mut bytes = response.bytes_stream();
@@ -151,6 +160,9 @@ async fn within<T>(wait: Duration, work: impl Future<Output = T>) -> Result<T, F
 /// Says what went wrong without the address, which is nobody's business but the operator's.
 fn told(fault: &reqwest::Error) -> Fault {
     let message = match fault {
+        fault if egress::is_not_local(fault) => {
+            "its tier is for local addresses, and its own is not one"
+        }
         fault if fault.is_connect() => "cannot connect",
         fault if fault.is_timeout() => "timed out",
         _ => "the connection broke",

@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod openai;
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +26,15 @@ pub(crate) enum Fault {
     /// The request says what this provider's dialect cannot; another may.
     #[error("{0}")]
     Dialect(String),
-    /// It is down, slow, busy or talks nonsense; another may do.
+    /// It asks to be left alone for a while; another may do.
+    #[error("{message}")]
+    Busy {
+        /// What it said.
+        message: String,
+        /// How long.
+        after: Duration,
+    },
+    /// It is down, slow, or talks nonsense; another may do.
     #[error("{0}")]
     Provider(String),
 }

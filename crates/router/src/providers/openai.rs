@@ -1,6 +1,7 @@
 //! A server that speaks OpenAI's chat completions.
 
 use async_trait::async_trait;
+use egress::Reach;
 use futures::{StreamExt as _, future};
 use proto::router::{Dialect, Grounding};
 use reqwest::header;
@@ -19,8 +20,10 @@ impl OpenAi {
         name: &str,
         provider: &config::Provider,
         timeouts: &Timeouts,
+        reach: Reach,
     ) -> anyhow::Result<Self> {
-        Http::new(name, provider, timeouts, "chat/completions", header::AUTHORIZATION).map(Self)
+        Http::new(name, provider, timeouts, reach, "chat/completions", header::AUTHORIZATION)
+            .map(Self)
     }
 }
 

@@ -1,0 +1,98 @@
+//! Who is not worth asking for a while. Pure: the time is an argument.
+
+use std::time::{Duration, Instant};
+
+/// So many failures in a row open the circuit.
+const FAILURES: u32 = 5;
+
+/// How long it stays open at first; twice as long after each failed probe.
+const FIRST: Duration = Duration::from_secs(5);
+
+/// How long it stays open at most, whatever a provider asks for.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A circuit breaker of one candidate: closed, open until a time, or half open with one probe out.
+#[derive(Debug, Default)]
+pub(crate) struct Breaker {
+    failures: u32,
+    open_until: Option<Instant>,
+    /// How long it was open the last time; doubles while probes fail.
+    wait: Duration,
+    probing: bool,
+}
+
+impl Breaker {
+    /// Returns whether the candidate may be asked. Whoever gets a yes tells how it went, by
+    /// [`Breaker::succeeded`], [`Breaker::failed`] or [`Breaker::let_go`].
+    pub(crate) fn allow(&mut self, now: Instant) -> bool {
+        match self.open_until {
+            None => true,
+            Some(until) if now < until || self.probing => false,
+            Some(_) => {
+                self.probing = true;
+                true
+            }
+        }
+    }
+
+    pub(crate) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Takes a yes back: the candidate was not asked after all.
+    pub(crate) fn let_go(&mut self) {
+        self.probing = false;
+    }
+
+    /// Notes a failure; a provider that says when to come back is not asked before.
+    pub(crate) fn failed(&mut self, now: Instant, come_back: Option<Duration>) {
+        self.failures = self.failures.saturating_add(1);
+        let probed = std::mem::take(&mut self.probing);
+        let wait = match come_back {
+            Some(wait) => wait,
+            None if probed => self.wait.saturating_mul(2).max(FIRST),
+            None if self.failures >= FAILURES => FIRST,
+            None => return,
+        };
+        self.wait = wait.min(LONGEST);
+        self.open_until = Some(now + self.wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_opens_after_failures_in_a_row_and_lets_one_probe_through() {
+        let (mut breaker, start) = (Breaker::default(), Instant::now());
+        for _ in 0..FAILURES - 1 {
+            assert!(breaker.allow(start));
+            breaker.failed(start, None);
+        }
+        breaker.succeeded();
+        for _ in 0..FAILURES {
+            assert!(breaker.allow(start));
+            breaker.failed(start, None);
+        }
+        assert!(!breaker.allow(start + FIRST - Duration::from_millis(1)));
+        let later = start + FIRST;
+        assert!(breaker.allow(later), "one probe");
+        assert!(!breaker.allow(later), "and no second one");
+        breaker.failed(later, None);
+        assert!(!breaker.allow(later + FIRST), "it waits twice as long");
+        assert!(breaker.allow(later + FIRST * 2));
+        breaker.succeeded();
+        assert!(breaker.allow(later) && breaker.allow(later));
+    }
+
+    #[test]
+    fn a_provider_is_not_asked_before_it_says_up_to_a_minute() {
+        let (mut breaker, start) = (Breaker::default(), Instant::now());
+        breaker.failed(start, Some(Duration::from_secs(2)));
+        assert!(!breaker.allow(start + Duration::from_secs(1)));
+        assert!(breaker.allow(start + Duration::from_secs(2)));
+        breaker.failed(start, Some(Duration::from_secs(86_400)));
+        assert!(breaker.allow(start + LONGEST));
+    }
+}
