@@ -40,7 +40,7 @@ async fn script(name: &str, url: &str) {
 async fn the_sdks_work_unchanged_whatever_the_provider_speaks() {
     let provider = Provider::start().await.unwrap();
     for shape in Shape::ALL {
-        for kind in ["openai", "anthropic"] {
+        for kind in ["openai", "anthropic", "gemini"] {
             let settings = priced(&provider.url).replace("'openai'", &format!("'{kind}'"));
             let system = System::start(shape, &settings).await.unwrap();
             script("openai_sdk.py", &format!("{}/v1", system.url)).await;

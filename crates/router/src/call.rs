@@ -33,7 +33,12 @@ pub(crate) struct Planned {
 /// Tokens as the provider counts them.
 #[derive(Debug, Clone, Copy, Default)]
 struct Usage {
+    /// Everything read, from a cache or not.
     input: u64,
+    /// The part of it that came from a cache.
+    cached: u64,
+    /// The part of it that was written to a cache.
+    stored: u64,
     output: u64,
 }
 
@@ -152,8 +157,11 @@ impl Planned {
 
     /// Sets the most that the candidate can cost aside.
     async fn reserve(&self, candidate: &Candidate) -> Result<Held, Error> {
-        let output = self.request.output_tokens(candidate.max_output_tokens);
-        let most = Usage { input: self.request.input_tokens, output };
+        let output = self.request.output_tokens(candidate.model.max_output_tokens);
+        // All of it may be written to a cache, which may cost more.
+        let input = self.request.input_tokens;
+        let stored = if candidate.price.stored > candidate.price.input { input } else { 0 };
+        let most = Usage { input, stored, output, ..Usage::default() };
         let amount = cost(candidate, most)
             .ok_or_else(|| Error::Invalid("/max_tokens: the cost cannot be counted".to_owned()))?;
         money::reserve(&self.context, &self.budget, amount).await
@@ -162,7 +170,7 @@ impl Planned {
     /// Guesses what a provider did not say: a token is about four bytes.
     fn estimate(&self, output_bytes: usize) -> Usage {
         let input = (self.request.input_tokens * 3).div_ceil(4);
-        Usage { input, output: (output_bytes as u64).div_ceil(4) }
+        Usage { input, output: (output_bytes as u64).div_ceil(4), ..Usage::default() }
     }
 
     fn receipt(
@@ -175,7 +183,7 @@ impl Planned {
         Receipt {
             route: self.request.model.clone(),
             provider: candidate.provider_name.clone(),
-            model: candidate.model.clone(),
+            model: candidate.model.name.clone(),
             tier: candidate.tier,
             input_tokens: usage.input,
             output_tokens: usage.output,
@@ -256,15 +264,22 @@ fn read(chunk: &[u8]) -> Result<Value, Fault> {
 fn usage(value: &Value) -> Option<Usage> {
     let usage = value.get("usage")?;
     let input = usage.get("prompt_tokens")?.as_u64()?;
-    Some(Usage {
-        input,
-        output: usage.get("completion_tokens").and_then(Value::as_u64).unwrap_or(0),
-    })
+    let count = |at: &str| usage.pointer(at).and_then(Value::as_u64).unwrap_or_default();
+    let cached = count("/prompt_tokens_details/cached_tokens").min(input);
+    let stored = count("/prompt_tokens_details/cache_creation_tokens").min(input - cached);
+    Some(Usage { input, cached, stored, output: count("/completion_tokens") })
 }
 
 fn cost(candidate: &Candidate, usage: Usage) -> Option<NanoUsd> {
-    let input = candidate.price.input.checked_mul(usage.input)?;
-    input.checked_add(candidate.price.output.checked_mul(usage.output)?)
+    let price = &candidate.price;
+    let plain = usage.input - usage.cached - usage.stored;
+    let parts = [
+        price.input.checked_mul(plain)?,
+        price.cached.checked_mul(usage.cached)?,
+        price.stored.checked_mul(usage.stored)?,
+        price.output.checked_mul(usage.output)?,
+    ];
+    parts.into_iter().try_fold(NanoUsd::ZERO, NanoUsd::checked_add)
 }
 
 /// Notes why a candidate failed; a request that its dialect cannot say is the client's to know.

@@ -10,26 +10,26 @@ use types::Privacy;
 
 use crate::Error;
 use crate::breaker::Breaker;
-use crate::config::{Config, Kind, Price};
+use crate::config::{Config, Kind, Model, Price};
 use crate::providers::Provider;
 use crate::providers::anthropic::Anthropic;
 use crate::providers::extractive::Extractive;
+use crate::providers::gemini::Gemini;
 use crate::providers::openai::OpenAi;
 
 /// A model at a provider.
 pub(crate) struct Candidate {
     pub(crate) provider_name: String,
-    pub(crate) model: String,
+    pub(crate) model: Model,
     pub(crate) tier: u32,
     pub(crate) price: Price,
-    pub(crate) max_output_tokens: u64,
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) breaker: Mutex<Breaker>,
 }
 
 impl Candidate {
     pub(crate) fn name(&self) -> String {
-        format!("{}/{}", self.provider_name, self.model)
+        format!("{}/{}", self.provider_name, self.model.name)
     }
 }
 
@@ -55,6 +55,7 @@ impl Catalog {
             };
             let client: Arc<dyn Provider> = match provider.kind {
                 Kind::Openai => Arc::new(OpenAi::new(name, provider, &config.timeouts, reach)?),
+                Kind::Gemini => Arc::new(Gemini::new(name, provider, &config.timeouts, reach)?),
                 Kind::Anthropic => {
                     Arc::new(Anthropic::new(name, provider, &config.timeouts, reach)?)
                 }
@@ -62,12 +63,11 @@ impl Catalog {
             for model in &provider.models {
                 candidates.push(Arc::new(Candidate {
                     provider_name: name.clone(),
-                    model: model.name.clone(),
+                    model: model.clone(),
                     tier: provider.tier,
                     price: model
                         .price(provider.tier)
                         .with_context(|| format!("router.providers.{name}"))?,
-                    max_output_tokens: model.max_output_tokens,
                     provider: Arc::clone(&client),
                     breaker: Mutex::default(),
                 }));
@@ -75,10 +75,9 @@ impl Catalog {
         }
         let extractive = Arc::new(Candidate {
             provider_name: "extractive".to_owned(),
-            model: "extractive".to_owned(),
+            model: Model::free("extractive".to_owned()),
             tier: 0,
             price: Price::default(),
-            max_output_tokens: 0,
             provider: Arc::new(Extractive),
             breaker: Mutex::default(),
         });
@@ -124,7 +123,7 @@ impl Catalog {
         let chosen = match self.routes.get(model) {
             Some(route) => route.clone(),
             None => {
-                let named = |c: &&Arc<Candidate>| c.model == model || c.name() == model;
+                let named = |c: &&Arc<Candidate>| c.model.name == model || c.name() == model;
                 self.candidates.iter().filter(named).cloned().collect()
             }
         };

@@ -50,6 +50,8 @@ pub enum Kind {
     Openai,
     /// Anthropic's Messages.
     Anthropic,
+    /// Google's Gemini.
+    Gemini,
 }
 
 /// A model and its prices.
@@ -61,6 +63,12 @@ pub struct Model {
     /// USD a million tokens read, such as "0.15"; at most three decimal places.
     #[serde(default)]
     pub input_usd_per_million: Option<String>,
+    /// USD a million tokens read from a cache; as others when absent.
+    #[serde(default)]
+    pub cached_input_usd_per_million: Option<String>,
+    /// USD a million tokens read and written to a cache; as others when absent.
+    #[serde(default)]
+    pub cache_write_usd_per_million: Option<String>,
     /// USD a million tokens written.
     #[serde(default)]
     pub output_usd_per_million: Option<String>,
@@ -121,6 +129,10 @@ impl Default for PeerAddresses {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Price {
     pub(crate) input: NanoUsd,
+    /// Read from a cache.
+    pub(crate) cached: NanoUsd,
+    /// Read, and written to a cache.
+    pub(crate) stored: NanoUsd,
     pub(crate) output: NanoUsd,
 }
 
@@ -131,6 +143,8 @@ impl Model {
         Self {
             name,
             input_usd_per_million: None,
+            cached_input_usd_per_million: None,
+            cache_write_usd_per_million: None,
             output_usd_per_million: None,
             max_output_tokens: max_output_tokens(),
         }
@@ -156,8 +170,17 @@ impl Model {
             }
             Ok(NanoUsd::new(million.nanos() / 1_000_000))
         };
+        let input = read("input_usd_per_million", self.input_usd_per_million.as_ref())?;
+        let or_input = |field: &str, usd: Option<&String>| match usd {
+            Some(_) => read(field, usd),
+            None => Ok(input),
+        };
+        let (cached, stored) =
+            (&self.cached_input_usd_per_million, &self.cache_write_usd_per_million);
         Ok(Price {
-            input: read("input_usd_per_million", self.input_usd_per_million.as_ref())?,
+            input,
+            cached: or_input("cached_input_usd_per_million", cached.as_ref())?,
+            stored: or_input("cache_write_usd_per_million", stored.as_ref())?,
             output: read("output_usd_per_million", self.output_usd_per_million.as_ref())?,
         })
     }
@@ -170,13 +193,14 @@ mod tests {
     #[test]
     fn a_price_line_is_exact_or_refused() {
         let model = |input: Option<&str>| Model {
-            name: "m".to_owned(),
             input_usd_per_million: input.map(str::to_owned),
             output_usd_per_million: Some("75".to_owned()),
-            max_output_tokens: 1,
+            cached_input_usd_per_million: Some("0.015".to_owned()),
+            ..Model::free("m".to_owned())
         };
         let price = model(Some("0.15")).price(1).unwrap();
         assert_eq!((price.input.nanos(), price.output.nanos()), (150, 75_000));
+        assert_eq!((price.cached.nanos(), price.stored.nanos()), (15, 150));
         assert!(model(None).price(1).is_err(), "no price is not free");
         assert_eq!(model(None).price(0).unwrap().input, NanoUsd::ZERO);
         assert!(model(Some("0.0001")).price(1).is_err());

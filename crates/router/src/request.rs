@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::Error;
 use crate::dialects::Refused;
 use crate::dialects::anthropic::{from_chat, to_chat};
+use crate::dialects::gemini;
 
 /// A request that is known to be good.
 #[derive(Debug, Clone)]
@@ -126,6 +127,15 @@ impl ChatRequest {
         body.insert("model".to_owned(), model.into());
         body.insert("stream".to_owned(), stream.into());
         Ok(Value::Object(body))
+    }
+
+    /// Returns the body for Gemini; `limit` is the model's own.
+    ///
+    /// # Errors
+    /// A JSON pointer to what Gemini cannot say.
+    pub(crate) fn for_gemini(&self, limit: u64) -> Result<Value, Refused> {
+        let chat = self.chat.as_ref().map_err(Clone::clone)?;
+        gemini::request(chat, self.output_tokens(limit))
     }
 
     /// Returns the text of the last message that a user wrote.

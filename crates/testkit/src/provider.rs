@@ -1,5 +1,6 @@
 //! A provider of language models that speaks OpenAI's chat completions, well or badly.
 
+mod gemini;
 mod messages;
 
 use std::sync::Arc;
@@ -33,7 +34,8 @@ use tokio::sync::Semaphore;
 /// | `chunks N` | `pong` N times, a chunk each |
 /// | `tool` | a call of the tool `add` with `{"a": 1, "b": 2}` |
 ///
-/// It speaks Anthropic's Messages too, and there knows `ping`, `refuse`, `tool` and `break`.
+/// It speaks Anthropic's Messages and Gemini too, and there knows `ping`, `refuse`, `tool` and
+/// `break`.
 #[derive(Debug, Clone)]
 pub struct Provider {
     /// Its address, without `/v1`.
@@ -79,6 +81,7 @@ impl Provider {
         Router::new()
             .route("/v1/chat/completions", post(answer))
             .route("/v1/messages", post(messages::answer))
+            .route("/v1/models/{call}", post(gemini::answer))
             .route("/v1/models", get(models))
             .with_state(Arc::clone(&self.state))
     }

@@ -5,6 +5,7 @@
 //! `cache_control`, `top_k`), or is refused; nothing is dropped in silence.
 
 pub(crate) mod anthropic;
+pub(crate) mod gemini;
 pub(crate) mod render;
 
 use serde_json::{Map, Value};

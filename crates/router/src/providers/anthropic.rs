@@ -10,17 +10,15 @@ use types::CallContext;
 
 use super::http::Http;
 use super::{Chunks, Fault, Provider};
-use crate::config::{self, Timeouts};
+use crate::config::{self, Model, Timeouts};
 use crate::request::ChatRequest;
 
 /// The newest version of the API; what came since is told apart by fields.
 const VERSION: &str = "2023-06-01";
 
-pub(crate) struct Anthropic {
-    http: Http,
-    /// The API wants a limit in every request; a model's own when the request has none.
-    limits: Vec<(String, u64)>,
-}
+const PATH: &str = "messages";
+
+pub(crate) struct Anthropic(Http);
 
 impl Anthropic {
     pub(crate) fn new(
@@ -30,16 +28,15 @@ impl Anthropic {
         reach: Reach,
     ) -> anyhow::Result<Self> {
         let key = HeaderName::from_static("x-api-key");
-        let http = Http::new(name, provider, timeouts, reach, "messages", key)?;
-        let limits = provider.models.iter().map(|m| (m.name.clone(), m.max_output_tokens));
-        Ok(Self { http: http.with_header("anthropic-version", VERSION), limits: limits.collect() })
+        let http = Http::new(name, provider, timeouts, reach, key)?;
+        Ok(Self(http.with_header("anthropic-version", VERSION)))
     }
+}
 
-    fn body(&self, model: &str, request: &ChatRequest, stream: bool) -> Result<Value, Fault> {
-        let limit = self.limits.iter().find(|(name, _)| name == model);
-        let limit = limit.map_or(4096, |(_, limit)| *limit);
-        request.for_messages(model, limit, stream).map_err(Fault::Dialect)
-    }
+fn body(model: &Model, request: &ChatRequest, stream: bool) -> Result<Value, Fault> {
+    // The API wants a limit in every request; the model's own when the request has none.
+    let limit = model.max_output_tokens;
+    request.for_messages(&model.name, limit, stream).map_err(Fault::Dialect)
 }
 
 #[async_trait]
@@ -51,11 +48,11 @@ impl Provider for Anthropic {
     async fn complete(
         &self,
         context: &CallContext,
-        model: &str,
+        model: &Model,
         request: &ChatRequest,
         _groundings: &[Grounding],
     ) -> Result<Value, Fault> {
-        let answer = self.http.whole(context, &self.body(model, request, false)?).await?;
+        let answer = self.0.whole(context, PATH, &body(model, request, false)?).await?;
         match answer.get("content") {
             Some(Value::Array(_)) => Ok(answer),
             _ => Err(Fault::Provider("the answer has no content".to_owned())),
@@ -65,11 +62,11 @@ impl Provider for Anthropic {
     async fn stream(
         &self,
         context: &CallContext,
-        model: &str,
+        model: &Model,
         request: &ChatRequest,
         _groundings: &[Grounding],
     ) -> Result<Chunks, Fault> {
-        let events = self.http.events(context, &self.body(model, request, true)?).await?;
+        let events = self.0.events(context, PATH, &body(model, request, true)?).await?;
         // The last event is passed on, and nothing is read behind it.
         let until_the_last = events.scan(false, |ended, event| {
             if *ended {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use types::CallContext;
 
 use super::{Chunks, Fault, Provider};
+use crate::config::Model;
 use crate::request::ChatRequest;
 
 /// An answer has at most so many sentences.
@@ -30,12 +31,12 @@ impl Provider for Extractive {
     async fn complete(
         &self,
         _context: &CallContext,
-        model: &str,
+        model: &Model,
         request: &ChatRequest,
         groundings: &[Grounding],
     ) -> Result<Value, Fault> {
         let text = answer(&request.question(), groundings);
-        let mut completion = frame(model, "chat.completion");
+        let mut completion = frame(&model.name, "chat.completion");
         completion["choices"] = json!([{
             "index": 0,
             "message": { "role": "assistant", "content": text },
@@ -48,17 +49,17 @@ impl Provider for Extractive {
     async fn stream(
         &self,
         _context: &CallContext,
-        model: &str,
+        model: &Model,
         request: &ChatRequest,
         groundings: &[Grounding],
     ) -> Result<Chunks, Fault> {
         let text = answer(&request.question(), groundings);
         let chunk = |delta: Value, end: Value| {
-            let mut chunk = frame(model, "chat.completion.chunk");
+            let mut chunk = frame(&model.name, "chat.completion.chunk");
             chunk["choices"] = json!([{ "index": 0, "delta": delta, "finish_reason": end }]);
             chunk
         };
-        let mut last = frame(model, "chat.completion.chunk");
+        let mut last = frame(&model.name, "chat.completion.chunk");
         last["choices"] = json!([]);
         last["usage"] = usage(request, &text);
         let chunks = [

@@ -21,19 +21,18 @@ const LARGEST: usize = 16 * 1024 * 1024;
 
 pub(crate) struct Http {
     client: Client,
-    url: Url,
+    base: String,
     headers: HeaderMap,
     timeouts: Timeouts,
 }
 
 impl Http {
-    /// Prepares to post to `path` below the provider's address, with its key as header `key`.
+    /// Prepares to post below the provider's address, with its key as header `key`.
     pub(crate) fn new(
         name: &str,
         provider: &config::Provider,
         timeouts: &Timeouts,
         reach: Reach,
-        path: &str,
         key: HeaderName,
     ) -> anyhow::Result<Self> {
         let mut headers = HeaderMap::new();
@@ -49,8 +48,7 @@ impl Http {
             shown.set_sensitive(true);
             headers.insert(key, shown);
         }
-        let address = format!("{}/{path}", provider.base_url.trim_end_matches('/'));
-        let url = Url::parse(&address).with_context(|| {
+        let url = Url::parse(&provider.base_url).with_context(|| {
             format!("router.providers.{name}.base_url: {:?}", provider.base_url)
         })?;
         reach.check(&url).with_context(|| {
@@ -60,7 +58,8 @@ impl Http {
             .connect_timeout(Duration::from_millis(timeouts.connect_ms))
             .timeout(Duration::from_millis(timeouts.total_ms))
             .build()?;
-        Ok(Self { client, url, headers, timeouts: timeouts.clone() })
+        let base = provider.base_url.trim_end_matches('/').to_owned();
+        Ok(Self { client, base, headers, timeouts: timeouts.clone() })
     }
 
     /// Adds a header to every request.
@@ -69,8 +68,14 @@ impl Http {
         self
     }
 
-    async fn send(&self, context: &CallContext, body: &Value) -> Result<Response, Fault> {
-        let request = self.client.post(self.url.clone()).headers(self.headers.clone()).json(body);
+    async fn send(
+        &self,
+        context: &CallContext,
+        path: &str,
+        body: &Value,
+    ) -> Result<Response, Fault> {
+        let url = format!("{}/{path}", self.base);
+        let request = self.client.post(url).headers(self.headers.clone()).json(body);
         let wait = context.time_left(self.timeouts.first_token());
         let response = within(wait, request.send()).await?.map_err(|fault| told(&fault))?;
         let status = response.status();
@@ -99,8 +104,13 @@ impl Http {
     }
 
     /// Sends `body` and returns the whole answer.
-    pub(crate) async fn whole(&self, context: &CallContext, body: &Value) -> Result<Value, Fault> {
-        let response = self.send(context, body).await?;
+    pub(crate) async fn whole(
+        &self,
+        context: &CallContext,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, Fault> {
+        let response = self.send(context, path, body).await?;
         let answer = read(response, context.time_left(self.timeouts.idle())).await?;
         serde_json::from_slice(&answer)
             .map_err(|fault| Fault::Provider(format!("the answer is not JSON: {fault}")))
@@ -111,9 +121,10 @@ impl Http {
     pub(crate) async fn events(
         &self,
         context: &CallContext,
+        path: &str,
         body: &Value,
     ) -> Result<Chunks, Fault> {
-        let response = self.send(context, body).await?;
+        let response = self.send(context, path, body).await?;
         let idle = self.timeouts.idle();
         let bytes = response.bytes_stream().boxed();
         let events = stream::unfold(Some((bytes, Decoder::default())), move |state| async move {

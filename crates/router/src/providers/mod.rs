@@ -2,6 +2,7 @@
 
 pub(crate) mod anthropic;
 pub(crate) mod extractive;
+pub(crate) mod gemini;
 pub(crate) mod http;
 pub(crate) mod openai;
 
@@ -15,6 +16,7 @@ use proto::router::{Dialect, Grounding};
 use serde_json::Value;
 use types::CallContext;
 
+use crate::config::Model;
 use crate::request::ChatRequest;
 
 /// Why a provider did not answer.
@@ -52,7 +54,7 @@ pub(crate) trait Provider: Send + Sync {
     async fn complete(
         &self,
         context: &CallContext,
-        model: &str,
+        model: &Model,
         request: &ChatRequest,
         groundings: &[Grounding],
     ) -> Result<Value, Fault>;
@@ -61,7 +63,7 @@ pub(crate) trait Provider: Send + Sync {
     async fn stream(
         &self,
         context: &CallContext,
-        model: &str,
+        model: &Model,
         request: &ChatRequest,
         groundings: &[Grounding],
     ) -> Result<Chunks, Fault>;

@@ -10,8 +10,10 @@ use types::CallContext;
 
 use super::http::Http;
 use super::{Chunks, Fault, Provider};
-use crate::config::{self, Timeouts};
+use crate::config::{self, Model, Timeouts};
 use crate::request::ChatRequest;
+
+const PATH: &str = "chat/completions";
 
 pub(crate) struct OpenAi(Http);
 
@@ -22,8 +24,7 @@ impl OpenAi {
         timeouts: &Timeouts,
         reach: Reach,
     ) -> anyhow::Result<Self> {
-        Http::new(name, provider, timeouts, reach, "chat/completions", header::AUTHORIZATION)
-            .map(Self)
+        Http::new(name, provider, timeouts, reach, header::AUTHORIZATION).map(Self)
     }
 }
 
@@ -36,12 +37,12 @@ impl Provider for OpenAi {
     async fn complete(
         &self,
         context: &CallContext,
-        model: &str,
+        model: &Model,
         request: &ChatRequest,
         _groundings: &[Grounding],
     ) -> Result<Value, Fault> {
-        let body = request.for_chat(model, false).map_err(Fault::Dialect)?;
-        let answer = self.0.whole(context, &body).await?;
+        let body = request.for_chat(&model.name, false).map_err(Fault::Dialect)?;
+        let answer = self.0.whole(context, PATH, &body).await?;
         match answer.get("choices").and_then(Value::as_array) {
             Some(choices) if !choices.is_empty() => Ok(answer),
             _ => Err(Fault::Provider("the answer has no choices".to_owned())),
@@ -51,12 +52,12 @@ impl Provider for OpenAi {
     async fn stream(
         &self,
         context: &CallContext,
-        model: &str,
+        model: &Model,
         request: &ChatRequest,
         _groundings: &[Grounding],
     ) -> Result<Chunks, Fault> {
-        let body = request.for_chat(model, true).map_err(Fault::Dialect)?;
-        let events = self.0.events(context, &body).await?;
+        let body = request.for_chat(&model.name, true).map_err(Fault::Dialect)?;
+        let events = self.0.events(context, PATH, &body).await?;
         let goes_on = |event: &Result<_, _>| !matches!(event, Ok(data) if data == "[DONE]");
         Ok(events.take_while(move |event| future::ready(goes_on(event))).boxed())
     }

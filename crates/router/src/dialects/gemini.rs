@@ -1,0 +1,394 @@
+//! Google's Gemini API, `generateContent`, v1beta
+//! (<https://ai.google.dev/api/generate-content>, read November 2026). Providers only: no client of
+//! Baton speaks it.
+
+use serde_json::{Map, Value, json};
+
+use super::{Fields, Refused};
+
+/// Generation settings: in chat completions, and here.
+const SETTINGS: [(&str, &str); 6] = [
+    ("temperature", "temperature"),
+    ("top_p", "topP"),
+    ("top_k", "topK"),
+    ("seed", "seed"),
+    ("presence_penalty", "presencePenalty"),
+    ("frequency_penalty", "frequencyPenalty"),
+];
+
+/// Writes a chat completions request as Gemini takes it.
+///
+/// # Errors
+/// A JSON pointer to what Gemini cannot say.
+pub(crate) fn request(chat: &Map<String, Value>, max_tokens: u64) -> Result<Value, Refused> {
+    let chat = Value::Object(chat.clone());
+    let mut fields = Fields::of(String::new(), &chat)?;
+    // The model stands in the address. Who the user is, Gemini has no place for, and no use.
+    for told_elsewhere in
+        ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "user"]
+    {
+        fields.take(told_elsewhere);
+    }
+    if fields.take("n").is_some_and(|n| n != 1) {
+        return Err("/n: only one answer can be had from Gemini".to_owned());
+    }
+    let (system, contents) = messages(fields.list("messages")?)?;
+    let mut wire = json!({ "contents": contents });
+    if !system.is_empty() {
+        wire["systemInstruction"] = json!({ "parts": system });
+    }
+    let mut settings = json!({ "maxOutputTokens": max_tokens });
+    for (theirs, ours) in SETTINGS {
+        if let Some(value) = fields.take(theirs) {
+            settings[ours] = value.clone();
+        }
+    }
+    match fields.take("stop") {
+        None => {}
+        Some(Value::String(stop)) => settings["stopSequences"] = json!([stop]),
+        Some(stops) => settings["stopSequences"] = stops.clone(),
+    }
+    if let Some(format) = fields.take("response_format") {
+        match format["type"].as_str() {
+            Some("text") => {}
+            Some("json_object") => settings["responseMimeType"] = "application/json".into(),
+            Some("json_schema") => {
+                settings["responseMimeType"] = "application/json".into();
+                settings["responseJsonSchema"] = format["json_schema"]["schema"].clone();
+            }
+            _ => return Err("/response_format/type: text, json_object or json_schema".to_owned()),
+        }
+    }
+    if let Some(effort) = fields.take("reasoning_effort") {
+        settings["thinkingConfig"] = json!({ "thinkingLevel": effort });
+    }
+    wire["generationConfig"] = settings;
+    let tools = fields.list("tools")?.iter().enumerate();
+    let tools = tools.map(|(index, one)| tool(&format!("/tools/{index}"), one));
+    let tools = tools.collect::<Result<Vec<_>, _>>()?;
+    let choice = fields.take("tool_choice").map(tool_choice).transpose()?;
+    if !tools.is_empty() {
+        wire["tools"] = json!([{ "functionDeclarations": tools }]);
+        if let Some(choice) = choice {
+            wire["toolConfig"] = json!({ "functionCallingConfig": choice });
+        }
+    }
+    fields.done("Gemini")?;
+    Ok(wire)
+}
+
+fn messages(chat: &[Value]) -> Result<(Vec<Value>, Vec<Value>), Refused> {
+    let (mut system, mut contents) = (Vec::new(), Vec::<Value>::new());
+    // A result names its function, and chat completions its call.
+    let mut called: Vec<(&Value, &Value)> = Vec::new();
+    for (index, message) in chat.iter().enumerate() {
+        let at = format!("/messages/{index}");
+        let mut fields = Fields::of(at.clone(), message)?;
+        fields.take("name");
+        let role = fields.text("role")?;
+        let said = parts(&at, fields.take("content"))?;
+        let (role, said) = match role {
+            "system" | "developer" if contents.is_empty() => {
+                system.extend(said);
+                continue;
+            }
+            "user" => ("user", said),
+            "tool" => {
+                let id = fields.text("tool_call_id")?;
+                fields.take("is_error");
+                let name = called.iter().find(|(known, _)| *known == id).map(|(_, name)| *name);
+                let name =
+                    name.ok_or_else(|| format!("{at}/tool_call_id: {id:?} was not called"))?;
+                let text: String = said.iter().filter_map(|part| part["text"].as_str()).collect();
+                // A result is an object; what is none is one under a name.
+                let result = serde_json::from_str(&text).ok().filter(Value::is_object);
+                let result = result.unwrap_or_else(|| json!({ "result": text }));
+                let response = json!({ "name": name, "response": result });
+                ("user", vec![json!({ "functionResponse": response })])
+            }
+            "assistant" => {
+                for told_elsewhere in
+                    ["reasoning_content", "thinking_blocks", "refusal", "annotations", "audio"]
+                {
+                    fields.take(told_elsewhere);
+                }
+                let mut said = said;
+                for (index, call) in fields.list("tool_calls")?.iter().enumerate() {
+                    called.push((&call["id"], &call["function"]["name"]));
+                    said.push(function_call(&format!("{at}/tool_calls/{index}"), call)?);
+                }
+                ("model", said)
+            }
+            role => return Err(format!("{at}/role: {role:?} has no place here for Gemini")),
+        };
+        fields.done("Gemini")?;
+        match contents.last_mut().filter(|turn| turn["role"] == role) {
+            Some(Value::Object(turn)) => {
+                if let Some(Value::Array(before)) = turn.get_mut("parts") {
+                    before.extend(said);
+                }
+            }
+            _ => contents.push(json!({ "role": role, "parts": said })),
+        }
+    }
+    Ok((system, contents))
+}
+
+fn function_call(at: &str, call: &Value) -> Result<Value, Refused> {
+    let function = &call["function"];
+    let arguments: Value = match function["arguments"].as_str().unwrap_or_default().trim() {
+        "" => json!({}),
+        text => serde_json::from_str(text)
+            .map_err(|fault| format!("{at}/function/arguments: not JSON: {fault}"))?,
+    };
+    let mut part = json!({ "functionCall": { "name": function["name"], "args": arguments } });
+    if let Some(signature) = call.pointer("/extra_content/google/thought_signature") {
+        part["thoughtSignature"] = signature.clone();
+    }
+    Ok(part)
+}
+
+fn parts(at: &str, content: Option<&Value>) -> Result<Vec<Value>, Refused> {
+    let parts = match content {
+        None => return Ok(Vec::new()),
+        Some(Value::String(text)) if text.is_empty() => return Ok(Vec::new()),
+        Some(Value::String(text)) => return Ok(vec![json!({ "text": text })]),
+        Some(Value::Array(parts)) => parts,
+        Some(_) => return Err(format!("{at}/content: a string or a list is required")),
+    };
+    let part = |(index, part): (usize, &Value)| {
+        let at = format!("{at}/content/{index}");
+        match part["type"].as_str() {
+            Some("text") => Ok(json!({ "text": part["text"] })),
+            Some("image_url") => {
+                let url = part["image_url"]["url"].as_str().unwrap_or_default();
+                let data = url.strip_prefix("data:").and_then(|url| url.split_once(";base64,"));
+                let (kind, data) = data.ok_or_else(|| {
+                    format!("{at}/image_url/url: Gemini takes images as data in base64")
+                })?;
+                Ok(json!({ "inlineData": { "mimeType": kind, "data": data } }))
+            }
+            _ => Err(format!("{at}/type: {} cannot be told to Gemini", part["type"])),
+        }
+    };
+    parts.iter().enumerate().map(part).collect()
+}
+
+fn tool(at: &str, tool: &Value) -> Result<Value, Refused> {
+    if tool["type"] != "function" {
+        return Err(format!("{at}/type: Gemini takes functions"));
+    }
+    let function = &tool["function"];
+    let mut wire = json!({ "name": function["name"] });
+    for (theirs, ours) in [("description", "description"), ("parameters", "parametersJsonSchema")] {
+        if let Some(value) = function.get(theirs).filter(|value| !value.is_null()) {
+            wire[ours] = value.clone();
+        }
+    }
+    Ok(wire)
+}
+
+fn tool_choice(choice: &Value) -> Result<Value, Refused> {
+    match (choice.as_str(), choice["function"]["name"].as_str()) {
+        (Some("auto"), _) => Ok(json!({ "mode": "AUTO" })),
+        (Some("none"), _) => Ok(json!({ "mode": "NONE" })),
+        (Some("required"), _) => Ok(json!({ "mode": "ANY" })),
+        (_, Some(name)) => Ok(json!({ "mode": "ANY", "allowedFunctionNames": [name] })),
+        _ => Err("/tool_choice: auto, none, required or a function".to_owned()),
+    }
+}
+
+/// Writes Gemini's answer as a chat completion.
+pub(crate) fn response(wire: &Value) -> Value {
+    let mut calls = 0;
+    let (mut delta, finish) = said(wire, &mut calls);
+    delta["role"] = "assistant".into();
+    if delta.get("content").is_none() {
+        delta["content"] = Value::Null;
+    }
+    let mut chat = frame(wire, "chat.completion");
+    let choice = json!({ "index": 0, "message": delta, "finish_reason": finish });
+    chat["choices"] = json!([choice]);
+    chat["usage"] = usage(&wire["usageMetadata"]).unwrap_or_default();
+    chat
+}
+
+/// Writes the pieces of a stream as chat completion chunks.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    calls: usize,
+    /// A reason to end was given: the end of the connection is the end of the stream.
+    pub(crate) is_whole: bool,
+}
+
+impl Chunks {
+    pub(crate) fn push(&mut self, wire: &Value) -> Value {
+        let (delta, finish) = said(wire, &mut self.calls);
+        self.is_whole |= !finish.is_null();
+        let mut chunk = frame(wire, "chat.completion.chunk");
+        chunk["choices"] = json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
+        if let Some(usage) = usage(&wire["usageMetadata"]) {
+            chunk["usage"] = usage;
+        }
+        chunk
+    }
+}
+
+fn frame(wire: &Value, object: &str) -> Value {
+    let id = wire["responseId"].as_str().unwrap_or_default();
+    json!({
+        "id": format!("chatcmpl-{id}"), "object": object, "created": 0,
+        "model": wire["modelVersion"],
+    })
+}
+
+/// Returns what a piece says, and why it ended, if it did.
+fn said(wire: &Value, calls: &mut usize) -> (Value, Value) {
+    let candidate = &wire["candidates"][0];
+    let (mut text, mut thought, mut called) = (String::new(), String::new(), Vec::new());
+    for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
+        if let Some(call) = part.get("functionCall") {
+            let arguments = call.get("args").unwrap_or(&json!({})).to_string();
+            let function = json!({ "name": call["name"], "arguments": arguments });
+            // Gemini gives calls no ids; they are told apart by their place.
+            let id = format!("call_{calls}");
+            let mut one =
+                json!({ "index": *calls, "id": id, "type": "function", "function": function });
+            if let Some(signature) = part.get("thoughtSignature") {
+                one["extra_content"] = json!({ "google": { "thought_signature": signature } });
+            }
+            called.push(one);
+            *calls += 1;
+        }
+        let piece = part["text"].as_str().unwrap_or_default();
+        if part["thought"] == true { thought.push_str(piece) } else { text.push_str(piece) }
+    }
+    let mut delta = json!({});
+    if !text.is_empty() {
+        delta["content"] = text.into();
+    }
+    if !thought.is_empty() {
+        delta["reasoning_content"] = thought.into();
+    }
+    if !called.is_empty() {
+        delta["tool_calls"] = called.into();
+    }
+    let blocked = wire.pointer("/promptFeedback/blockReason").is_some();
+    let finish = match candidate["finishReason"].as_str() {
+        None if blocked => "content_filter".into(),
+        None => Value::Null,
+        Some("STOP") if *calls > 0 => "tool_calls".into(),
+        Some("STOP") => "stop".into(),
+        Some("MAX_TOKENS") => "length".into(),
+        Some(_) => "content_filter".into(),
+    };
+    (delta, finish)
+}
+
+/// Counts as chat completions do: thoughts are part of what was written.
+fn usage(usage: &Value) -> Option<Value> {
+    let count = |name: &str| usage[name].as_u64().unwrap_or_default();
+    let input = usage.get("promptTokenCount")?.as_u64()?;
+    let thought = count("thoughtsTokenCount");
+    let output = count("candidatesTokenCount") + thought;
+    Some(json!({
+        "prompt_tokens": input,
+        "completion_tokens": output,
+        "total_tokens": input + output,
+        "prompt_tokens_details": { "cached_tokens": count("cachedContentTokenCount") },
+        "completion_tokens_details": { "reasoning_tokens": thought },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_says_everything_or_points_at_what_it_cannot() {
+        let chat = json!({
+            "model": "m", "stream": true, "temperature": 0.5, "stop": "END",
+            "messages": [
+                { "role": "system", "content": "Be brief." },
+                { "role": "user", "content": [
+                    { "type": "text", "text": "Look." },
+                    { "type": "image_url", "image_url": { "url": "data:image/png;base64,aGk=" } },
+                ] },
+                { "role": "assistant", "content": null, "tool_calls": [{
+                    "id": "c1", "type": "function",
+                    "function": { "name": "look", "arguments": "{\"at\":1}" },
+                    "extra_content": { "google": { "thought_signature": "s" } },
+                }] },
+                { "role": "tool", "tool_call_id": "c1", "content": "a cat" },
+                { "role": "user", "content": "Well?" },
+            ],
+            "tools": [{ "type": "function", "function": { "name": "look", "parameters": { "type": "object" } } }],
+            "tool_choice": "required",
+            "response_format": { "type": "json_schema", "json_schema": { "schema": { "type": "object" } } },
+        });
+        let wire = request(chat.as_object().unwrap(), 7).unwrap();
+        let wanted = json!({
+            "contents": [
+                { "role": "user", "parts": [
+                    { "text": "Look." }, { "inlineData": { "mimeType": "image/png", "data": "aGk=" } } ] },
+                { "role": "model", "parts": [
+                    { "functionCall": { "name": "look", "args": { "at": 1 } }, "thoughtSignature": "s" } ] },
+                { "role": "user", "parts": [
+                    { "functionResponse": { "name": "look", "response": { "result": "a cat" } } },
+                    { "text": "Well?" } ] },
+            ],
+            "systemInstruction": { "parts": [{ "text": "Be brief." }] },
+            "generationConfig": { "maxOutputTokens": 7, "temperature": 0.5, "stopSequences": ["END"],
+                "responseMimeType": "application/json", "responseJsonSchema": { "type": "object" } },
+            "tools": [{ "functionDeclarations": [{ "name": "look", "parametersJsonSchema": { "type": "object" } }] }],
+            "toolConfig": { "functionCallingConfig": { "mode": "ANY" } },
+        });
+        assert_eq!(wire, wanted);
+        for (chat, fault) in [
+            (json!({ "messages": [], "n": 2 }), "/n"),
+            (json!({ "messages": [], "logit_bias": { "1": 2 } }), "/logit_bias"),
+            (
+                json!({ "messages": [{ "role": "tool", "tool_call_id": "x", "content": "" }] }),
+                "/messages/0/tool_call_id",
+            ),
+            (
+                json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": { "url": "https://a/b" } }] }] }),
+                "/messages/0/content/0/image_url",
+            ),
+        ] {
+            let told = request(chat.as_object().unwrap(), 1).unwrap_err();
+            assert!(told.starts_with(fault), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_told_whole_and_in_pieces() {
+        let wire = json!({
+            "candidates": [{ "content": { "role": "model", "parts": [
+                { "text": "hm", "thought": true }, { "text": "pong" },
+                { "functionCall": { "name": "add", "args": { "a": 1 } }, "thoughtSignature": "s" },
+            ] }, "finishReason": "STOP" }],
+            "usageMetadata": { "promptTokenCount": 10, "candidatesTokenCount": 2,
+                "thoughtsTokenCount": 3, "cachedContentTokenCount": 4 },
+            "modelVersion": "g", "responseId": "r",
+        });
+        let chat = response(&wire);
+        let message = &chat["choices"][0]["message"];
+        assert_eq!(
+            (&message["content"], &message["reasoning_content"]),
+            (&"pong".into(), &"hm".into())
+        );
+        assert_eq!(message["tool_calls"][0]["function"]["arguments"], "{\"a\":1}");
+        assert_eq!(chat["choices"][0]["finish_reason"], "tool_calls");
+        assert_eq!(chat["usage"]["completion_tokens"], 5);
+        let mut chunks = Chunks::default();
+        let half = json!({ "candidates": [{ "content": { "parts": [{ "text": "po" }] } }] });
+        let chunk = chunks.push(&half);
+        assert_eq!(chunk["choices"][0]["delta"]["content"], "po");
+        assert!(!chunks.is_whole && chunk.get("usage").is_none());
+        assert_eq!(chunks.push(&wire)["usage"]["prompt_tokens_details"]["cached_tokens"], 4);
+        assert!(chunks.is_whole);
+        let blocked = json!({ "promptFeedback": { "blockReason": "SAFETY" } });
+        assert_eq!(response(&blocked)["choices"][0]["finish_reason"], "content_filter");
+    }
+}

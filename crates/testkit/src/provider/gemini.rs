@@ -1,0 +1,51 @@
+//! Google's Gemini.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::{Json, Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
+
+use super::Counts;
+
+pub(super) async fn answer(
+    State(state): State<Arc<Counts>>,
+    Path(call): Path<String>,
+    Json(body): Json<Value>,
+) -> Response {
+    state.requests.fetch_add(1, Ordering::SeqCst);
+    let last = body["contents"].as_array().and_then(|contents| contents.last());
+    let parts = last.and_then(|content| content["parts"].as_array());
+    let asked = parts.and_then(|parts| parts.last()).and_then(|part| part["text"].as_str());
+    let asked = asked.unwrap_or_default();
+    if asked == "refuse" {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "no").into_response();
+    }
+    let call_of = json!({
+        "functionCall": { "name": "add", "args": { "a": 1, "b": 2 } }, "thoughtSignature": "s",
+    });
+    let said = match asked {
+        "tool" => vec![call_of],
+        _ => vec![json!({ "text": "po" }), json!({ "text": "ng" })],
+    };
+    if call == "m:generateContent" {
+        return Json(piece(&said, Some("STOP"))).into_response();
+    }
+    let mut pieces: Vec<Value> = said.iter().map(|part| piece(&[part.clone()], None)).collect();
+    if asked != "break" {
+        pieces.push(piece(&[json!({ "text": "" })], Some("STOP")));
+    }
+    let stream: String = pieces.iter().map(|piece| format!("data: {piece}\r\n\r\n")).collect();
+    ([("content-type", "text/event-stream")], stream).into_response()
+}
+
+fn piece(parts: &[Value], end: Option<&str>) -> Value {
+    json!({
+        "candidates": [{ "content": { "role": "model", "parts": parts }, "finishReason": end }],
+        "usageMetadata": { "promptTokenCount": 1000, "candidatesTokenCount": 600,
+            "thoughtsTokenCount": 400 },
+        "modelVersion": "m", "responseId": "1",
+    })
+}
