@@ -41,6 +41,24 @@ history = [*call, said.model_dump(exclude_none=True), result, *hello]
 answer = client.chat.completions.create(model="m", messages=history, tools=[tool])
 assert answer.choices[0].message.content == "pong", answer
 
+answer = client.responses.create(model="m", input="ping", instructions="Be short.")
+assert answer.output_text == "pong" and answer.usage.total_tokens == 2000, answer
+with client.responses.stream(model="m", input="ping") as stream:
+    kinds = [event.type for event in stream]
+    answer = stream.get_final_response()
+assert answer.output_text == "pong" and answer.usage.total_tokens == 2000, answer
+assert kinds[0] == "response.created" and kinds[-1] == "response.completed", kinds
+
+flat = {"type": "function", "name": "add", "parameters": {"type": "object"}, "strict": False}
+answer = client.responses.create(model="m", input="tool", tools=[flat])
+[called] = [item for item in answer.output if item.type == "function_call"]
+assert json.loads(called.arguments) == {"a": 1, "b": 2}, answer
+result = {"type": "function_call_output", "call_id": called.call_id, "output": "3"}
+history = [{"role": "user", "content": "tool"}, *answer.output, result]
+history.append({"role": "user", "content": "ping"})
+answer = client.responses.create(model="m", input=history, tools=[flat])
+assert answer.output_text == "pong", answer
+
 try:
     client.chat.completions.create(model="none", messages=hello)
     raise SystemExit("an unknown model was not refused")

@@ -23,6 +23,23 @@ async fn of_ten_requests_at_once_the_limit_pays_two_on_either_ledger() {
     }
 }
 
+#[tokio::test]
+async fn every_kind_of_token_costs_what_it_costs() {
+    let provider = Provider::start().await.unwrap();
+    let prices = "input_usd_per_million = '1', cached_input_usd_per_million = '0.1', \
+                  cache_write_usd_per_million = '1.25'";
+    let settings = priced(&provider.url).replace("'openai'", "'anthropic'");
+    let settings = settings.replace("input_usd_per_million = '0'", prices);
+    for shape in Shape::ALL {
+        let system = System::start(shape, &settings).await.unwrap();
+        // 600 plain, 300 from a cache, 100 into it, 1000 written.
+        for (stream, wanted) in [(false, 0.004_755), (true, 0.009_51)] {
+            assert_eq!(system.chat("ping", stream).await.unwrap().0, 200);
+            assert!((system.spent("local").await.unwrap() - wanted).abs() < 1e-12);
+        }
+    }
+}
+
 async fn two_are_paid(system: &System) {
     let limit = json!({ "user_id": "local", "period": "daily", "limit": 0.01 });
     assert_eq!(system.post("/api/v1/budget/limit", &limit).await.unwrap().0, 201);

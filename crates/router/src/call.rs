@@ -10,7 +10,7 @@ use proto::router::{Call, Grounding, Receipt};
 use runtime::transport::Peer;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use types::{CallContext, NanoUsd};
+use types::{CallContext, Clock as _, NanoUsd, SystemClock};
 
 use crate::Error;
 use crate::breaker::Breaker;
@@ -84,7 +84,7 @@ impl Planned {
                     let usage = counted.unwrap_or_else(|| self.estimate(rendered.bytes()));
                     let receipt = self.receipt(candidate, failures, usage, counted.is_none());
                     held.settle(NanoUsd::new(receipt.cost_nanos));
-                    return Ok((rendered.into(self.request.dialect()), receipt));
+                    return Ok((rendered.to(&self.request, now()), receipt));
                 }
                 Err(Fault::Request(message)) => {
                     breaker(candidate).succeeded();
@@ -207,8 +207,8 @@ impl Flow {
     /// the usage that comes last.
     async fn run(self, first: Bytes, mut rest: Chunks, pieces: mpsc::Sender<Event>) {
         let (mut counted, mut bytes, mut broken) = (None, 0, None);
-        let client = self.planned.request.dialect();
-        let mut rendering = Rendering::new(self.candidate.provider.dialect(), client);
+        let speaks = self.candidate.provider.dialect();
+        let mut rendering = Rendering::new(speaks, &self.planned.request, now());
         let mut next = Some(Ok(first));
         while let Some(chunk) = next {
             let read = chunk.and_then(|chunk| Ok((read(&chunk)?, chunk)));
@@ -246,6 +246,11 @@ impl Flow {
         let last = broken.map_or(Event::Finished(receipt), Event::Failed);
         let _ = pieces.send(last).await;
     }
+}
+
+/// Returns the time in seconds since 1970.
+fn now() -> i64 {
+    SystemClock.now_ms() / 1000
 }
 
 fn read(chunk: &[u8]) -> Result<Value, Fault> {

@@ -6,12 +6,14 @@ use serde_json::{Map, Value, json};
 use crate::Error;
 use crate::dialects::Refused;
 use crate::dialects::anthropic::{from_chat, to_chat};
-use crate::dialects::gemini;
+use crate::dialects::{gemini, responses};
 
 /// A request that is known to be good.
 #[derive(Debug, Clone)]
 pub(crate) struct ChatRequest {
-    /// What the client sent, when it speaks Messages.
+    /// What the client speaks, and is answered in.
+    pub(crate) dialect: Dialect,
+    /// What the client sent, when it does not speak chat completions.
     wire: Option<Map<String, Value>>,
     /// The request as chat completions say it; or why they cannot.
     chat: Result<Map<String, Value>, Refused>,
@@ -31,6 +33,13 @@ impl ChatRequest {
         let invalid = |fault: String| Error::Invalid(fault);
         let value: Value = serde_json::from_slice(body)
             .map_err(|fault| invalid(format!("the body is not valid JSON: {fault}")))?;
+        // Nobody but Messages' own providers could take what it alone can say; so it may say it.
+        let (wire, value) = match dialect {
+            Dialect::Responses => {
+                (Some(value.clone()), responses::request(&value).map_err(invalid)?)
+            }
+            Dialect::Messages | Dialect::ChatCompletions | Dialect::Unspecified => (None, value),
+        };
         let chat = (dialect == Dialect::Messages).then(|| to_chat::request(&value));
         let Value::Object(fields) = value else {
             return Err(invalid("the body is not a JSON object".to_owned()));
@@ -68,12 +77,13 @@ impl ChatRequest {
         let wants_usage = fields.get("stream_options").and_then(|o| o.get("include_usage"));
         let wants_usage = wants_usage == Some(&Value::Bool(true));
         let (wire, chat) = match chat {
-            None => (None, Ok(fields)),
+            None => (wire.and_then(|wire| wire.as_object().cloned()), Ok(fields)),
             Some(Ok(Value::Object(chat))) => (Some(fields), Ok(chat)),
             Some(Ok(_)) => (Some(fields), Err("the body is not a JSON object".to_owned())),
             Some(Err(refused)) => (Some(fields), Err(refused)),
         };
         Ok(Self {
+            dialect,
             wire,
             chat,
             model,
@@ -88,9 +98,9 @@ impl ChatRequest {
         self.max_output_tokens.unwrap_or(limit)
     }
 
-    /// Returns what the client speaks, and is answered in.
-    pub(crate) fn dialect(&self) -> Dialect {
-        if self.wire.is_some() { Dialect::Messages } else { Dialect::ChatCompletions }
+    /// Returns what the client sent, when it does not speak chat completions.
+    pub(crate) fn wire(&self) -> Map<String, Value> {
+        self.wire.clone().unwrap_or_default()
     }
 
     /// Returns the body for a provider that speaks chat completions: its own model name, and usage
@@ -119,7 +129,8 @@ impl ChatRequest {
         limit: u64,
         stream: bool,
     ) -> Result<Value, Refused> {
-        let Some(wire) = &self.wire else {
+        let native = self.wire.as_ref().filter(|_| self.dialect == Dialect::Messages);
+        let Some(wire) = native else {
             let chat = self.chat.as_ref().map_err(Clone::clone)?;
             return from_chat::request(chat, model, self.output_tokens(limit), stream);
         };

@@ -107,23 +107,29 @@ fn frame(dialect: Dialect, json: &[u8]) -> Bytes {
         name: String,
     }
     let named: Option<Named> = match dialect {
-        Dialect::Messages => serde_json::from_slice(json).ok(),
+        Dialect::Messages | Dialect::Responses => serde_json::from_slice(json).ok(),
         Dialect::ChatCompletions | Dialect::Unspecified => None,
     };
     let name = named.map(|named| format!("event: {}\n", named.name)).unwrap_or_default();
     [name.as_bytes(), b"data: ", json, b"\n\n"].concat().into()
 }
 
-/// Ends a stream that is whole; Messages has said so already.
+/// Ends a stream that is whole; Messages and Responses have said so already.
 fn end(dialect: Dialect) -> Bytes {
     match dialect {
-        Dialect::Messages => Bytes::new(),
+        Dialect::Messages | Dialect::Responses => Bytes::new(),
         Dialect::ChatCompletions | Dialect::Unspecified => "data: [DONE]\n\n".into(),
     }
 }
 
 fn failure(dialect: Dialect, error: &Error) -> Bytes {
-    frame(dialect, error.body(dialect).to_string().as_bytes())
+    let mut body = error.body(dialect);
+    if dialect == Dialect::Responses {
+        // An event of its own kind, with the fields of the error beside it.
+        body = body["error"].take();
+        body["type"] = "error".into();
+    }
+    frame(dialect, body.to_string().as_bytes())
 }
 
 fn say_who(headers: &mut HeaderMap, receipt: &Receipt) {

@@ -7,6 +7,7 @@
 pub(crate) mod anthropic;
 pub(crate) mod gemini;
 pub(crate) mod render;
+pub(crate) mod responses;
 
 use serde_json::{Map, Value};
 

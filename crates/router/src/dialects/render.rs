@@ -5,10 +5,11 @@ use proto::router::Dialect;
 use serde_json::Value;
 
 use super::anthropic::{from_chat, to_chat};
+use super::responses;
+use crate::request::ChatRequest;
 
 /// A whole answer, as it came and as chat completions say it.
 pub(crate) struct Answer {
-    dialect: Dialect,
     /// As the provider said it, unless it speaks chat completions.
     wire: Option<Value>,
     /// As chat completions say it.
@@ -20,10 +21,10 @@ impl Answer {
         match dialect {
             Dialect::Messages => {
                 let chat = from_chat::response(&answer);
-                Self { dialect, wire: Some(answer), chat }
+                Self { wire: Some(answer), chat }
             }
-            Dialect::ChatCompletions | Dialect::Unspecified => {
-                Self { dialect: Dialect::ChatCompletions, wire: None, chat: answer }
+            Dialect::ChatCompletions | Dialect::Responses | Dialect::Unspecified => {
+                Self { wire: None, chat: answer }
             }
         }
     }
@@ -33,31 +34,45 @@ impl Answer {
         self.chat.to_string().len()
     }
 
-    /// Says it in the client's dialect.
-    pub(crate) fn into(self, client: Dialect) -> Value {
-        match (client, self.wire) {
-            (Dialect::Messages, Some(wire)) if self.dialect == Dialect::Messages => wire,
-            (Dialect::Messages, _) => to_chat::response(&self.chat),
-            _ => self.chat,
+    /// Says it in the dialect of `request`.
+    pub(crate) fn to(self, request: &ChatRequest, now: i64) -> Value {
+        match (request.dialect, self.wire) {
+            (Dialect::Messages, Some(wire)) => wire,
+            (Dialect::Messages, None) => to_chat::response(&self.chat),
+            (Dialect::Responses, _) => responses::response(&self.chat, &request.wire(), now),
+            (Dialect::ChatCompletions | Dialect::Unspecified, _) => self.chat,
         }
     }
 }
 
 /// A stream under way from a provider to a client.
 pub(crate) struct Rendering {
-    same: bool,
     reader: Option<from_chat::Chunks>,
-    writer: Option<to_chat::Events>,
+    writer: Writer,
+}
+
+/// What a client gets of a stream.
+enum Writer {
+    /// What came, as it came.
+    Same,
+    ChatCompletions,
+    Messages(to_chat::Events),
+    Responses(Box<responses::Events>),
 }
 
 impl Rendering {
-    pub(crate) fn new(provider: Dialect, client: Dialect) -> Self {
-        let (from, to) = (provider == Dialect::Messages, client == Dialect::Messages);
-        Self {
-            same: from == to,
-            reader: from.then(from_chat::Chunks::default),
-            writer: (to && !from).then(to_chat::Events::default),
-        }
+    pub(crate) fn new(provider: Dialect, request: &ChatRequest, now: i64) -> Self {
+        let messages = provider == Dialect::Messages;
+        let writer = match request.dialect {
+            Dialect::Messages if messages => Writer::Same,
+            Dialect::Messages => Writer::Messages(to_chat::Events::default()),
+            Dialect::Responses => {
+                Writer::Responses(Box::new(responses::Events::new(request.wire(), now)))
+            }
+            Dialect::ChatCompletions | Dialect::Unspecified if messages => Writer::ChatCompletions,
+            Dialect::ChatCompletions | Dialect::Unspecified => Writer::Same,
+        };
+        Self { reader: messages.then(from_chat::Chunks::default), writer }
     }
 
     /// Returns a provider's chunk as chat completions say it; null when it says nothing there.
@@ -71,21 +86,24 @@ impl Rendering {
     /// Returns what the client gets for a chunk: `wire` as it came, `chat` as chat completions say
     /// it. What is `hidden` a client of chat completions did not ask for.
     pub(crate) fn push(&mut self, wire: Bytes, chat: &Value, hidden: bool) -> Vec<Bytes> {
-        if let Some(writer) = &mut self.writer {
-            return writer.push(chat).iter().map(written).collect();
-        }
-        match (self.same, self.reader.is_some()) {
-            (true, true) => vec![wire],
-            (true, false) if !hidden => vec![wire],
-            (false, _) if !hidden && !chat.is_null() => vec![written(chat)],
-            _ => Vec::new(),
+        match &mut self.writer {
+            Writer::Same if hidden && self.reader.is_none() => Vec::new(),
+            Writer::Same => vec![wire],
+            _ if chat.is_null() => Vec::new(),
+            Writer::ChatCompletions if hidden => Vec::new(),
+            Writer::ChatCompletions => vec![written(chat)],
+            Writer::Messages(events) => events.push(chat).iter().map(written).collect(),
+            Writer::Responses(events) => events.push(chat).iter().map(written).collect(),
         }
     }
 
     /// Returns what the client gets when the stream is whole.
     pub(crate) fn finish(&mut self) -> Vec<Bytes> {
-        let last = self.writer.as_mut().map(to_chat::Events::finish);
-        last.unwrap_or_default().iter().map(written).collect()
+        match &mut self.writer {
+            Writer::Same | Writer::ChatCompletions => Vec::new(),
+            Writer::Messages(events) => events.finish().iter().map(written).collect(),
+            Writer::Responses(events) => events.finish().iter().map(written).collect(),
+        }
     }
 }
 
