@@ -146,5 +146,32 @@ async fn a_provider_that_keeps_failing_is_left_alone() {
         let (_, error) = system.chat("ping", false).await.unwrap();
         assert!(error.contains("mock/m: not asked"), "{error}");
         assert_eq!(provider.requests() - before, 5);
+        let (_, list) = system.get("/api/v1/providers").await.unwrap();
+        assert_eq!(list["providers"][1]["name"], "mock", "{list}");
+        assert_eq!(list["providers"][1]["models"][0]["circuit"], "open", "{list}");
     }
+}
+
+#[tokio::test]
+async fn an_estimate_names_who_would_be_asked_and_asks_nobody() {
+    let provider = Provider::start().await.unwrap();
+    for shape in Shape::ALL {
+        let system = System::start(shape, &priced(&provider.url)).await.unwrap();
+        let mut body = conversation("ping", false);
+        body["model"] = "auto".into();
+        let (status, told) = system.post("/api/v1/estimate", &body).await.unwrap();
+        assert_eq!(status, 200, "{told}");
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let candidates = told["candidates"].as_array().unwrap();
+        let names: Vec<_> = candidates.iter().map(|one| one["provider"].as_str()).collect();
+        assert_eq!(names, [Some("mock"), Some("extractive")]);
+        assert_eq!(
+            (&candidates[0]["min_cost_usd"], &candidates[0]["max_cost_usd"]),
+            (&0.0.into(), &0.004.into())
+        );
+        body["model"] = "none".into();
+        assert_eq!(system.post("/api/v1/estimate", &body).await.unwrap().0, 400);
+        assert!(system.spent("local").await.unwrap().abs() < 1e-12);
+    }
+    assert_eq!(provider.requests(), 0);
 }

@@ -26,7 +26,7 @@ use utoipa_axum::routes;
 pub use config::{Config, PeerAddresses};
 pub use error::Error;
 pub use routes::ask::answer;
-use routes::{ask, budget, chat, documents, health, messages, responses, search, tools};
+use routes::{ask, budget, chat, documents, health, messages, providers, responses, search, tools};
 
 /// The services behind the gateway.
 #[derive(Clone)]
@@ -111,6 +111,8 @@ fn router(
     let api = OpenApiRouter::new()
         .routes(routes!(chat::completions))
         .routes(routes!(messages::create))
+        .routes(routes!(providers::list))
+        .routes(routes!(providers::estimate))
         .routes(routes!(responses::create))
         .routes(routes!(chat::models))
         .routes(routes!(ask::ask))

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use proto::router::Circuit;
+
 /// So many failures in a row open the circuit.
 const FAILURES: u32 = 5;
 
@@ -37,6 +39,15 @@ impl Breaker {
 
     pub(crate) fn succeeded(&mut self) {
         *self = Self::default();
+    }
+
+    /// Returns how it stands.
+    pub(crate) fn state(&self, now: Instant) -> Circuit {
+        match self.open_until {
+            None => Circuit::Closed,
+            Some(until) if now < until => Circuit::Open,
+            Some(_) => Circuit::HalfOpen,
+        }
     }
 
     /// Takes a yes back: the candidate was not asked after all.
@@ -77,6 +88,10 @@ mod tests {
         }
         assert!(!breaker.allow(start + FIRST - Duration::from_millis(1)));
         let later = start + FIRST;
+        assert_eq!(
+            (breaker.state(start), breaker.state(later)),
+            (Circuit::Open, Circuit::HalfOpen)
+        );
         assert!(breaker.allow(later), "one probe");
         assert!(!breaker.allow(later), "and no second one");
         breaker.failed(later, None);

@@ -1,19 +1,18 @@
 //! One call: candidates in turn, money around each.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use proto::router::stream_complete_response::Event;
-use proto::router::{Call, Grounding, Receipt};
+use proto::router::{Call, Estimate, EstimateResponse, Grounding, Receipt};
 use runtime::transport::Peer;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use types::{CallContext, Clock as _, NanoUsd, SystemClock};
 
 use crate::Error;
-use crate::breaker::Breaker;
 use crate::catalog::{Candidate, Catalog};
 use crate::config::Timeouts;
 use crate::dialects::render::{Answer, Rendering};
@@ -66,7 +65,7 @@ impl Planned {
             let held = match self.reserve(candidate).await {
                 Ok(held) => held,
                 Err(refused) => {
-                    breaker(candidate).let_go();
+                    candidate.breaker().let_go();
                     return Err(refused);
                 }
             };
@@ -78,7 +77,7 @@ impl Planned {
             );
             match asked.await {
                 Ok(answer) => {
-                    breaker(candidate).succeeded();
+                    candidate.breaker().succeeded();
                     let rendered = Answer::new(candidate.provider.dialect(), answer);
                     let counted = usage(&rendered.chat);
                     let usage = counted.unwrap_or_else(|| self.estimate(rendered.bytes()));
@@ -87,7 +86,7 @@ impl Planned {
                     return Ok((rendered.to(&self.request, now()), receipt));
                 }
                 Err(Fault::Request(message)) => {
-                    breaker(candidate).succeeded();
+                    candidate.breaker().succeeded();
                     return Err(Error::Invalid(message));
                 }
                 Err(fault) => failed(candidate, fault, &mut failures, &mut untold),
@@ -111,7 +110,7 @@ impl Planned {
             let held = match self.reserve(&candidate).await {
                 Ok(held) => held,
                 Err(refused) => {
-                    breaker(&candidate).let_go();
+                    candidate.breaker().let_go();
                     return Err(refused);
                 }
             };
@@ -120,7 +119,7 @@ impl Planned {
             let late = || Fault::Provider(format!("no token within {} ms", wait.as_millis()));
             match first.unwrap_or_else(|_| Err(late())) {
                 Ok((first, rest)) => {
-                    breaker(&candidate).succeeded();
+                    candidate.breaker().succeeded();
                     let started = self.receipt(&candidate, failures, Usage::default(), false);
                     let _ = pieces.send(Event::Started(started.clone())).await;
                     let flow = Flow { planned: self, candidate, held, started };
@@ -128,7 +127,7 @@ impl Planned {
                     return Ok(());
                 }
                 Err(Fault::Request(message)) => {
-                    breaker(&candidate).succeeded();
+                    candidate.breaker().succeeded();
                     return Err(Error::Invalid(message));
                 }
                 Err(fault) => failed(&candidate, fault, &mut failures, &mut untold),
@@ -155,16 +154,42 @@ impl Planned {
         }
     }
 
+    /// Tells what each candidate could cost, and asks nobody.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the cost cannot be counted.
+    pub(crate) fn estimate_all(&self) -> Result<EstimateResponse, Error> {
+        let estimate = |candidate: &Arc<Candidate>| {
+            let least = cost(candidate, self.estimate(0)).map_or(i64::MAX, NanoUsd::nanos);
+            Ok(Estimate {
+                provider: candidate.provider_name.clone(),
+                model: candidate.model.name.clone(),
+                tier: candidate.tier,
+                input_tokens: self.estimate(0).input,
+                max_output_tokens: self.request.output_tokens(candidate.model.max_output_tokens),
+                min_cost_nanos: least,
+                max_cost_nanos: self.most(candidate)?.nanos(),
+                circuit: candidate.circuit().into(),
+            })
+        };
+        let candidates = self.candidates.iter().map(estimate).collect::<Result<_, Error>>()?;
+        Ok(EstimateResponse { route: self.request.model.clone(), candidates })
+    }
+
     /// Sets the most that the candidate can cost aside.
     async fn reserve(&self, candidate: &Candidate) -> Result<Held, Error> {
+        money::reserve(&self.context, &self.budget, self.most(candidate)?).await
+    }
+
+    /// Returns the most that the candidate can cost.
+    fn most(&self, candidate: &Candidate) -> Result<NanoUsd, Error> {
         let output = self.request.output_tokens(candidate.model.max_output_tokens);
         // All of it may be written to a cache, which may cost more.
         let input = self.request.input_tokens;
         let stored = if candidate.price.stored > candidate.price.input { input } else { 0 };
         let most = Usage { input, stored, output, ..Usage::default() };
-        let amount = cost(candidate, most)
-            .ok_or_else(|| Error::Invalid("/max_tokens: the cost cannot be counted".to_owned()))?;
-        money::reserve(&self.context, &self.budget, amount).await
+        cost(candidate, most)
+            .ok_or_else(|| Error::Invalid("/max_tokens: the cost cannot be counted".to_owned()))
     }
 
     /// Guesses what a provider did not say: a token is about four bytes.
@@ -301,29 +326,25 @@ fn failed(
         // It was not asked, so nothing is known of it.
         Fault::Dialect(refused) => {
             untold.get_or_insert(refused);
-            breaker(candidate).let_go();
+            candidate.breaker().let_go();
         }
-        Fault::Busy { after, .. } => breaker(candidate).failed(Instant::now(), Some(after)),
+        Fault::Busy { after, .. } => candidate.breaker().failed(Instant::now(), Some(after)),
         Fault::Provider(_) | Fault::Request(_) => {
-            breaker(candidate).failed(Instant::now(), None);
+            candidate.breaker().failed(Instant::now(), None);
         }
     }
 }
 
 /// Asks a candidate's circuit breaker; one that is open is a failure that takes no time.
 fn allowed(candidate: &Candidate, failures: &mut Vec<String>) -> bool {
-    let allowed = breaker(candidate).allow(Instant::now());
+    let allowed = candidate.breaker().allow(Instant::now());
     if !allowed {
         failures.push(format!("{}: not asked, it failed too often lately", candidate.name()));
     }
     allowed
 }
 
-fn breaker(candidate: &Candidate) -> MutexGuard<'_, Breaker> {
-    // A breaker is whole between any two of its statements.
-    candidate.breaker.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
+/// Says why nobody answered: a request that no candidate's dialect can say is the client's fault.
 fn nobody(failures: Vec<String>, untold: Option<String>) -> Error {
     untold.map_or(Error::AllFailed(failures), Error::Invalid)
 }

@@ -1,11 +1,13 @@
 //! Routes, models, and who may serve a call. No I/O.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use egress::Reach;
 use ipnet::IpNet;
+use proto::router::{Circuit, ModelState, ProviderState};
 use types::Privacy;
 
 use crate::Error;
@@ -24,12 +26,25 @@ pub(crate) struct Candidate {
     pub(crate) tier: u32,
     pub(crate) price: Price,
     pub(crate) provider: Arc<dyn Provider>,
-    pub(crate) breaker: Mutex<Breaker>,
+    breaker: Mutex<Breaker>,
 }
 
 impl Candidate {
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.provider_name, self.model.name)
+    }
+}
+
+impl Candidate {
+    /// Returns its circuit breaker.
+    pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        // A breaker is whole between any two of its statements.
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how its circuit breaker stands.
+    pub(crate) fn circuit(&self) -> Circuit {
+        self.breaker().state(Instant::now())
     }
 }
 
@@ -138,6 +153,21 @@ impl Catalog {
             true => Err(Error::NothingLocal(model.to_owned())),
             false => Ok(chosen),
         }
+    }
+
+    /// Returns every provider with how its models do, by name.
+    pub(crate) fn providers(&self) -> Vec<ProviderState> {
+        let mut providers = BTreeMap::new();
+        for candidate in &self.candidates {
+            let name = candidate.provider_name.clone();
+            let new =
+                ProviderState { name: name.clone(), tier: candidate.tier, models: Vec::new() };
+            providers.entry(name).or_insert(new).models.push(ModelState {
+                name: candidate.model.name.clone(),
+                circuit: candidate.circuit().into(),
+            });
+        }
+        providers.into_values().collect()
     }
 
     /// Returns every name with its owner and tier, routes first.

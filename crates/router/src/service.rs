@@ -3,8 +3,9 @@ use std::sync::Arc;
 use proto::router::router_service_server::RouterService;
 use proto::router::stream_complete_response::Event;
 use proto::router::{
-    CompleteRequest, CompleteResponse, ListModelsRequest, ListModelsResponse, Model,
-    StreamCompleteRequest, StreamCompleteResponse,
+    CompleteRequest, CompleteResponse, EstimateRequest, EstimateResponse, ListModelsRequest,
+    ListModelsResponse, ListProvidersRequest, ListProvidersResponse, Model, StreamCompleteRequest,
+    StreamCompleteResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -66,6 +67,24 @@ impl RouterService for Service {
         tokio::spawn(asked.in_current_span()).await.map_err(lost)??;
         let wrap: fn(Event) -> _ = |event| Ok(StreamCompleteResponse { event: Some(event) });
         Ok(Response::new(ReceiverStream::new(pieces).map(wrap)))
+    }
+
+    async fn estimate(
+        &self,
+        request: Request<EstimateRequest>,
+    ) -> tonic::Result<Response<EstimateResponse>> {
+        let context = runtime::context::read(&request)?;
+        let budget = self.peers.budget.clone();
+        let planned = plan(context, request.into_inner().call, &self.catalog, budget)?;
+        Ok(Response::new(planned.estimate_all()?))
+    }
+
+    async fn list_providers(
+        &self,
+        request: Request<ListProvidersRequest>,
+    ) -> tonic::Result<Response<ListProvidersResponse>> {
+        runtime::context::read(&request)?;
+        Ok(Response::new(ListProvidersResponse { providers: self.catalog.providers() }))
     }
 
     async fn list_models(

@@ -6,6 +6,7 @@ pub(crate) mod chat;
 pub(crate) mod documents;
 pub(crate) mod health;
 pub(crate) mod messages;
+pub(crate) mod providers;
 pub(crate) mod responses;
 pub(crate) mod search;
 pub(crate) mod tools;

@@ -33,7 +33,8 @@ pub(super) async fn answer(
     if call == "m:generateContent" {
         return Json(piece(&said, Some("STOP"))).into_response();
     }
-    let mut pieces: Vec<Value> = said.iter().map(|part| piece(&[part.clone()], None)).collect();
+    let mut pieces: Vec<Value> =
+        said.iter().map(|part| piece(std::slice::from_ref(part), None)).collect();
     if asked != "break" {
         pieces.push(piece(&[json!({ "text": "" })], Some("STOP")));
     }
