@@ -16,7 +16,7 @@ step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 
 # Both tools are pinned and kept outside the tree, so that they are fetched once.
-tools="${BATON_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/baton-tools}"
+tools="${BATON_TEST_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/baton-tools}"
 mkdir -p "$tools"
 
 step "dependencies: licences, bans, sources, advisories"

@@ -10,6 +10,7 @@ have_postgres() { have postgres || compgen -G "/usr/lib/postgresql/*/bin/postgre
 missing=()
 have_postgres || missing+=(postgresql)
 have redis-server || missing+=(redis-server)
+have npm || missing+=(npm)
 python3 -m venv --help >/dev/null 2>&1 || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
   if ! have apt-get; then

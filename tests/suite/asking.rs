@@ -1,6 +1,6 @@
 //! From a document to a cited answer.
 
-use journeys::{Shape, System};
+use journeys::{Shape, System, priced};
 use serde_json::{Value, json};
 
 const GUIDE: &str = "# Guide\n\nIntro.\n\n## Rollback\n\nTo roll back a release, run the script.\n";
@@ -31,6 +31,19 @@ async fn a_document_is_uploaded_asked_and_removed() {
         let path = format!("/api/v1/documents/{}", document["id"].as_str().unwrap());
         assert_eq!(system.delete(&path).await.unwrap(), 204);
         assert_eq!(system.get(&path).await.unwrap().0, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_failed_is_named_beside_the_answer_of_another() {
+    for shape in Shape::ALL {
+        let system = System::start(shape, &priced("http://127.0.0.1:1")).await.unwrap();
+        system.upload("guide.md", GUIDE).await.unwrap();
+        let question = json!({ "question": "How do I roll back a release?" });
+        let (_, answer) = system.post("/api/v1/ask", &question).await.unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["provider"], "extractive", "{answer}");
+        assert_eq!(answer["failures"], json!(["mock/m: cannot connect"]), "{answer}");
     }
 }
 

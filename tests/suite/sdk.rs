@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 /// Pinned, so that a release elsewhere breaks no test here.
 const PACKAGES: [&str; 3] =
     ["anthropic==2.12.0", "openai==3.54.0", "openapi-spec-validator==0.9.0"];
+const NODE_PACKAGES: [&str; 1] = ["openai@7.57.0"];
 
 /// Returns a Python that has the packages.
 async fn python() -> &'static Path {
@@ -23,6 +24,14 @@ async fn python() -> &'static Path {
         python
     };
     PYTHON.get_or_init(make).await
+}
+
+/// Returns a directory in which Node finds the packages.
+async fn node() -> PathBuf {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("node");
+    let install = ["install", "--silent", "--no-fund", "--no-audit", "--prefix"];
+    run(Command::new("npm").args(install).arg(&place).args(NODE_PACKAGES)).await;
+    place
 }
 
 async fn run(command: &mut Command) {
@@ -46,6 +55,20 @@ async fn the_sdks_work_unchanged_whatever_the_provider_speaks() {
             script("openai_sdk.py", &format!("{}/v1", system.url)).await;
             script("anthropic_sdk.py", &system.url).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn the_sdk_for_javascript_works_unchanged() {
+    let provider = Provider::start().await.unwrap();
+    // Node looks for packages beside the script.
+    let script = node().await.join("openai_sdk.mjs");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk/openai_sdk.mjs");
+    std::fs::copy(source, &script).unwrap();
+    for kind in ["openai", "anthropic"] {
+        let settings = priced(&provider.url).replace("'openai'", &format!("'{kind}'"));
+        let system = System::start(Shape::One, &settings).await.unwrap();
+        run(Command::new("node").arg(&script).arg(format!("{}/v1", system.url))).await;
     }
 }
 

@@ -32,6 +32,6 @@ async fn a_tool_is_listed_and_called_and_a_dead_server_is_named() {
         assert!(answer.contains("outside") && answer.contains("\"is_error\":true"), "{answer}");
         let unknown = system.post("/api/v1/tools/nobody__read", &json!({})).await.unwrap();
         assert!(unknown.0 == 404 && unknown.1.contains("nobody__read"), "{unknown:?}");
-        assert_eq!(system.post(read, &json!([])).await.unwrap().0, 422);
+        assert_eq!(system.post(read, &json!([])).await.unwrap().0, 400);
     }
 }

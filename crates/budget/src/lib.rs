@@ -1,4 +1,4 @@
-//! Money: a ledger that cannot be overspent.
+//! Money: a ledger whose reservations never pass a limit.
 //!
 //! A reservation is a lease with an id that its caller chose; it ends exactly once, as settled,
 //! released or expired. For every user and period, settled + held ≤ limit at every reservation.

@@ -21,10 +21,10 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const USER: HeaderName = HeaderName::from_static("x-baton-user");
 
 /// The configured keys by the hash of their secrets.
-#[derive(Default)]
-pub(crate) struct Keys(BTreeMap<[u8; 32], Owner>);
+#[derive(Debug, Default)]
+pub struct Keys(BTreeMap<[u8; 32], Owner>);
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Owner {
     key: KeyId,
     tenant: TenantId,

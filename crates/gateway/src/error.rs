@@ -133,7 +133,16 @@ impl From<types::IdError> for Error {
 
 impl From<JsonRejection> for Error {
     fn from(fault: JsonRejection) -> Self {
-        Self { status: Some(fault.status()), ..Self::invalid(fault.body_text()) }
+        let text = fault.body_text();
+        let told = text.strip_prefix("Failed to deserialize the JSON body into the target type: ");
+        // Too large and of another type have a status of their own; whatever else is wrong is a 400.
+        let status = match fault.status() {
+            status @ (StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNSUPPORTED_MEDIA_TYPE) => {
+                Some(status)
+            }
+            _ => None,
+        };
+        Self { status, ..Self::invalid(told.unwrap_or(&text)) }
     }
 }
 

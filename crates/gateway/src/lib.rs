@@ -10,6 +10,7 @@ mod openapi;
 mod request;
 mod routes;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use auth::Keys;
 pub use config::{Config, PeerAddresses};
 pub use error::Error;
 pub use routes::ask::answer;
@@ -66,7 +68,21 @@ impl Peers {
 struct App {
     peers: Peers,
     config: Arc<Config>,
-    keys: Arc<auth::Keys>,
+    keys: Arc<Keys>,
+}
+
+/// Checks the keys, and that without any nobody else can reach `address`.
+///
+/// # Errors
+/// If a key is malformed, or the address is open to others and no key is configured.
+pub fn check(config: &Config, address: SocketAddr) -> anyhow::Result<Keys> {
+    let keys = Keys::new(&config.keys)?;
+    if keys.is_empty() && !address.ip().is_loopback() {
+        anyhow::bail!(
+            "{address} is open to others and no key is configured: set gateway.keys, or listen on 127.0.0.1"
+        );
+    }
+    Ok(keys)
 }
 
 /// Serves HTTP until `stop`, says "not ready" for `drain`, and finishes what is in flight.
@@ -82,13 +98,7 @@ pub async fn serve(
     stop: CancellationToken,
     drain: Duration,
 ) -> anyhow::Result<()> {
-    let address = listener.local_addr()?;
-    let keys = auth::Keys::new(&config.keys)?;
-    if keys.is_empty() && !address.ip().is_loopback() {
-        anyhow::bail!(
-            "{address} is open to others and no key is configured: set gateway.keys, or listen on 127.0.0.1"
-        );
-    }
+    let keys = check(&config, listener.local_addr()?)?;
     let total = Duration::from_millis(config.shutdown_ms);
     let router = router(config, peers, keys, health.clone(), metrics);
     health.started();
@@ -98,13 +108,7 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(
-    config: Config,
-    peers: Peers,
-    keys: auth::Keys,
-    health: Health,
-    metrics: &Metrics,
-) -> Router {
+fn router(config: Config, peers: Peers, keys: Keys, health: Health, metrics: &Metrics) -> Router {
     let limit = config.max_body_bytes;
     let app = App { peers, config: Arc::new(config), keys: Arc::new(keys) };
     let counted = request::Counters::new(metrics);

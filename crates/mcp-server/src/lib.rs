@@ -25,7 +25,7 @@ const SHUTDOWN: Duration = Duration::from_secs(30);
 
 /// The command line of every MCP server.
 #[derive(Debug, clap::Parser)]
-#[command(version)]
+#[command(version, about = "An MCP server", long_about = None)]
 #[group(skip)]
 struct Arguments {
     /// Speak over standard input and output instead of HTTP

@@ -137,6 +137,7 @@ async fn answer(question: &Question, peers: Peers, events: &mut Events) -> Resul
             output_tokens: receipt.output_tokens,
             estimated: receipt.estimated,
             cost_nanos: receipt.cost_nanos,
+            failures: receipt.failures,
         }))
         .await
 }

@@ -166,7 +166,9 @@ impl Planned {
                 model: candidate.model.name.clone(),
                 tier: candidate.tier,
                 input_tokens: self.estimate(0).input,
-                max_output_tokens: self.request.output_tokens(candidate.model.max_output_tokens),
+                max_output_tokens: self
+                    .request
+                    .all_output_tokens(candidate.model.max_output_tokens),
                 min_cost_nanos: least,
                 max_cost_nanos: self.most(candidate)?.nanos(),
                 circuit: candidate.circuit().into(),
@@ -183,7 +185,7 @@ impl Planned {
 
     /// Returns the most that the candidate can cost.
     fn most(&self, candidate: &Candidate) -> Result<NanoUsd, Error> {
-        let output = self.request.output_tokens(candidate.model.max_output_tokens);
+        let output = self.request.all_output_tokens(candidate.model.max_output_tokens);
         // All of it may be written to a cache, which may cost more.
         let input = self.request.input_tokens;
         let stored = if candidate.price.stored > candidate.price.input { input } else { 0 };
@@ -339,7 +341,7 @@ fn failed(
 fn allowed(candidate: &Candidate, failures: &mut Vec<String>) -> bool {
     let allowed = candidate.breaker().allow(Instant::now());
     if !allowed {
-        failures.push(format!("{}: not asked, it failed too often lately", candidate.name()));
+        failures.push(format!("{}: not asked, it is left alone for now", candidate.name()));
     }
     allowed
 }

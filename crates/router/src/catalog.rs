@@ -12,7 +12,7 @@ use types::Privacy;
 
 use crate::Error;
 use crate::breaker::Breaker;
-use crate::config::{Config, Kind, Model, Price};
+use crate::config::{Config, Kind, Model, Price, is_local};
 use crate::providers::Provider;
 use crate::providers::anthropic::Anthropic;
 use crate::providers::extractive::Extractive;
@@ -33,9 +33,7 @@ impl Candidate {
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.provider_name, self.model.name)
     }
-}
 
-impl Candidate {
     /// Returns its circuit breaker.
     pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker> {
         // A breaker is whole between any two of its statements.
@@ -179,11 +177,6 @@ impl Catalog {
         let models = self.candidates.iter();
         routes.chain(models.map(|c| (c.name(), c.provider_name.clone(), c.tier)))
     }
-}
-
-/// Returns whether a tier's calls stay on this machine.
-fn is_local(tier: u32) -> bool {
-    matches!(tier, 0 | 2)
 }
 
 #[cfg(test)]

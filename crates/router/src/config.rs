@@ -31,9 +31,9 @@ pub struct Config {
 pub struct Provider {
     /// Its dialect.
     pub kind: Kind,
-    /// Up to and with `/v1`.
+    /// Up to and with the version, such as `/v1` or `/v1beta`.
     pub base_url: String,
-    /// Sent as a bearer token.
+    /// Sent as the provider's dialect has it: a bearer token, `x-api-key` or `x-goog-api-key`.
     #[serde(default, skip_serializing)]
     pub api_key: Option<SecretString>,
     /// 0 to 4.
@@ -125,6 +125,11 @@ impl Default for PeerAddresses {
     }
 }
 
+/// Returns whether a tier's calls stay on this machine, or what the operator calls as good.
+pub(crate) fn is_local(tier: u32) -> bool {
+    matches!(tier, 0 | 2)
+}
+
 /// What a token costs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Price {
@@ -154,7 +159,7 @@ impl Model {
     pub(crate) fn price(&self, tier: u32) -> anyhow::Result<Price> {
         let read = |field: &str, usd: Option<&String>| -> anyhow::Result<NanoUsd> {
             let Some(usd) = usd else {
-                if matches!(tier, 0 | 2) {
+                if is_local(tier) {
                     return Ok(NanoUsd::ZERO);
                 }
                 bail!(

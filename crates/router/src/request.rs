@@ -21,9 +21,11 @@ pub(crate) struct ChatRequest {
     pub(crate) model: String,
     /// The client asked for usage in the stream itself.
     pub(crate) wants_usage: bool,
-    /// More tokens than it can hold: a token is at least a byte, and most are three or more.
+    /// About how many tokens it has, rather more than fewer: most are three bytes or longer.
     pub(crate) input_tokens: u64,
     max_output_tokens: Option<u64>,
+    /// How many answers are wanted.
+    choices: u64,
 }
 
 impl ChatRequest {
@@ -36,7 +38,7 @@ impl ChatRequest {
         // Nobody but Messages' own providers could take what it alone can say; so it may say it.
         let (wire, value) = match dialect {
             Dialect::Responses => {
-                (Some(value.clone()), responses::request(&value).map_err(invalid)?)
+                (Some(value.clone()), responses::to_chat::request(&value).map_err(invalid)?)
             }
             Dialect::Messages | Dialect::ChatCompletions | Dialect::Unspecified => (None, value),
         };
@@ -89,13 +91,19 @@ impl ChatRequest {
             model,
             wants_usage,
             input_tokens: (body.len() as u64).div_ceil(3),
-            max_output_tokens: most.map(|most| most.saturating_mul(choices)),
+            max_output_tokens: most,
+            choices,
         })
     }
 
-    /// Returns the most tokens that `limit`, a model's own, lets the answer have.
-    pub(crate) fn output_tokens(&self, limit: u64) -> u64 {
-        self.max_output_tokens.unwrap_or(limit)
+    /// Returns the most tokens that one answer may have: what the request says, else `default`.
+    pub(crate) fn output_tokens(&self, default: u64) -> u64 {
+        self.max_output_tokens.unwrap_or(default)
+    }
+
+    /// Returns the most tokens that all answers together may have.
+    pub(crate) fn all_output_tokens(&self, default: u64) -> u64 {
+        self.output_tokens(default).saturating_mul(self.choices)
     }
 
     /// Returns what the client sent, when it does not speak chat completions.

@@ -24,6 +24,9 @@ const SECTIONS: [&str; 11] = [
     "router",
 ];
 
+/// Sections of programs that never run within another.
+const PROGRAMS: [&str; 3] = ["mcp_filesystem", "mcp_git", "mcp_memory"];
+
 /// Reads a `C`: `BATON_BUDGET__LEDGER` sets `ledger` in section `budget`. Variables that start with
 /// `BATON_TEST_` are for tests and skipped.
 ///
@@ -44,7 +47,10 @@ pub fn load_over<C>(defaults: &C, file: Option<&Path>) -> anyhow::Result<C>
 where
     C: Serialize + DeserializeOwned,
 {
-    Figment::from(Serialized::defaults(defaults)).merge(given(file)?).extract().map_err(precise)
+    let mut root: Dict = given(file)?.extract().map_err(precise)?;
+    root.retain(|key, _| !PROGRAMS.contains(&key.as_str()));
+    let given = Serialized::defaults(root);
+    Figment::from(Serialized::defaults(defaults)).merge(given).extract().map_err(precise)
 }
 
 /// Reads the root keys into a `P` and one section into a `C`; the sections of other services are
@@ -138,6 +144,8 @@ mod tests {
         let good: Root = load(Some(file("[budget]\nledger = 'x'\nsecret = 's'").path())).unwrap();
         assert_eq!((good.budget.ledger.as_str(), good.budget.secret.as_str()), ("x", "s"));
         assert!(!to_text(&good).unwrap().contains("secret"));
+        let shared = load::<Root>(Some(file("[mcp_git]\nx = 1").path()));
+        assert!(shared.is_ok(), "a program that never runs within another");
         let fault = load::<Root>(Some(file("[budget]\nledgre = 'x'").path())).unwrap_err();
         assert!(fault.to_string().contains("ledgre"), "{fault}");
     }

@@ -25,7 +25,7 @@ use crate::{config, grpc, http, probes, shutdown, telemetry};
 
 /// The command line of every service.
 #[derive(Debug, clap::Parser)]
-#[command(version)]
+#[command(version, about = "A service of Baton, alone", long_about = None)]
 pub struct Arguments {
     /// A TOML file; sections of other services are skipped
     #[arg(long)]

@@ -9,7 +9,7 @@ pub enum Privacy {
     /// Any configured provider may see it.
     #[default]
     Public,
-    /// Only this machine's own models and tools may see it.
+    /// Only this machine's models and tools may see it, and what the operator calls as good.
     Private,
 }
 

@@ -95,7 +95,10 @@ fn print(done: &Completed, started: Instant) {
         NanoUsd::new(done.cost_nanos),
         started.elapsed().as_secs_f64(),
     );
-    if done.provider == "extractive" {
+    for failure in &done.failures {
+        println!("failed before: {failure}");
+    }
+    if done.provider == "extractive" && done.failures.is_empty() {
         println!(
             "No language model is connected: these are sentences of your documents. Connect one: start Ollama, or see docs/configuration.md."
         );

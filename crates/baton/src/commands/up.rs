@@ -34,6 +34,7 @@ async fn serve(mut config: Config, json: bool) -> anyhow::Result<()> {
     let stop = runtime::shutdown::on_signal();
     // Bound before anything is opened: a port in use is the commonest fault.
     let http = bind(config.listen).await?;
+    gateway::check(&config.gateway, http.local_addr()?)?;
     let operations = match config.operations {
         Some(address) => Some(bind(address).await?),
         None => None,

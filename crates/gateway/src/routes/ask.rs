@@ -135,6 +135,7 @@ pub fn answer(run: &str, done: &Completed) -> Value {
         "route": done.route,
         "provider": done.provider,
         "model": done.model,
+        "failures": done.failures,
         "run_id": run,
     })
 }

@@ -29,6 +29,9 @@ pub(crate) fn request(chat: &Map<String, Value>, max_tokens: u64) -> Result<Valu
     {
         fields.take(told_elsewhere);
     }
+    if fields.take("parallel_tool_calls") == Some(&Value::Bool(false)) {
+        return Err("/parallel_tool_calls: Gemini cannot be told to call one at a time".to_owned());
+    }
     if fields.take("n").is_some_and(|n| n != 1) {
         return Err("/n: only one answer can be had from Gemini".to_owned());
     }
@@ -346,6 +349,7 @@ mod tests {
         assert_eq!(wire, wanted);
         for (chat, fault) in [
             (json!({ "messages": [], "n": 2 }), "/n"),
+            (json!({ "messages": [], "parallel_tool_calls": false }), "/parallel_tool_calls"),
             (json!({ "messages": [], "logit_bias": { "1": 2 } }), "/logit_bias"),
             (
                 json!({ "messages": [{ "role": "tool", "tool_call_id": "x", "content": "" }] }),

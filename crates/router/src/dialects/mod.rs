@@ -1,8 +1,10 @@
 //! Dialects of model APIs, translated to and from OpenAI's chat completions. Pure.
 //!
-//! Chat completions are the middle: a dialect is two files of functions, and meets no other dialect.
+//! Chat completions are the middle: a dialect is a few files of functions, and meets no other dialect.
 //! What the middle has no word for travels under the dialect's own name (`thinking_blocks`,
-//! `cache_control`, `top_k`), or is refused; nothing is dropped in silence.
+//! `cache_control`, `top_k`), or is refused. Left out are labels that change no answer (`metadata`, a
+//! message's `name`), what only the model that made it can read (`annotations`, another's thoughts),
+//! and options that say "no" to what is not there.
 
 pub(crate) mod anthropic;
 pub(crate) mod gemini;

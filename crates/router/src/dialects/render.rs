@@ -39,7 +39,9 @@ impl Answer {
         match (request.dialect, self.wire) {
             (Dialect::Messages, Some(wire)) => wire,
             (Dialect::Messages, None) => to_chat::response(&self.chat),
-            (Dialect::Responses, _) => responses::response(&self.chat, &request.wire(), now),
+            (Dialect::Responses, _) => {
+                responses::from_chat::response(&self.chat, &request.wire(), now)
+            }
             (Dialect::ChatCompletions | Dialect::Unspecified, _) => self.chat,
         }
     }
@@ -57,7 +59,7 @@ enum Writer {
     Same,
     ChatCompletions,
     Messages(to_chat::Events),
-    Responses(Box<responses::Events>),
+    Responses(Box<responses::from_chat::Events>),
 }
 
 impl Rendering {
@@ -67,7 +69,7 @@ impl Rendering {
             Dialect::Messages if messages => Writer::Same,
             Dialect::Messages => Writer::Messages(to_chat::Events::default()),
             Dialect::Responses => {
-                Writer::Responses(Box::new(responses::Events::new(request.wire(), now)))
+                Writer::Responses(Box::new(responses::from_chat::Events::new(request.wire(), now)))
             }
             Dialect::ChatCompletions | Dialect::Unspecified if messages => Writer::ChatCompletions,
             Dialect::ChatCompletions | Dialect::Unspecified => Writer::Same,

@@ -1,0 +1,37 @@
+// Talks to Baton through OpenAI's own SDK for JavaScript. Usage: node openai_sdk.mjs BASE_URL
+
+import assert from "node:assert/strict";
+import OpenAI from "openai";
+
+const client = new OpenAI({ baseURL: process.argv[2], apiKey: "none needed here", maxRetries: 0 });
+const messages = [{ role: "user", content: "ping" }];
+
+const answer = await client.chat.completions.create({ model: "m", messages });
+assert.equal(answer.choices[0].message.content, "pong");
+assert.equal(answer.usage.total_tokens, 2000);
+
+let text = "";
+const stream = await client.chat.completions.create({ model: "m", messages, stream: true });
+for await (const chunk of stream) text += chunk.choices[0]?.delta?.content ?? "";
+assert.equal(text, "pong");
+
+const tool = { type: "function", function: { name: "add", parameters: { type: "object" } } };
+const called = await client.chat.completions.create({
+  model: "m",
+  messages: [{ role: "user", content: "tool" }],
+  tools: [tool],
+});
+const [call] = called.choices[0].message.tool_calls;
+assert.deepEqual(JSON.parse(call.function.arguments), { a: 1, b: 2 });
+
+const response = await client.responses.create({ model: "m", input: "ping" });
+assert.equal(response.output_text, "pong");
+const kinds = [];
+for await (const event of await client.responses.create({ model: "m", input: "ping", stream: true }))
+  kinds.push(event.type);
+assert.equal(kinds.at(-1), "response.completed");
+
+await assert.rejects(
+  client.chat.completions.create({ model: "none", messages }),
+  (error) => error.status === 400 && error.message.includes("/model"),
+);
