@@ -55,7 +55,9 @@ impl Sqlite {
     /// Holds whose time is over still count here until they are swept.
     async fn hold(&self, wanted: &Reservation) -> Result<Option<i64>, Error> {
         let now = self.clock.now_ms();
-        let row = sqlx::query(
+        let expires_at = now.saturating_add(i64::from(wanted.ttl_ms));
+        // Without RETURNING: a row that it returns is there before the commit, which may still fail.
+        let made = sqlx::query(
             "INSERT INTO reservations
                (tenant, id, user, amount, state, counted, made_at, expires_at)
              SELECT ?1, ?2, ?3, ?4, 'held', ?5, ?6, ?7 WHERE NOT EXISTS (
@@ -66,7 +68,7 @@ impl Sqlite {
                  AND balances.period = limits.period
                  AND balances.starts_at = counted.value ->> 1
                WHERE coalesce(spent, 0) + coalesce(held, 0) + ?4 > limits.amount)
-             ON CONFLICT DO NOTHING RETURNING expires_at",
+             ON CONFLICT DO NOTHING",
         )
         .bind(wanted.tenant.as_str())
         .bind(wanted.id.as_str())
@@ -74,10 +76,10 @@ impl Sqlite {
         .bind(wanted.amount.nanos())
         .bind(counted(&Period::ALL, now))
         .bind(now)
-        .bind(now.saturating_add(i64::from(wanted.ttl_ms)))
-        .fetch_optional(&self.pool)
+        .bind(expires_at)
+        .execute(&self.pool)
         .await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?)
+        Ok((made.rows_affected() == 1).then_some(expires_at))
     }
 
     async fn find(&self, tenant: &TenantId, id: &ReservationId) -> Result<Option<Kept>, Error> {
