@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use prometheus_client::metrics::counter::Counter;
@@ -53,7 +53,17 @@ pub(crate) async fn observe(
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     // The path of an unknown route is anybody's choice and must not become a label.
     let route = route.unwrap_or("other").to_owned();
-    let method = request.method().to_string();
+    // So is a method of one's own.
+    let method = match request.method() {
+        known @ (&Method::GET
+        | &Method::POST
+        | &Method::PUT
+        | &Method::PATCH
+        | &Method::DELETE
+        | &Method::HEAD
+        | &Method::OPTIONS) => known.to_string(),
+        _ => "other".to_owned(),
+    };
     let span = tracing::info_span!("request", service = "gateway", %method, route);
     // Fails only without the OpenTelemetry layer, and then there is no trace to continue.
     let _ = span.set_parent(runtime::context::trace_of(request.headers()));
