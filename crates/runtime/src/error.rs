@@ -79,6 +79,8 @@ pub fn kind_of(status: &Status) -> ErrorKind {
         Code::ResourceExhausted => ErrorKind::RateLimited,
         // A cancelled call is most often our own deadline or the other side going away.
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => ErrorKind::Unavailable,
+        // Ours are named: one without a name is of a connection that was lost.
+        Code::Unknown | Code::Internal => ErrorKind::Unavailable,
         _ => ErrorKind::Internal,
     }
 }
@@ -97,6 +99,7 @@ mod tests {
     #[test]
     fn a_foreign_status_has_a_kind() {
         assert_eq!(kind_of(&Status::deadline_exceeded("x")), ErrorKind::Unavailable);
-        assert_eq!(kind_of(&Status::unknown("x")), ErrorKind::Internal);
+        assert_eq!(kind_of(&Status::unknown("x")), ErrorKind::Unavailable);
+        assert_eq!(kind_of(&Status::unimplemented("x")), ErrorKind::Internal);
     }
 }
