@@ -1,7 +1,8 @@
 //! What bad input gets.
 
-use journeys::{Shape, System};
+use journeys::{Shape, System, conversation, priced};
 use serde_json::{Value, json};
+use testkit::provider::Provider;
 
 #[tokio::test]
 async fn bad_input_is_told_what_is_wrong_and_changes_nothing() {
@@ -51,6 +52,44 @@ async fn bad_input_is_told_what_is_wrong_and_changes_nothing() {
         assert_eq!(system.get("/api/v1/budget/user/u?period=hourly").await.unwrap().0, 400);
         assert_eq!(system.get("/health/ready").await.unwrap().0, 200, "it lives");
     }
+}
+
+#[tokio::test]
+async fn what_no_candidate_takes_is_refused_before_money_is_held() {
+    let provider = Provider::start().await.unwrap();
+    let small = "max_output_tokens = 1000, vision = false, context_tokens = 1000";
+    let settings = priced(&provider.url).replace("max_output_tokens = 1000", small);
+    for shape in Shape::ALL {
+        let system = System::start(shape, &settings).await.unwrap();
+        let image =
+            json!({ "type": "image_url", "image_url": { "url": "data:image/png;base64,AA==" } });
+        let with = |field: &str, value: Value| {
+            let mut body = conversation("ping", false);
+            body[field] = value;
+            body
+        };
+        let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+        let long = json!([{ "role": "user", "content": "x".repeat(50_000) }]);
+        for (body, fault) in [
+            (with("model", json!("mock/n")), "near are mock/m"),
+            (
+                with("messages", json!([{ "role": "user", "content": [image] }])),
+                "/messages/0/content/0: a picture",
+            ),
+            (with("messages", long), "/messages: about 12"),
+            (with("max_tokens", json!(0)), "/max_tokens: 0 is not"),
+        ] {
+            let (status, error) = system.post("/v1/chat/completions", &body).await.unwrap();
+            assert!(status == 400 && error.contains(fault), "{fault}: {status} {error}");
+        }
+        let url = format!("{}/v1/chat/completions", system.url);
+        for body in [deep.into_bytes(), b"{\"model\": \"\xff\"}".to_vec()] {
+            let reply = system.client().post(&url).body(body).send().await.unwrap();
+            assert_eq!(reply.status(), 400);
+        }
+        assert!(system.spent("local").await.unwrap().abs() < 1e-12);
+    }
+    assert_eq!(provider.requests(), 0);
 }
 
 #[tokio::test]

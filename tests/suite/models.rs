@@ -28,7 +28,7 @@ async fn a_stream_is_whole_or_ends_in_an_honest_error() {
 async fn whatever_a_provider_does_the_client_is_told_and_the_money_is_free() {
     for shape in Shape::ALL {
         let provider = Provider::start().await.unwrap();
-        let hurry = "[router.timeouts]\nfirst_token_ms = 200\nidle_ms = 200\n";
+        let hurry = "[router.timeouts]\nfirst_token_ms = 200\nanswer_ms = 200\nidle_ms = 200\n";
         let settings = format!("{}{hurry}", priced(&provider.url));
         let system = System::start(shape, &settings).await.unwrap();
         let mut paid = 0.0;

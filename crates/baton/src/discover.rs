@@ -79,7 +79,10 @@ async fn models_at(base_url: &str) -> reqwest::Result<Vec<Model>> {
     let list: List = list.json().await?;
     // Embedding models do not answer; nothing but their names tells them apart here.
     let ids = list.data.unwrap_or_default().into_iter().map(|entry| entry.id);
-    Ok(ids.filter(|id| !id.contains("embed")).map(Model::free).collect())
+    Ok(ids
+        .filter(|id| !id.contains("embed") && !router::is_passed_on(id))
+        .map(Model::free)
+        .collect())
 }
 
 fn listed(models: &[Model]) -> String {

@@ -1,7 +1,7 @@
 //! One call: candidates in turn, money around each.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -19,6 +19,7 @@ use crate::dialects::render::{Answer, Rendering};
 use crate::money::{self, Held};
 use crate::providers::{Chunks, Fault};
 use crate::request::ChatRequest;
+use crate::usage::{self, Usage};
 
 /// A call that is known to be good, and who may serve it.
 pub(crate) struct Planned {
@@ -27,18 +28,6 @@ pub(crate) struct Planned {
     groundings: Vec<Grounding>,
     candidates: Vec<Arc<Candidate>>,
     budget: Peer,
-}
-
-/// Tokens as the provider counts them.
-#[derive(Debug, Clone, Copy, Default)]
-struct Usage {
-    /// Everything read, from a cache or not.
-    input: u64,
-    /// The part of it that came from a cache.
-    cached: u64,
-    /// The part of it that was written to a cache.
-    stored: u64,
-    output: u64,
 }
 
 /// Reads the call and chooses candidates, before any money is held.
@@ -50,8 +39,30 @@ pub(crate) fn plan(
 ) -> Result<Planned, Error> {
     let call = call.unwrap_or_default();
     let request = ChatRequest::parse(&call.body, call.dialect())?;
-    let candidates = catalog.select(&request.model, context.privacy)?;
+    let mut candidates = catalog.select(&request.model, context.privacy)?;
+    fitting(&mut candidates, &request)?;
     Ok(Planned { context, request, groundings: call.groundings, candidates, budget })
+}
+
+/// Keeps the candidates that take what the request holds.
+fn fitting(candidates: &mut Vec<Arc<Candidate>>, request: &ChatRequest) -> Result<(), Error> {
+    let none = |fault: String| Err(Error::Invalid(fault));
+    if let Some(image) = &request.image {
+        candidates.retain(|candidate| candidate.model.vision);
+        if candidates.is_empty() {
+            return none(format!("{image}: a picture, and {:?} takes none", request.model));
+        }
+    }
+    // Of the guess only, so that nothing is refused that would have gone.
+    let tokens = request.input_tokens_about();
+    let context = |candidate: &Arc<Candidate>| candidate.model.context_tokens.unwrap_or(u64::MAX);
+    let most = candidates.iter().map(context).max().unwrap_or_default();
+    candidates.retain(|candidate| context(candidate) >= tokens);
+    if candidates.is_empty() {
+        let model = &request.model;
+        return none(format!("/messages: about {tokens} tokens, and {model:?} takes {most}"));
+    }
+    Ok(())
 }
 
 impl Planned {
@@ -79,7 +90,7 @@ impl Planned {
                 Ok(answer) => {
                     candidate.breaker().succeeded();
                     let rendered = Answer::new(candidate.provider.dialect(), answer);
-                    let counted = usage(&rendered.chat);
+                    let counted = Usage::of(&rendered.chat);
                     let usage = counted.unwrap_or_else(|| self.estimate(rendered.bytes()));
                     let receipt = self.receipt(candidate, failures, usage, counted.is_none());
                     held.settle(NanoUsd::new(receipt.cost_nanos));
@@ -89,7 +100,10 @@ impl Planned {
                     candidate.breaker().succeeded();
                     return Err(Error::Invalid(message));
                 }
-                Err(fault) => failed(candidate, fault, &mut failures, &mut untold),
+                Err(fault) => {
+                    self.failed(candidate, fault, &mut failures, &mut untold);
+                    held.release().await;
+                }
             }
         }
         Err(nobody(failures, untold))
@@ -121,19 +135,51 @@ impl Planned {
                 Ok((first, rest)) => {
                     candidate.breaker().succeeded();
                     let started = self.receipt(&candidate, failures, Usage::default(), false);
-                    let _ = pieces.send(Event::Started(started.clone())).await;
+                    let patience = timeouts.idle();
+                    let mut client = Reader { pieces, patience, gone: false };
+                    client.send(Event::Started(started.clone())).await;
                     let flow = Flow { planned: self, candidate, held, started };
-                    tokio::spawn(flow.run(first, rest, pieces));
+                    tokio::spawn(flow.run(first, rest, client));
                     return Ok(());
                 }
                 Err(Fault::Request(message)) => {
                     candidate.breaker().succeeded();
                     return Err(Error::Invalid(message));
                 }
-                Err(fault) => failed(&candidate, fault, &mut failures, &mut untold),
+                Err(fault) => {
+                    self.failed(&candidate, fault, &mut failures, &mut untold);
+                    held.release().await;
+                }
             }
         }
         Err(nobody(failures, untold))
+    }
+
+    /// Notes why a candidate failed; a request that its dialect cannot say is the client's to know.
+    fn failed(
+        &self,
+        candidate: &Candidate,
+        fault: Fault,
+        failures: &mut Vec<String>,
+        untold: &mut Option<String>,
+    ) {
+        let failure = format!("{}: {fault}", candidate.name());
+        tracing::warn!(failure, "a candidate failed");
+        failures.push(failure);
+        let now = Instant::now();
+        match fault {
+            // It was not asked, so nothing is known of it.
+            Fault::Dialect(refused) => {
+                untold.get_or_insert(refused);
+                candidate.breaker().let_go();
+            }
+            Fault::Busy { after, .. } => candidate.breaker().failed(now, Some(after)),
+            // Its caller had no time left for it.
+            Fault::Provider(_) if self.context.deadline.is_some_and(|until| until <= now) => {
+                candidate.breaker().let_go();
+            }
+            Fault::Provider(_) | Fault::Request(_) => candidate.breaker().failed(now, None),
+        }
     }
 
     async fn first(&self, candidate: &Candidate) -> Result<(Bytes, Chunks), Fault> {
@@ -155,49 +201,40 @@ impl Planned {
     }
 
     /// Tells what each candidate could cost, and asks nobody.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if the cost cannot be counted.
-    pub(crate) fn estimate_all(&self) -> Result<EstimateResponse, Error> {
-        let estimate = |candidate: &Arc<Candidate>| {
-            let least = cost(candidate, self.estimate(0)).map_or(i64::MAX, NanoUsd::nanos);
-            Ok(Estimate {
-                provider: candidate.provider_name.clone(),
-                model: candidate.model.name.clone(),
-                tier: candidate.tier,
-                input_tokens: self.estimate(0).input,
-                max_output_tokens: self
-                    .request
-                    .all_output_tokens(candidate.model.max_output_tokens),
-                min_cost_nanos: least,
-                max_cost_nanos: self.most(candidate)?.nanos(),
-                circuit: candidate.circuit().into(),
-            })
+    pub(crate) fn estimate_all(&self) -> EstimateResponse {
+        let estimate = |candidate: &Arc<Candidate>| Estimate {
+            provider: candidate.provider_name.clone(),
+            model: candidate.model.name.clone(),
+            tier: candidate.tier,
+            input_tokens: self.estimate(0).input,
+            max_output_tokens: self.request.all_output_tokens(candidate.model.max_output_tokens),
+            min_cost_nanos: self.estimate(0).cost(&candidate.price).nanos(),
+            max_cost_nanos: self.most(candidate).nanos(),
+            circuit: candidate.circuit().into(),
         };
-        let candidates = self.candidates.iter().map(estimate).collect::<Result<_, Error>>()?;
-        Ok(EstimateResponse { route: self.request.model.clone(), candidates })
+        let candidates = self.candidates.iter().map(estimate).collect();
+        EstimateResponse { route: self.request.model.clone(), candidates }
     }
 
     /// Sets the most that the candidate can cost aside.
     async fn reserve(&self, candidate: &Candidate) -> Result<Held, Error> {
-        money::reserve(&self.context, &self.budget, self.most(candidate)?).await
+        money::reserve(&self.context, &self.budget, self.most(candidate)).await
     }
 
     /// Returns the most that the candidate can cost.
-    fn most(&self, candidate: &Candidate) -> Result<NanoUsd, Error> {
+    fn most(&self, candidate: &Candidate) -> NanoUsd {
+        let (input, price) = (self.request.input_tokens, &candidate.price);
         let output = self.request.all_output_tokens(candidate.model.max_output_tokens);
-        // All of it may be written to a cache, which may cost more.
-        let input = self.request.input_tokens;
-        let stored = if candidate.price.stored > candidate.price.input { input } else { 0 };
-        let most = Usage { input, stored, output, ..Usage::default() };
-        cost(candidate, most)
-            .ok_or_else(|| Error::Invalid("/max_tokens: the cost cannot be counted".to_owned()))
+        // All that is read may be written to a cache, and all that is written a thought.
+        let stored = if price.stored > price.input { input } else { 0 };
+        let reasoning = if price.reasoning > price.output { output } else { 0 };
+        Usage { input, cached: 0, stored, output, reasoning }.cost(price)
     }
 
-    /// Guesses what a provider did not say: a token is about four bytes.
+    /// Guesses what a provider did not say.
     fn estimate(&self, output_bytes: usize) -> Usage {
-        let input = (self.request.input_tokens * 3).div_ceil(4);
-        Usage { input, output: (output_bytes as u64).div_ceil(4), ..Usage::default() }
+        let input = self.request.input_tokens_about();
+        Usage { input, output: usage::guess(output_bytes), ..Usage::default() }
     }
 
     fn receipt(
@@ -215,8 +252,25 @@ impl Planned {
             input_tokens: usage.input,
             output_tokens: usage.output,
             estimated,
-            cost_nanos: cost(candidate, usage).map_or(i64::MAX, NanoUsd::nanos),
+            cost_nanos: usage.cost(&candidate.price).nanos(),
             failures,
+        }
+    }
+}
+
+/// The client's end of a stream.
+struct Reader {
+    pieces: mpsc::Sender<Event>,
+    patience: Duration,
+    gone: bool,
+}
+
+impl Reader {
+    /// Passes a piece on. A client that is gone, or takes nothing for as long as a provider may say
+    /// nothing, gets no more of it.
+    async fn send(&mut self, piece: Event) {
+        if !self.gone {
+            self.gone = self.pieces.send_timeout(piece, self.patience).await.is_err();
         }
     }
 }
@@ -232,7 +286,7 @@ struct Flow {
 impl Flow {
     /// Passes chunks on until the end. The client may be gone: the rest is read all the same, for
     /// the usage that comes last.
-    async fn run(self, first: Bytes, mut rest: Chunks, pieces: mpsc::Sender<Event>) {
+    async fn run(self, first: Bytes, mut rest: Chunks, mut client: Reader) {
         let (mut counted, mut bytes, mut broken) = (None, 0, None);
         let speaks = self.candidate.provider.dialect();
         let mut rendering = Rendering::new(speaks, &self.planned.request, now());
@@ -242,16 +296,14 @@ impl Flow {
             match read {
                 Ok((value, chunk)) => {
                     let chat = rendering.chat(value);
-                    let told = usage(&chat);
+                    let told = Usage::of(&chat);
                     counted = told.or(counted);
-                    bytes += chat
-                        .pointer("/choices/0/delta/content")
-                        .map_or(0, |text| text.to_string().len());
+                    bytes += usage::written(&chat);
                     let only_usage =
                         told.is_some() && chat["choices"].as_array().is_none_or(Vec::is_empty);
                     let hidden = only_usage && !self.planned.request.wants_usage;
                     for chunk in rendering.push(chunk, &chat, hidden) {
-                        let _ = pieces.send(Event::Chunk(chunk)).await;
+                        client.send(Event::Chunk(chunk)).await;
                     }
                 }
                 Err(fault) => {
@@ -267,11 +319,11 @@ impl Flow {
         self.held.settle(NanoUsd::new(receipt.cost_nanos));
         if broken.is_none() {
             for chunk in rendering.finish() {
-                let _ = pieces.send(Event::Chunk(chunk)).await;
+                client.send(Event::Chunk(chunk)).await;
             }
         }
         let last = broken.map_or(Event::Finished(receipt), Event::Failed);
-        let _ = pieces.send(last).await;
+        client.send(last).await;
     }
 }
 
@@ -288,51 +340,6 @@ fn read(chunk: &[u8]) -> Result<Value, Fault> {
         Some(error) => {
             let message = error.get("message").and_then(Value::as_str).unwrap_or("an error");
             Err(Fault::Provider(message.to_owned()))
-        }
-    }
-}
-
-/// Reads usage wherever it stands, also beside choices; an exact zero counts.
-fn usage(value: &Value) -> Option<Usage> {
-    let usage = value.get("usage")?;
-    let input = usage.get("prompt_tokens")?.as_u64()?;
-    let count = |at: &str| usage.pointer(at).and_then(Value::as_u64).unwrap_or_default();
-    let cached = count("/prompt_tokens_details/cached_tokens").min(input);
-    let stored = count("/prompt_tokens_details/cache_creation_tokens").min(input - cached);
-    Some(Usage { input, cached, stored, output: count("/completion_tokens") })
-}
-
-fn cost(candidate: &Candidate, usage: Usage) -> Option<NanoUsd> {
-    let price = &candidate.price;
-    let plain = usage.input - usage.cached - usage.stored;
-    let parts = [
-        price.input.checked_mul(plain)?,
-        price.cached.checked_mul(usage.cached)?,
-        price.stored.checked_mul(usage.stored)?,
-        price.output.checked_mul(usage.output)?,
-    ];
-    parts.into_iter().try_fold(NanoUsd::ZERO, NanoUsd::checked_add)
-}
-
-/// Notes why a candidate failed; a request that its dialect cannot say is the client's to know.
-fn failed(
-    candidate: &Candidate,
-    fault: Fault,
-    failures: &mut Vec<String>,
-    untold: &mut Option<String>,
-) {
-    let failure = format!("{}: {fault}", candidate.name());
-    tracing::warn!(failure, "a candidate failed");
-    failures.push(failure);
-    match fault {
-        // It was not asked, so nothing is known of it.
-        Fault::Dialect(refused) => {
-            untold.get_or_insert(refused);
-            candidate.breaker().let_go();
-        }
-        Fault::Busy { after, .. } => candidate.breaker().failed(Instant::now(), Some(after)),
-        Fault::Provider(_) | Fault::Request(_) => {
-            candidate.breaker().failed(Instant::now(), None);
         }
     }
 }

@@ -12,7 +12,7 @@ use types::Privacy;
 
 use crate::Error;
 use crate::breaker::Breaker;
-use crate::config::{Config, Kind, Model, Price, is_local};
+use crate::config::{Config, Kind, Model, Price, is_local, is_passed_on};
 use crate::providers::Provider;
 use crate::providers::anthropic::Anthropic;
 use crate::providers::extractive::Extractive;
@@ -74,6 +74,13 @@ impl Catalog {
                 }
             };
             for model in &provider.models {
+                if is_local(provider.tier) && is_passed_on(&model.name) {
+                    bail!(
+                        "router.providers.{name}: model {:?} is passed on to a cloud: not of tier {}",
+                        model.name,
+                        provider.tier
+                    );
+                }
                 candidates.push(Arc::new(Candidate {
                     provider_name: name.clone(),
                     model: model.clone(),
@@ -88,7 +95,7 @@ impl Catalog {
         }
         let extractive = Arc::new(Candidate {
             provider_name: "extractive".to_owned(),
-            model: Model::free("extractive".to_owned()),
+            model: Model { vision: false, ..Model::free("extractive".to_owned()) },
             tier: 0,
             price: Price::default(),
             provider: Arc::new(Extractive),
@@ -141,9 +148,8 @@ impl Catalog {
             }
         };
         if chosen.is_empty() {
-            let names: Vec<String> = self.names().map(|name| name.0).collect();
-            let known = names.join(", ");
-            return Err(Error::Invalid(format!("/model: {model:?} is unknown; known are {known}")));
+            let near = self.nearest(model).join(", ");
+            return Err(Error::Invalid(format!("/model: {model:?} is unknown; near are {near}")));
         }
         let may = |c: &Arc<Candidate>| privacy == Privacy::Public || is_local(c.tier);
         let chosen: Vec<_> = chosen.into_iter().filter(may).collect();
@@ -151,6 +157,18 @@ impl Catalog {
             true => Err(Error::NothingLocal(model.to_owned())),
             false => Ok(chosen),
         }
+    }
+
+    /// Returns the three names that are most like `model`.
+    fn nearest(&self, model: &str) -> Vec<String> {
+        let mut names: Vec<String> = self.names().map(|name| name.0).collect();
+        let like = |name: &String| {
+            let own = name.rsplit('/').next().unwrap_or_default();
+            strsim::jaro_winkler(name, model).max(strsim::jaro_winkler(own, model))
+        };
+        names.sort_by(|a, b| like(b).total_cmp(&like(a)));
+        names.truncate(3);
+        names
     }
 
     /// Returns every provider with how its models do, by name.

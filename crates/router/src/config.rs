@@ -72,9 +72,22 @@ pub struct Model {
     /// USD a million tokens written.
     #[serde(default)]
     pub output_usd_per_million: Option<String>,
-    /// The most it writes when a request does not say.
+    /// USD a million tokens that are thought and not shown; as others written when absent.
+    #[serde(default)]
+    pub reasoning_usd_per_million: Option<String>,
+    /// The most it writes when a request does not say; it is told so.
     #[serde(default = "max_output_tokens")]
     pub max_output_tokens: u64,
+    /// The most tokens that it reads and writes together; a longer request is not sent to it.
+    #[serde(default)]
+    pub context_tokens: Option<u64>,
+    /// Whether it takes pictures; one is not sent where it is not taken.
+    #[serde(default = "yes")]
+    pub vision: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn max_output_tokens() -> u64 {
@@ -87,8 +100,10 @@ fn max_output_tokens() -> u64 {
 pub struct Timeouts {
     /// For the connection.
     pub connect_ms: u64,
-    /// For the first piece of a stream, or a whole answer's headers.
+    /// For the first piece of a stream.
     pub first_token_ms: u64,
+    /// For a whole answer to begin: most providers say nothing until they have it all.
+    pub answer_ms: u64,
     /// Between two pieces.
     pub idle_ms: u64,
     /// For everything.
@@ -97,13 +112,23 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect_ms: 2_000, first_token_ms: 30_000, idle_ms: 30_000, total_ms: 300_000 }
+        Self {
+            connect_ms: 2_000,
+            first_token_ms: 30_000,
+            answer_ms: 120_000,
+            idle_ms: 30_000,
+            total_ms: 300_000,
+        }
     }
 }
 
 impl Timeouts {
     pub(crate) fn first_token(&self) -> Duration {
         Duration::from_millis(self.first_token_ms)
+    }
+
+    pub(crate) fn answer(&self) -> Duration {
+        Duration::from_millis(self.answer_ms)
     }
 
     pub(crate) fn idle(&self) -> Duration {
@@ -130,6 +155,15 @@ pub(crate) fn is_local(tier: u32) -> bool {
     matches!(tier, 0 | 2)
 }
 
+/// Tells a model's name that Ollama lists beside local ones and passes on to its makers' servers.
+#[must_use]
+pub fn is_passed_on(model: &str) -> bool {
+    model.rsplit_once(':').is_some_and(|(_, tag)| tag == "cloud" || tag.ends_with("-cloud"))
+}
+
+/// The highest price of a token: with it no cost can be too high to be counted.
+const DEAREST: NanoUsd = NanoUsd::new(10_000_000);
+
 /// What a token costs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Price {
@@ -139,6 +173,8 @@ pub(crate) struct Price {
     /// Read, and written to a cache.
     pub(crate) stored: NanoUsd,
     pub(crate) output: NanoUsd,
+    /// Written, and not shown.
+    pub(crate) reasoning: NanoUsd,
 }
 
 impl Model {
@@ -151,7 +187,10 @@ impl Model {
             cached_input_usd_per_million: None,
             cache_write_usd_per_million: None,
             output_usd_per_million: None,
+            reasoning_usd_per_million: None,
             max_output_tokens: max_output_tokens(),
+            context_tokens: None,
+            vision: true,
         }
     }
 
@@ -173,20 +212,27 @@ impl Model {
             if million.nanos() < 0 || million.nanos() % 1_000_000 != 0 {
                 bail!("model {:?}: {field} {usd:?} is negative or finer than $0.001", self.name);
             }
-            Ok(NanoUsd::new(million.nanos() / 1_000_000))
+            let token = NanoUsd::new(million.nanos() / 1_000_000);
+            if token > DEAREST {
+                bail!("model {:?}: {field} {usd:?} is more than $10000", self.name);
+            }
+            Ok(token)
         };
         let input = read("input_usd_per_million", self.input_usd_per_million.as_ref())?;
-        let or_input = |field: &str, usd: Option<&String>| match usd {
+        let output = read("output_usd_per_million", self.output_usd_per_million.as_ref())?;
+        let read_or = |field: &str, usd: Option<&String>, other| match usd {
             Some(_) => read(field, usd),
-            None => Ok(input),
+            None => Ok(other),
         };
+        let reasoning = self.reasoning_usd_per_million.as_ref();
         let (cached, stored) =
             (&self.cached_input_usd_per_million, &self.cache_write_usd_per_million);
         Ok(Price {
             input,
-            cached: or_input("cached_input_usd_per_million", cached.as_ref())?,
-            stored: or_input("cache_write_usd_per_million", stored.as_ref())?,
-            output: read("output_usd_per_million", self.output_usd_per_million.as_ref())?,
+            cached: read_or("cached_input_usd_per_million", cached.as_ref(), input)?,
+            stored: read_or("cache_write_usd_per_million", stored.as_ref(), input)?,
+            output,
+            reasoning: read_or("reasoning_usd_per_million", reasoning, output)?,
         })
     }
 }
@@ -194,6 +240,18 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_that_is_passed_on_to_a_cloud_is_told_apart() {
+        for (model, wanted) in [
+            ("gpt-oss:120b-cloud", true),
+            ("kimi:cloud", true),
+            ("llama3.2:3b", false),
+            ("m", false),
+        ] {
+            assert_eq!(is_passed_on(model), wanted, "{model}");
+        }
+    }
 
     #[test]
     fn a_price_line_is_exact_or_refused() {
@@ -210,5 +268,6 @@ mod tests {
         assert_eq!(model(None).price(0).unwrap().input, NanoUsd::ZERO);
         assert!(model(Some("0.0001")).price(1).is_err());
         assert!(model(Some("-1")).price(1).is_err());
+        assert!(model(Some("10001")).price(1).is_err());
     }
 }

@@ -9,18 +9,20 @@ mod catalog;
 mod config;
 mod dialects;
 mod error;
+mod media;
 mod money;
 mod providers;
 mod request;
 mod service;
 mod sse;
+mod usage;
 
 use std::sync::Arc;
 
 use proto::router::router_service_server::RouterServiceServer;
 use runtime::transport::Peer;
 
-pub use config::{Config, Kind, Model, PeerAddresses, Provider, Timeouts};
+pub use config::{Config, Kind, Model, PeerAddresses, Provider, Timeouts, is_passed_on};
 pub use error::Error;
 pub use service::Service;
 

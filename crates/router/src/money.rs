@@ -10,6 +10,9 @@ use types::{CallContext, NanoUsd, ReservationId};
 
 use crate::Error;
 
+/// How long a release is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Money that is set aside. Dropped without a settlement, it is released.
 pub(crate) struct Held {
     id: ReservationId,
@@ -36,9 +39,8 @@ pub(crate) async fn reserve(
     match BudgetServiceClient::new(budget.clone()).reserve(request).await {
         Ok(_) => Ok(held),
         Err(status) => {
-            let unsure = runtime::error::kind_of(&status) == types::ErrorKind::Unavailable;
             let mut held = held;
-            held.open = unsure;
+            held.open = runtime::error::kind_of(&status) == types::ErrorKind::Unavailable;
             Err(status.into())
         }
     }
@@ -73,16 +75,31 @@ impl Held {
     }
 }
 
+impl Held {
+    /// Gives the money back before the next candidate needs it; waits, but not for long.
+    pub(crate) async fn release(mut self) {
+        let wait = self.context.time_left(PATIENCE);
+        if tokio::time::timeout(wait, self.let_go()).await.is_ok_and(|done| done.is_ok()) {
+            self.open = false;
+        }
+    }
+
+    /// Releases in a call of its own, which nobody has to wait for.
+    fn let_go(&self) -> impl Future<Output = tonic::Result<()>> + Send + use<> {
+        let request = ReleaseRequest { reservation_id: self.id.to_string() };
+        let request = runtime::context::request(&patient(&self.context), request);
+        let mut client = BudgetServiceClient::new(self.budget.clone());
+        async move { client.release(request).await.map(drop) }
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         if !self.open {
             return;
         }
-        let request = ReleaseRequest { reservation_id: self.id.to_string() };
-        let request = runtime::context::request(&patient(&self.context), request);
-        let mut client = BudgetServiceClient::new(self.budget.clone());
         // If this fails the lease ends by itself.
-        tokio::spawn(async move { client.release(request).await });
+        tokio::spawn(self.let_go());
     }
 }
 

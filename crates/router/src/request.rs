@@ -7,6 +7,10 @@ use crate::Error;
 use crate::dialects::Refused;
 use crate::dialects::anthropic::{from_chat, to_chat};
 use crate::dialects::{gemini, responses};
+use crate::media;
+
+/// What chat completions call the most tokens that an answer may have, now and before.
+const LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
 
 /// A request that is known to be good.
 #[derive(Debug, Clone)]
@@ -21,8 +25,10 @@ pub(crate) struct ChatRequest {
     pub(crate) model: String,
     /// The client asked for usage in the stream itself.
     pub(crate) wants_usage: bool,
-    /// About how many tokens it has, rather more than fewer: most are three bytes or longer.
+    /// About how many tokens it has, rather more than fewer.
     pub(crate) input_tokens: u64,
+    /// Where the first picture is, as a JSON pointer.
+    pub(crate) image: Option<String>,
     max_output_tokens: Option<u64>,
     /// How many answers are wanted.
     choices: u64,
@@ -58,14 +64,20 @@ impl ChatRequest {
                 return Err(invalid(format!("/messages/{index}/role: a role is required")));
             }
         }
+        let input_tokens = media::most_tokens(messages, body.len());
+        let image = media::image(messages);
         let mut most = None;
-        for field in ["max_completion_tokens", "max_tokens"] {
+        for field in LIMITS {
             match fields.get(field) {
                 None | Some(Value::Null) => {}
                 Some(value) => {
                     let tokens = value.as_u64().filter(|tokens| (1..=10_000_000).contains(tokens));
                     let fault = || invalid(format!("/{field}: {value} is not 1 to 10000000"));
-                    most = most.or(Some(tokens.ok_or_else(fault)?));
+                    let tokens = tokens.ok_or_else(fault)?;
+                    if most.replace(tokens).is_some_and(|before| before != tokens) {
+                        let fault = format!("/{field}: {value} contradicts /{}", LIMITS[0]);
+                        return Err(invalid(fault));
+                    }
                 }
             }
         }
@@ -90,7 +102,8 @@ impl ChatRequest {
             chat,
             model,
             wants_usage,
-            input_tokens: (body.len() as u64).div_ceil(3),
+            input_tokens,
+            image,
             max_output_tokens: most,
             choices,
         })
@@ -99,6 +112,11 @@ impl ChatRequest {
     /// Returns the most tokens that one answer may have: what the request says, else `default`.
     pub(crate) fn output_tokens(&self, default: u64) -> u64 {
         self.max_output_tokens.unwrap_or(default)
+    }
+
+    /// Returns about how many tokens it has: most have four bytes.
+    pub(crate) fn input_tokens_about(&self) -> u64 {
+        (self.input_tokens * 3).div_ceil(4)
     }
 
     /// Returns the most tokens that all answers together may have.
@@ -111,13 +129,22 @@ impl ChatRequest {
         self.wire.clone().unwrap_or_default()
     }
 
-    /// Returns the body for a provider that speaks chat completions: its own model name, and usage
-    /// asked for in a stream.
+    /// Returns the body for a provider that speaks chat completions: its own model name, usage asked
+    /// for in a stream, and `limit`, the model's own, under the name that the client or else the
+    /// provider has for it: what was reserved is the most that may be written.
     ///
     /// # Errors
     /// A JSON pointer to what chat completions cannot say.
-    pub(crate) fn for_chat(&self, model: &str, stream: bool) -> Result<Value, Refused> {
+    pub(crate) fn for_chat(
+        &self,
+        model: &str,
+        limit: (&str, u64),
+        stream: bool,
+    ) -> Result<Value, Refused> {
         let mut body = self.chat.clone()?;
+        if self.max_output_tokens.is_none() {
+            body.insert(limit.0.to_owned(), limit.1.into());
+        }
         body.insert("model".to_owned(), model.into());
         body.insert("stream".to_owned(), stream.into());
         body.remove("stream_options");
@@ -143,6 +170,8 @@ impl ChatRequest {
             return from_chat::request(chat, model, self.output_tokens(limit), stream);
         };
         let mut body = wire.clone();
+        body.remove(LIMITS[0]);
+        body.insert("max_tokens".to_owned(), self.output_tokens(limit).into());
         body.insert("model".to_owned(), model.into());
         body.insert("stream".to_owned(), stream.into());
         Ok(Value::Object(body))
@@ -187,6 +216,10 @@ mod tests {
             (r#"{"model":"a","messages":[{}]}"#, "/messages/0/role"),
             (r#"{"model":"a","messages":[{"role":"user"}],"max_tokens":-1}"#, "/max_tokens"),
             (r#"{"model":"a","messages":[{"role":"user"}],"n":0}"#, "/n"),
+            (
+                r#"{"model":"a","messages":[{"role":"user"}],"max_completion_tokens":1,"max_tokens":2}"#,
+                "/max_tokens: 2 contradicts /max_completion_tokens",
+            ),
         ];
         for (body, fault) in cases {
             let told = ChatRequest::parse(body.as_bytes(), Dialect::ChatCompletions)
@@ -200,7 +233,8 @@ mod tests {
     fn what_the_router_does_not_know_goes_through() {
         let body = r#"{"model":"a","messages":[{"role":"user","content":"q"}],"seed":7}"#;
         let request = ChatRequest::parse(body.as_bytes(), Dialect::ChatCompletions).unwrap();
-        let sent = request.for_chat("b", true).unwrap();
+        let sent = request.for_chat("b", ("max_tokens", 9), true).unwrap();
+        assert_eq!(sent["max_tokens"], 9, "what was not asked for is limited all the same");
         assert_eq!((&sent["model"], &sent["seed"]), (&json!("b"), &json!(7)));
         assert_eq!(sent["stream_options"]["include_usage"], json!(true));
         assert_eq!(request.question(), "q");

@@ -76,7 +76,7 @@ impl RouterService for Service {
         let context = runtime::context::read(&request)?;
         let budget = self.peers.budget.clone();
         let planned = plan(context, request.into_inner().call, &self.catalog, budget)?;
-        Ok(Response::new(planned.estimate_all()?))
+        Ok(Response::new(planned.estimate_all()))
     }
 
     async fn list_providers(

@@ -293,11 +293,11 @@ fn usage(usage: &Value) -> Option<Value> {
     let count = |name: &str| usage[name].as_u64().unwrap_or_default();
     let input = usage.get("promptTokenCount")?.as_u64()?;
     let thought = count("thoughtsTokenCount");
-    let output = count("candidatesTokenCount") + thought;
+    let output = count("candidatesTokenCount").saturating_add(thought);
     Some(json!({
         "prompt_tokens": input,
         "completion_tokens": output,
-        "total_tokens": input + output,
+        "total_tokens": input.saturating_add(output),
         "prompt_tokens_details": { "cached_tokens": count("cachedContentTokenCount") },
         "completion_tokens_details": { "reasoning_tokens": thought },
     }))

@@ -73,17 +73,19 @@ impl Http {
         context: &CallContext,
         path: &str,
         body: &Value,
+        patience: Duration,
     ) -> Result<Response, Fault> {
         let url = format!("{}/{path}", self.base);
         let request = self.client.post(url).headers(self.headers.clone()).json(body);
-        let wait = context.time_left(self.timeouts.first_token());
+        let wait = context.time_left(patience);
         let response = within(wait, request.send()).await?.map_err(|fault| told(&fault))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let come_back = come_back(response.headers());
-        let text = read(response, wait).await.unwrap_or_default();
+        let text =
+            read(response, context.time_left(self.timeouts.idle())).await.unwrap_or_default();
         let error: Value = serde_json::from_slice(&text).unwrap_or_default();
         let message =
             error.pointer("/error/message").or(error.get("error")).and_then(Value::as_str);
@@ -110,7 +112,7 @@ impl Http {
         path: &str,
         body: &Value,
     ) -> Result<Value, Fault> {
-        let response = self.send(context, path, body).await?;
+        let response = self.send(context, path, body, self.timeouts.answer()).await?;
         let answer = read(response, context.time_left(self.timeouts.idle())).await?;
         serde_json::from_slice(&answer)
             .map_err(|fault| Fault::Provider(format!("the answer is not JSON: {fault}")))
@@ -124,7 +126,7 @@ impl Http {
         path: &str,
         body: &Value,
     ) -> Result<Chunks, Fault> {
-        let response = self.send(context, path, body).await?;
+        let response = self.send(context, path, body, self.timeouts.first_token()).await?;
         let idle = self.timeouts.idle();
         let bytes = response.bytes_stream().boxed();
         let events = stream::unfold(Some((bytes, Decoder::default())), move |state| async move {

@@ -15,7 +15,13 @@ use crate::request::ChatRequest;
 
 const PATH: &str = "chat/completions";
 
-pub(crate) struct OpenAi(Http);
+/// What OpenAI itself calls the most tokens of an answer; the others kept the older name.
+const LIMIT: &str = "max_completion_tokens";
+
+pub(crate) struct OpenAi {
+    http: Http,
+    limit: &'static str,
+}
 
 impl OpenAi {
     pub(crate) fn new(
@@ -24,7 +30,9 @@ impl OpenAi {
         timeouts: &Timeouts,
         reach: Reach,
     ) -> anyhow::Result<Self> {
-        Http::new(name, provider, timeouts, reach, header::AUTHORIZATION).map(Self)
+        let own = provider.base_url.starts_with("https://api.openai.com/");
+        let http = Http::new(name, provider, timeouts, reach, header::AUTHORIZATION)?;
+        Ok(Self { http, limit: if own { LIMIT } else { "max_tokens" } })
     }
 }
 
@@ -41,8 +49,10 @@ impl Provider for OpenAi {
         request: &ChatRequest,
         _groundings: &[Grounding],
     ) -> Result<Value, Fault> {
-        let body = request.for_chat(&model.name, false).map_err(Fault::Dialect)?;
-        let answer = self.0.whole(context, PATH, &body).await?;
+        let body = request
+            .for_chat(&model.name, (self.limit, model.max_output_tokens), false)
+            .map_err(Fault::Dialect)?;
+        let answer = self.http.whole(context, PATH, &body).await?;
         match answer.get("choices").and_then(Value::as_array) {
             Some(choices) if !choices.is_empty() => Ok(answer),
             _ => Err(Fault::Provider("the answer has no choices".to_owned())),
@@ -56,8 +66,10 @@ impl Provider for OpenAi {
         request: &ChatRequest,
         _groundings: &[Grounding],
     ) -> Result<Chunks, Fault> {
-        let body = request.for_chat(&model.name, true).map_err(Fault::Dialect)?;
-        let events = self.0.events(context, PATH, &body).await?;
+        let body = request
+            .for_chat(&model.name, (self.limit, model.max_output_tokens), true)
+            .map_err(Fault::Dialect)?;
+        let events = self.http.events(context, PATH, &body).await?;
         let goes_on = |event: &Result<_, _>| !matches!(event, Ok(data) if data == "[DONE]");
         Ok(events.take_while(move |event| future::ready(goes_on(event))).boxed())
     }

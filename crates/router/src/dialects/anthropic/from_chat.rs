@@ -281,16 +281,20 @@ fn finish(reason: &Value) -> Value {
     known.map_or(Value::Null, |(_, chat)| (*chat).into())
 }
 
-/// Counts as chat completions do, where what was cached is part of what was read.
+/// Counts as chat completions do, where what was cached is part of what was read; null when the
+/// provider did not count.
 fn usage(usage: &Value) -> Value {
+    if !(usage["input_tokens"].is_u64() && usage["output_tokens"].is_u64()) {
+        return Value::Null;
+    }
     let count = |name: &str| usage[name].as_u64().unwrap_or_default();
     let (read, written) = (count("cache_read_input_tokens"), count("cache_creation_input_tokens"));
-    let input = count("input_tokens") + read + written;
+    let input = count("input_tokens").saturating_add(read).saturating_add(written);
     let output = count("output_tokens");
     json!({
         "prompt_tokens": input,
         "completion_tokens": output,
-        "total_tokens": input + output,
+        "total_tokens": input.saturating_add(output),
         "prompt_tokens_details": { "cached_tokens": read, "cache_creation_tokens": written },
     })
 }
