@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::commands::{ask, up};
+use crate::commands::import::Source;
+use crate::commands::{ask, import, up};
 
 /// A self-hosted multi-agent RAG orchestrator.
 #[derive(Debug, clap::Parser)]
@@ -56,6 +57,16 @@ enum Command {
         #[arg(long, default_value = "auto")]
         route: String,
     },
+    /// Write our configuration from another gateway's, and say what has no equivalent
+    Import {
+        /// Whose configuration it is
+        source: Source,
+        /// The file
+        file: PathBuf,
+        /// Where to write, instead of stdout; an existing file is not overwritten
+        #[arg(long)]
+        output: Option<PathBuf>,
+    },
 }
 
 /// Why a command did not do its work: what to print and how to exit.
@@ -83,6 +94,9 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Up { listen, operations } => up::run(cli.common, listen, operations).await,
         Command::Ask { question, docs, route } => ask::run(cli.common, question, docs, route).await,
+        Command::Import { source, file, output } => {
+            import::run(&cli.common, source, &file, output.as_ref())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

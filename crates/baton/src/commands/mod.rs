@@ -2,6 +2,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod folder;
+pub(crate) mod import;
 pub(crate) mod up;
 
 use crate::cli::Common;
