@@ -73,6 +73,9 @@ async fn a_failure_is_one_clear_line_and_its_own_exit_code() {
         (vec!["ask", "--docs", "none", "q"], 1, "none is not a folder"),
         (vec!["ask", "--docs", "empty", "q"], 1, "empty holds no Markdown, text or HTML file"),
         (vec!["ask", "--config", "none.toml", "q"], 1, "none.toml does not exist"),
+        (vec!["import", "litellm", "none.yaml"], 1, "cannot read none.yaml"),
+        (vec!["import", "litellm", "priced.toml"], 1, "priced.toml: not YAML that can be read"),
+        (vec!["import", "other", "priced.toml"], 2, "litellm, tensorzero"),
         (vec!["ask"], 2, "<QUESTION>"),
         (vec!["ask", "--colour", "q"], 2, "--colour"),
         (vec!["up", "--listen", "nowhere"], 2, "nowhere"),
@@ -86,6 +89,39 @@ async fn a_failure_is_one_clear_line_and_its_own_exit_code() {
             assert_eq!(ended.errors.trim_end().lines().count(), 1, "{}", ended.errors);
         }
     }
+}
+
+#[tokio::test]
+async fn what_was_imported_answers() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::create_dir(place.path().join("docs")).unwrap();
+    std::fs::write(place.path().join("docs/a.md"), "Ping is answered by pong.\n").unwrap();
+    let provider = Provider::start().await.unwrap();
+    let litellm = format!(
+        "model_list:\n- model_name: team\n  litellm_params: {{model: openai/m, api_base: {}/v1, rpm: 5}}\n",
+        provider.url
+    );
+    std::fs::write(place.path().join("config.yaml"), litellm).unwrap();
+    let import = ["import", "litellm", "config.yaml"];
+    let shown = baton(place.path(), &import).await;
+    let told = "model_list[0].litellm_params.rpm: no equivalent";
+    assert!(shown.code == 0 && shown.errors.starts_with(told), "{}", shown.errors);
+    let object = baton(place.path(), &[&import[..], &["--json"]].concat()).await;
+    let object: Value = serde_json::from_str(&object.output).unwrap();
+    assert_eq!(object["config"], shown.output);
+    assert_eq!(object["left_out"][0]["path"], "model_list[0].litellm_params.rpm");
+    let written = [&import[..], &["--output", "team.toml"]].concat();
+    assert_eq!(baton(place.path(), &written).await.code, 0);
+    assert_eq!(baton(place.path(), &written).await.code, 1, "it is there");
+    let ask =
+        ["ask", "--config", "team.toml", "--docs", "docs", "--route", "team", "--json", "Ping?"];
+    let answer = baton(place.path(), &ask).await;
+    let answer: Value = serde_json::from_str(&answer.output).unwrap();
+    assert_eq!(
+        (&answer["route"], &answer["provider"]),
+        (&json!("team"), &json!("openai")),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
