@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use proto::router::Dialect;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tonic::Status;
 use types::{Classify, ErrorKind};
 
@@ -34,37 +34,12 @@ impl Error {
 
     /// Returns the body in a dialect's own shape.
     pub(crate) fn body(&self, dialect: Dialect) -> Value {
-        if dialect != Dialect::Messages {
-            return body(runtime::error::code(self.kind), &self.message);
+        let mut body = runtime::error::body(dialect, self.kind, &self.message);
+        if dialect == Dialect::Messages && self.status == Some(StatusCode::PAYLOAD_TOO_LARGE) {
+            body["error"]["type"] = "request_too_large".into();
         }
-        let kind = match self.kind {
-            _ if self.status == Some(StatusCode::PAYLOAD_TOO_LARGE) => "request_too_large",
-            ErrorKind::Invalid | ErrorKind::Conflict => "invalid_request_error",
-            ErrorKind::Unauthenticated => "authentication_error",
-            ErrorKind::Denied => "permission_error",
-            ErrorKind::NotFound => "not_found_error",
-            ErrorKind::BudgetExceeded => "billing_error",
-            ErrorKind::RateLimited => "rate_limit_error",
-            ErrorKind::Unavailable => "overloaded_error",
-            ErrorKind::Internal => "api_error",
-        };
-        let code = runtime::error::code(self.kind);
-        let error = json!({ "type": kind, "message": self.message, "code": code });
-        json!({ "type": "error", "error": error })
+        body
     }
-}
-
-/// Returns OpenAI's error object for `code` and `message`.
-pub(crate) fn body(code: &str, message: &str) -> Value {
-    let class = match code {
-        "unauthenticated" => "authentication_error",
-        "denied" => "permission_error",
-        "budget_exceeded" => "insufficient_quota",
-        "rate_limited" => "rate_limit_error",
-        "unavailable" | "internal" => "server_error",
-        _ => "invalid_request_error",
-    };
-    json!({ "error": { "message": message, "type": class, "param": null, "code": code } })
 }
 
 impl Classify for Error {
@@ -116,11 +91,7 @@ pub(crate) async fn in_dialect(request: Request, next: Next) -> Response {
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
-        let kind = runtime::error::kind_of(&status);
-        let message = match kind {
-            ErrorKind::Internal => "internal error",
-            _ => status.message(),
-        };
+        let (kind, message) = runtime::error::told(&status);
         Self::new(kind, message)
     }
 }

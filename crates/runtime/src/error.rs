@@ -1,5 +1,7 @@
-//! The one table from kinds of errors to gRPC codes and HTTP statuses.
+//! The one table from kinds of errors to gRPC codes and HTTP statuses, and how clients are told.
 
+use proto::router::Dialect;
+use serde_json::{Value, json};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use types::{Classify, ErrorKind};
@@ -85,6 +87,67 @@ pub fn kind_of(status: &Status) -> ErrorKind {
     }
 }
 
+/// Returns what a client may be told of a status: its kind, and its message unless that is internal.
+#[must_use]
+pub fn told(status: &Status) -> (ErrorKind, String) {
+    let kind = kind_of(status);
+    let message = match kind {
+        ErrorKind::Internal => "internal error",
+        _ => status.message(),
+    };
+    (kind, message.to_owned())
+}
+
+/// Returns true if it is known what became of a call that ended in `status`: the peer said so itself,
+/// or was never reached. Otherwise the call may have gone on.
+#[must_use]
+pub fn is_certain(status: &Status) -> bool {
+    if status.metadata().contains_key(KIND) {
+        return true;
+    }
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let refused = error.downcast_ref::<std::io::Error>();
+        if refused.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Returns an error's body as clients of a dialect read it.
+#[must_use]
+pub fn body(dialect: Dialect, kind: ErrorKind, message: &str) -> Value {
+    let code = code(kind);
+    if dialect != Dialect::Messages {
+        let class = match kind {
+            ErrorKind::Unauthenticated => "authentication_error",
+            ErrorKind::Denied => "permission_error",
+            ErrorKind::BudgetExceeded => "insufficient_quota",
+            ErrorKind::RateLimited => "rate_limit_error",
+            ErrorKind::Unavailable | ErrorKind::Internal => "server_error",
+            ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Conflict => {
+                "invalid_request_error"
+            }
+        };
+        let error = json!({ "message": message, "type": class, "param": null, "code": code });
+        return json!({ "error": error });
+    }
+    let class = match kind {
+        ErrorKind::Invalid | ErrorKind::Conflict => "invalid_request_error",
+        ErrorKind::Unauthenticated => "authentication_error",
+        ErrorKind::Denied => "permission_error",
+        ErrorKind::NotFound => "not_found_error",
+        ErrorKind::BudgetExceeded => "billing_error",
+        ErrorKind::RateLimited => "rate_limit_error",
+        ErrorKind::Unavailable => "overloaded_error",
+        ErrorKind::Internal => "api_error",
+    };
+    let error = json!({ "type": class, "message": message, "code": code });
+    json!({ "type": "error", "error": error })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +164,34 @@ mod tests {
         assert_eq!(kind_of(&Status::deadline_exceeded("x")), ErrorKind::Unavailable);
         assert_eq!(kind_of(&Status::unknown("x")), ErrorKind::Unavailable);
         assert_eq!(kind_of(&Status::unimplemented("x")), ErrorKind::Internal);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_never_left_is_told_from_one_that_was_cut_off() {
+        use tokio::io::AsyncReadExt as _;
+        use types::{CallContext, TenantId, UserId};
+
+        use crate::transport::remote;
+
+        async fn list(peer: crate::transport::Peer) -> Status {
+            let context = CallContext::new(TenantId::new("t").unwrap(), UserId::new("u").unwrap());
+            let request =
+                crate::context::request(&context, proto::router::ListModelsRequest::default());
+            let mut client = proto::router::router_service_client::RouterServiceClient::new(peer);
+            client.list_models(request).await.unwrap_err()
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let cut = tokio::spawn(async move {
+            let mut stream = listener.accept().await.unwrap().0;
+            let _ = stream.read(&mut [0; 64]).await;
+        });
+        let lost = list(remote(&address).unwrap()).await;
+        cut.await.unwrap();
+        assert!(!is_certain(&lost), "{lost:?}");
+        let refused = list(remote(&address).unwrap()).await;
+        assert!(is_certain(&refused), "{refused:?}");
+        assert_eq!(kind_of(&refused), ErrorKind::Unavailable, "{refused:?}");
+        assert!(is_certain(&status(ErrorKind::Unavailable, "x")));
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use types::{CallContext, ErrorKind, NanoUsd, RunId};
 
 use super::{Json, Path};
-use crate::{App, Error, error};
+use crate::{App, Error};
 
 /// A question to the tenant's own documents.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -114,7 +114,10 @@ fn shown(event: &Event) -> (&'static str, Value) {
         Some(Kind::Retrieved(found)) => ("retrieved", json!({ "passages": found.passages })),
         Some(Kind::Delta(delta)) => ("delta", json!({ "text": delta.text })),
         Some(Kind::Completed(done)) => ("completed", answer(&event.run_id, done)),
-        Some(Kind::Failed(failed)) => ("failed", error::body(&failed.code, &failed.message)),
+        Some(Kind::Failed(failed)) => {
+            let error = Error::new(kind_named(&failed.code), &failed.message);
+            ("failed", error.body(Dialect::ChatCompletions))
+        }
         None => ("unknown", Value::Null),
     }
 }
