@@ -94,11 +94,12 @@ impl Config {
 }
 
 /// The services, joined.
-#[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "a peer has nothing to show")]
 pub struct Node {
     /// What the gateway calls.
     pub peers: gateway::Peers,
+    /// Who works on batches, while the node serves.
+    worker: orchestrator::Worker,
 }
 
 impl Node {
@@ -112,13 +113,15 @@ impl Node {
         let peers = router::Peers { budget: Peer::clone(&budget) };
         let router = in_process(router::server(config.router.clone(), peers).await?);
         let peers = orchestrator::Peers { router: router.clone(), retriever: retriever.clone() };
-        let orchestrator =
-            in_process(orchestrator::server(config.orchestrator.clone(), peers).await?);
+        let (orchestrator, worker) =
+            orchestrator::server(config.orchestrator.clone(), peers).await?;
+        let orchestrator = in_process(orchestrator);
         let bridge = in_process(mcp_bridge::server(config.mcp_bridge.clone()).await?);
-        Ok(Self { peers: gateway::Peers { router, retriever, budget, orchestrator, bridge } })
+        let peers = gateway::Peers { router, retriever, budget, orchestrator, bridge };
+        Ok(Self { peers, worker })
     }
 
-    /// Serves HTTP until `stop`.
+    /// Serves HTTP and works on batches until `stop`.
     ///
     /// # Errors
     /// As [`gateway::serve`].
@@ -131,6 +134,8 @@ impl Node {
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let drain = Duration::from_millis(config.drain_ms);
-        gateway::serve(config.gateway, self.peers, http, health, metrics, stop, drain).await
+        let worker = tokio::spawn(self.worker.run(stop.clone()));
+        gateway::serve(config.gateway, self.peers, http, health, metrics, stop, drain).await?;
+        Ok(worker.await?)
     }
 }

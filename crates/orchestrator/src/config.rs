@@ -6,15 +6,77 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The journal's SQLite file; made when missing.
+    /// The SQLite file of journals, files and batches; made when missing.
     pub journal: PathBuf,
+    /// How batches are worked on.
+    pub batch: Batch,
     /// Where the other services are, when they are other processes.
     pub peers: PeerAddresses,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { journal: "data/journal.db".into(), peers: PeerAddresses::default() }
+        Self {
+            journal: "data/journal.db".into(),
+            batch: Batch::default(),
+            peers: PeerAddresses::default(),
+        }
+    }
+}
+
+/// How batches are worked on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batch {
+    /// How many requests of one batch are in flight at most.
+    pub concurrency: usize,
+    /// How many batches this process works on at once.
+    pub batches: usize,
+    /// How often a request is tried that nobody could answer for now; waits double from a second.
+    pub attempts: u32,
+    /// How long one attempt may take, in milliseconds.
+    pub request_timeout_ms: u64,
+    /// How long a batch waits for a process that was killed, in milliseconds; at least 100.
+    pub lease_ms: u64,
+    /// How long a shutdown waits for requests in flight, in milliseconds.
+    pub shutdown_ms: u64,
+    /// After how many days files are removed.
+    pub files_expire_days: u32,
+    /// How often what is over is removed, in milliseconds.
+    pub sweep_ms: u64,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            concurrency: 4,
+            batches: 8,
+            attempts: 6,
+            request_timeout_ms: 300_000,
+            lease_ms: 10_000,
+            shutdown_ms: 30_000,
+            files_expire_days: 30,
+            sweep_ms: 60_000,
+        }
+    }
+}
+
+impl Batch {
+    /// Refuses what would never get anything done.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let counts = [
+            ("concurrency", self.concurrency as u64, 1),
+            ("batches", self.batches as u64, 1),
+            ("attempts", self.attempts.into(), 1),
+            ("request_timeout_ms", self.request_timeout_ms, 1),
+            ("lease_ms", self.lease_ms, 100),
+            ("files_expire_days", self.files_expire_days.into(), 1),
+            ("sweep_ms", self.sweep_ms, 1),
+        ];
+        for (name, given, least) in counts {
+            anyhow::ensure!(given >= least, "orchestrator.batch.{name}: {given} is below {least}");
+        }
+        Ok(())
     }
 }
 

@@ -13,22 +13,41 @@ pub enum Error {
     /// A peer refused or failed; its words are meant for the client.
     #[error("{}", .0.message())]
     Peer(#[from] Status),
-    /// The journal failed; nothing that was not journaled was streamed.
-    #[error("the run journal is unavailable")]
-    Journal(#[source] sqlx::Error),
+    /// There is no such file of this tenant.
+    #[error("file {0:?} does not exist")]
+    NoSuchFile(String),
+    /// There is no such batch of this tenant.
+    #[error("batch {0:?} does not exist")]
+    NoSuchBatch(String),
+    /// Whoever came too late to stop a batch.
+    #[error("a batch that is {0} cannot be cancelled")]
+    TooLate(&'static str),
+    /// The database failed; nothing that was not written was told.
+    #[error("the orchestrator's database is unavailable")]
+    Database(#[from] sqlx::Error),
     /// The journal holds what is not an event.
     #[error("the run journal is damaged")]
     Damaged(#[from] prost::DecodeError),
+    /// A batch's row holds what nobody wrote there.
+    #[error("a stored {0} is damaged")]
+    Corrupt(&'static str),
+    /// Another replica works on the batch by now.
+    #[error("the lease of a batch was lost")]
+    LeaseLost,
+    /// A request's task ended without a word, which only a fault of ours does.
+    #[error("a request of a batch was dropped")]
+    Dropped,
 }
 
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
-            Self::NoSuchRun(_) => ErrorKind::NotFound,
+            Self::NoSuchRun(_) | Self::NoSuchFile(_) | Self::NoSuchBatch(_) => ErrorKind::NotFound,
+            Self::TooLate(_) | Self::LeaseLost => ErrorKind::Conflict,
             Self::Peer(status) => runtime::error::kind_of(status),
-            Self::Journal(_) => ErrorKind::Unavailable,
-            Self::Damaged(_) => ErrorKind::Internal,
+            Self::Database(_) => ErrorKind::Unavailable,
+            Self::Damaged(_) | Self::Corrupt(_) | Self::Dropped => ErrorKind::Internal,
         }
     }
 }

@@ -1,8 +1,5 @@
-use std::path::Path;
-
 use prost::Message as _;
 use proto::orchestrator::Event;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row as _, SqlitePool};
 use types::{RunId, TenantId};
 
@@ -15,23 +12,8 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    pub(crate) async fn open(file: &Path) -> anyhow::Result<Self> {
-        if let Some(directory) = file.parent() {
-            tokio::fs::create_dir_all(directory).await?;
-        }
-        let options = SqliteConnectOptions::new()
-            .filename(file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal);
-        // One connection: SQLite has one writer, and a queue here is fairer than its busy timeout.
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await?;
-        sqlx::migrate!().run(&pool).await?;
-        Ok(Self { pool })
+    pub(crate) fn new(pool: SqlitePool) -> Self {
+        Self { pool }
     }
 
     /// Appends `event`; its run and sequence name it, and the same name twice is an error.
@@ -46,8 +28,7 @@ impl Journal {
         .bind(event.at_ms)
         .bind(event.encode_to_vec())
         .execute(&self.pool)
-        .await
-        .map_err(Error::Journal)?;
+        .await?;
         Ok(())
     }
 
@@ -58,11 +39,9 @@ impl Journal {
                 .bind(tenant.as_str())
                 .bind(run.as_str())
                 .fetch_all(&self.pool)
-                .await
-                .map_err(Error::Journal)?;
+                .await?;
         let decode = |row| {
-            let bytes: Vec<u8> =
-                sqlx::sqlite::SqliteRow::try_get(&row, 0).map_err(Error::Journal)?;
+            let bytes: Vec<u8> = sqlx::sqlite::SqliteRow::try_get(&row, 0)?;
             Ok(Event::decode(bytes.as_slice())?)
         };
         rows.into_iter().map(decode).collect()
@@ -72,6 +51,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database;
 
     #[tokio::test]
     async fn a_tenant_reads_its_own_runs_in_order_also_after_a_restart() {
@@ -79,14 +59,14 @@ mod tests {
         let file = directory.path().join("deep/journal.db");
         let (ours, theirs) = (TenantId::new("a").unwrap(), TenantId::new("b").unwrap());
         let run = RunId::new("r").unwrap();
-        let journal = Journal::open(&file).await.unwrap();
+        let journal = Journal::new(database::open(&file).await.unwrap());
         for sequence in [2, 1] {
             let event = Event { run_id: "r".to_owned(), sequence, ..Event::default() };
             journal.append(&ours, &event).await.unwrap();
             assert!(journal.append(&ours, &event).await.is_err(), "an event is written once");
         }
         drop(journal);
-        let journal = Journal::open(&file).await.unwrap();
+        let journal = Journal::new(database::open(&file).await.unwrap());
         let events = journal.events(&ours, &run).await.unwrap();
         assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [1, 2]);
         assert!(journal.events(&theirs, &run).await.unwrap().is_empty());

@@ -1,16 +1,19 @@
-//! Runs: work in steps, each written to a journal before anybody sees it.
+//! Runs: work in steps, each written to a journal before anybody sees it. Batches: many model calls
+//! that nobody waits for.
 //!
 //! ```no_run
 //! # async fn example(router: runtime::transport::Peer, retriever: runtime::transport::Peer) -> anyhow::Result<()> {
 //! let peers = orchestrator::Peers { router, retriever };
-//! let server = orchestrator::server(orchestrator::Config::default(), peers).await?;
-//! # drop(server); Ok(())
+//! let (server, worker) = orchestrator::server(orchestrator::Config::default(), peers).await?;
+//! # drop((server, worker)); Ok(())
 //! # }
 //! ```
 
 mod ask;
+mod batch;
 mod citations;
 mod config;
+mod database;
 mod error;
 mod journal;
 mod service;
@@ -18,9 +21,18 @@ mod service;
 use std::sync::Arc;
 
 use proto::orchestrator::orchestrator_service_server::OrchestratorServiceServer;
+use runtime::grpc;
+use runtime::process::Node;
 use runtime::transport::Peer;
+use tokio::sync::Notify;
+use types::{Clock, SystemClock};
 
-pub use config::{Config, PeerAddresses};
+use crate::batch::files::Files;
+use crate::batch::store::Store;
+use crate::journal::Journal;
+
+pub use batch::worker::Worker;
+pub use config::{Batch, Config, PeerAddresses};
 pub use error::Error;
 pub use service::Service;
 
@@ -47,14 +59,45 @@ impl Peers {
     }
 }
 
-/// Opens the journal and returns the service.
+/// Opens the database and returns the service, and who works on its batches.
 ///
 /// # Errors
-/// If the journal cannot be opened.
+/// If the configuration is wrong or the database cannot be opened.
 pub async fn server(
     config: Config,
     peers: Peers,
-) -> anyhow::Result<OrchestratorServiceServer<Service>> {
-    let journal = journal::Journal::open(&config.journal).await?;
-    Ok(OrchestratorServiceServer::new(Service::new(Arc::new(journal), peers)))
+) -> anyhow::Result<(OrchestratorServiceServer<Service>, Worker)> {
+    server_at(config, peers, Arc::new(SystemClock)).await
+}
+
+/// As [`server`], by a clock of one's own.
+///
+/// # Errors
+/// As [`server`].
+pub async fn server_at(
+    config: Config,
+    peers: Peers,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<(OrchestratorServiceServer<Service>, Worker)> {
+    config.batch.check()?;
+    let pool = database::open(&config.journal).await?;
+    let files = Files::new(pool.clone(), Arc::clone(&clock), config.batch.files_expire_days);
+    let batches = Store::new(pool.clone(), clock);
+    let wake = Arc::new(Notify::new());
+    let (router, woken) = (peers.router.clone(), Arc::clone(&wake));
+    let worker = Worker::new(batches.clone(), files.clone(), router, config.batch, woken);
+    let journal = Arc::new(Journal::new(pool));
+    let service = Service { journal, files, batches, wake, peers };
+    Ok((OrchestratorServiceServer::new(service), worker))
+}
+
+/// Serves gRPC and works on batches until the node is to stop.
+///
+/// # Errors
+/// As [`server`], or if the listener fails.
+pub async fn serve(config: Config, peers: Peers, node: Node) -> anyhow::Result<()> {
+    let (server, worker) = server(config, peers).await?;
+    let worker = tokio::spawn(worker.run(node.stop.clone()));
+    grpc::serve(server, node.listener, node.health, node.stop, node.drain).await?;
+    Ok(worker.await?)
 }

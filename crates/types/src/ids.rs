@@ -27,6 +27,9 @@ pub enum IdError {
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        id!($(#[$doc])* $name, $what, "");
+    };
+    ($(#[$doc:meta])* $name:ident, $what:literal, $prefix:literal) => {
         $(#[$doc])*
         ///
         /// 1 to 256 bytes of UTF-8 without control characters.
@@ -56,7 +59,7 @@ macro_rules! id {
             /// Returns a new id that sorts by the time of its making (UUID version 7).
             #[must_use]
             pub fn generate() -> Self {
-                Self(uuid::Uuid::now_v7().to_string())
+                Self(format!(concat!($prefix, "{}"), uuid::Uuid::now_v7()))
             }
 
             /// Returns the id's text.
@@ -116,6 +119,18 @@ id!(
     /// One passage of a document.
     PassageId, "passage id"
 );
+id!(
+    /// One file of a tenant, uploaded or made by a batch.
+    FileId, "file id", "file-"
+);
+id!(
+    /// One batch of requests.
+    BatchId, "batch id", "batch_"
+);
+id!(
+    /// The right to work on a batch, for a while.
+    LeaseId, "lease id"
+);
 
 #[cfg(test)]
 mod tests {
@@ -133,5 +148,6 @@ mod tests {
     #[test]
     fn generated_ids_differ() {
         assert_ne!(RunId::generate(), RunId::generate());
+        assert!(FileId::generate().as_str().starts_with("file-0"));
     }
 }

@@ -18,8 +18,8 @@ mod time;
 pub use context::{CallContext, Privacy};
 pub use error::{Classify, ErrorKind};
 pub use ids::{
-    DocumentId, IdError, KeyId, PassageId, RequestId, ReservationId, RunId, TeamId, TenantId,
-    UserId,
+    BatchId, DocumentId, FileId, IdError, KeyId, LeaseId, PassageId, RequestId, ReservationId,
+    RunId, TeamId, TenantId, UserId,
 };
 pub use money::{MoneyError, NanoUsd};
 pub use time::{Clock, SystemClock};
