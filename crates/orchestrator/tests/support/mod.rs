@@ -1,0 +1,329 @@
+//! The real service on a file, and a router that does as it is told.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use orchestrator::{Batch as Limits, Config, Peers};
+use proto::orchestrator::create_file_request::Part;
+use proto::orchestrator::orchestrator_service_client::OrchestratorServiceClient;
+use proto::orchestrator::{
+    Batch, BatchStatus, CancelBatchRequest, CreateBatchRequest, CreateFileRequest,
+    DeleteFileRequest, File, FileEnd, GetBatchRequest, GetFileRequest, ListBatchesRequest,
+    ListFilesRequest, ReadFileRequest,
+};
+use proto::router::router_service_server::{RouterService, RouterServiceServer};
+use proto::router::{
+    CompleteRequest, CompleteResponse, Estimate, EstimateRequest, EstimateResponse,
+    ListModelsRequest, ListModelsResponse, ListProvidersRequest, ListProvidersResponse, Receipt,
+    StreamCompleteRequest, StreamCompleteResponse,
+};
+use runtime::context::request;
+use runtime::transport::{Peer, in_process};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use types::{CallContext, Clock, ErrorKind, KeyId, SystemClock, TeamId, TenantId, UserId};
+
+/// A clock that runs, and can be put forward.
+#[derive(Default)]
+pub(crate) struct Hands(AtomicI64);
+
+impl Hands {
+    pub(crate) fn forward(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Hands {
+    fn now_ms(&self) -> i64 {
+        SystemClock.now_ms() + self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Waits for `what` to be true.
+pub(crate) async fn eventually(what: &str, is_true: impl Fn() -> bool) {
+    let wait = async {
+        while !is_true() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(30), wait).await;
+    waited.unwrap_or_else(|_| panic!("not so after 30 s: {what}"));
+}
+
+/// A line that says `said` under the id `id`.
+pub(crate) fn line(id: &str, said: &str) -> String {
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": said }] });
+    let url = "/v1/chat/completions";
+    json!({ "custom_id": id, "method": "POST", "url": url, "body": body }).to_string()
+}
+
+/// A file of lines that say their own ids.
+pub(crate) fn file_of(said: &[&str]) -> String {
+    said.iter().map(|said| line(said, said) + "\n").collect()
+}
+
+/// What the router was asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) said: String,
+    pub(crate) context: CallContext,
+}
+
+/// Answers `{"said": …}` for 10 nano-USD of at most 30. `refuse …` is a 400, `wait …` answers when it
+/// may go on, `busy once` is a 503 at first, and `busy always` always.
+#[derive(Clone)]
+pub(crate) struct Router(Arc<Inner>);
+
+struct Inner {
+    calls: Mutex<Vec<Asked>>,
+    now: AtomicUsize,
+    most: AtomicUsize,
+    gate: Semaphore,
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            calls: Mutex::default(),
+            now: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            gate: Semaphore::new(0),
+        }))
+    }
+}
+
+impl Router {
+    pub(crate) fn calls(&self) -> Vec<Asked> {
+        self.0.calls.lock().unwrap().clone()
+    }
+
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.0.most.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn go_on(&self, count: usize) {
+        self.0.gate.add_permits(count);
+    }
+
+    async fn answer(&self, said: &str, before: usize) -> Result<(), Status> {
+        let busy = || runtime::error::status(ErrorKind::Unavailable, "no provider answered: busy");
+        match said.split(' ').next() {
+            Some("refuse") => Err(runtime::error::status(ErrorKind::Invalid, "/model: unheard of")),
+            Some("wait") => {
+                self.0.gate.acquire().await.unwrap().forget();
+                Ok(())
+            }
+            Some("busy") if said == "busy always" || before == 0 => Err(busy()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A call is in flight until it is answered or dropped.
+struct Flying<'a>(&'a AtomicUsize);
+
+impl Drop for Flying<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[tonic::async_trait]
+impl RouterService for Router {
+    type StreamCompleteStream = futures::stream::Empty<Result<StreamCompleteResponse, Status>>;
+
+    async fn complete(
+        &self,
+        request: Request<CompleteRequest>,
+    ) -> tonic::Result<Response<CompleteResponse>> {
+        let context = runtime::context::read(&request)?;
+        let body = request.into_inner().call.unwrap().body;
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let said = body["messages"][0]["content"].as_str().unwrap().to_owned();
+        let before = self.calls().iter().filter(|call| call.said == said).count();
+        self.0.calls.lock().unwrap().push(Asked { said: said.clone(), context });
+        self.0.most.fetch_max(self.0.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let _flying = Flying(&self.0.now);
+        self.answer(&said, before).await?;
+        let body = json!({ "said": said }).to_string().into_bytes().into();
+        let receipt = Some(Receipt { cost_nanos: 10, ..Receipt::default() });
+        Ok(Response::new(CompleteResponse { body, receipt }))
+    }
+
+    async fn stream_complete(
+        &self,
+        _: Request<StreamCompleteRequest>,
+    ) -> tonic::Result<Response<Self::StreamCompleteStream>> {
+        Err(Status::unimplemented("a batch does not stream"))
+    }
+
+    async fn estimate(
+        &self,
+        _: Request<EstimateRequest>,
+    ) -> tonic::Result<Response<EstimateResponse>> {
+        let candidate = |max_cost_nanos| Estimate { max_cost_nanos, ..Estimate::default() };
+        let candidates = vec![candidate(30), candidate(0)];
+        Ok(Response::new(EstimateResponse { route: "m".to_owned(), candidates }))
+    }
+
+    async fn list_providers(
+        &self,
+        _: Request<ListProvidersRequest>,
+    ) -> tonic::Result<Response<ListProvidersResponse>> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+
+    async fn list_models(
+        &self,
+        _: Request<ListModelsRequest>,
+    ) -> tonic::Result<Response<ListModelsResponse>> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+}
+
+/// The service, and in whose name it is asked.
+pub(crate) struct Orchestrator {
+    pub(crate) context: CallContext,
+    pub(crate) clock: Arc<Hands>,
+    client: OrchestratorServiceClient<Peer>,
+    worker: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Orchestrator {
+    pub(crate) async fn start(directory: &Path, router: &Router, limits: Limits) -> Self {
+        Self::ahead(directory, router, limits, 0).await
+    }
+
+    /// One whose clock is ahead.
+    pub(crate) async fn ahead(directory: &Path, router: &Router, limits: Limits, ms: i64) -> Self {
+        let config =
+            Config { journal: directory.join("journal.db"), batch: limits, ..Config::default() };
+        let router = in_process(RouterServiceServer::new(router.clone()));
+        let peers = Peers { retriever: router.clone(), router };
+        let clock = Arc::new(Hands(AtomicI64::new(ms)));
+        let hands: Arc<dyn Clock> = Arc::clone(&clock) as _;
+        let (server, worker) = orchestrator::server_at(config, peers, hands).await.unwrap();
+        let stop = CancellationToken::new();
+        let worker = tokio::spawn(worker.run(stop.clone()));
+        let mut context = CallContext::new(TenantId::new("t").unwrap(), UserId::new("u").unwrap());
+        context.team = Some(TeamId::new("team").unwrap());
+        context.key = Some(KeyId::new("key").unwrap());
+        let client = OrchestratorServiceClient::new(in_process(server));
+        Self { context, clock, client, worker, stop }
+    }
+
+    /// Ends it as kill -9 does: nothing more is written.
+    pub(crate) async fn kill(self, router: &Router) {
+        self.worker.abort();
+        eventually("it is dead", || router.0.now.load(Ordering::SeqCst) == 0).await;
+    }
+
+    /// Asks it to stop, and waits for it.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.worker.await.unwrap();
+    }
+
+    pub(crate) async fn send(&self, parts: Vec<Part>) -> Result<File, Status> {
+        let parts = parts.into_iter().map(|part| CreateFileRequest { part: Some(part) });
+        let upload = request(&self.context, futures::stream::iter(parts.collect::<Vec<_>>()));
+        Ok(self.client.clone().create_file(upload).await?.into_inner().file.unwrap())
+    }
+
+    pub(crate) async fn upload(&self, name: &str, text: &str) -> Result<File, Status> {
+        let mut parts = vec![Part::Purpose("batch".into()), Part::Filename(name.to_owned())];
+        let pieces = text.as_bytes().chunks(100_000);
+        parts.extend(pieces.map(|piece| Part::Chunk(piece.to_vec().into())));
+        parts.push(Part::End(FileEnd {}));
+        self.send(parts).await
+    }
+
+    pub(crate) async fn file(&self, id: &str) -> Result<File, Status> {
+        let get = request(&self.context, GetFileRequest { file_id: id.to_owned() });
+        Ok(self.client.clone().get_file(get).await?.into_inner().file.unwrap())
+    }
+
+    pub(crate) async fn content(&self, id: &str) -> Result<Vec<u8>, Status> {
+        let read = request(&self.context, ReadFileRequest { file_id: id.to_owned() });
+        let mut pieces = self.client.clone().read_file(read).await?.into_inner();
+        let mut content = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            content.extend_from_slice(&piece?.chunk);
+        }
+        Ok(content)
+    }
+
+    /// Reads a JSONL file.
+    pub(crate) async fn lines(&self, id: &str) -> Vec<Value> {
+        let text = String::from_utf8(self.content(id).await.unwrap()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub(crate) async fn delete(&self, id: &str) -> Result<(), Status> {
+        let delete = request(&self.context, DeleteFileRequest { file_id: id.to_owned() });
+        self.client.clone().delete_file(delete).await.map(drop)
+    }
+
+    pub(crate) async fn files(&self, after: &str, limit: u32) -> (Vec<String>, bool) {
+        let list = ListFilesRequest { after: after.to_owned(), limit, ..Default::default() };
+        let list = request(&self.context, list);
+        let page = self.client.clone().list_files(list).await.unwrap().into_inner();
+        (page.files.into_iter().map(|file| file.id).collect(), page.has_more)
+    }
+
+    pub(crate) async fn create(
+        &self,
+        file: &str,
+        metadata: &[(&str, &str)],
+    ) -> Result<Batch, Status> {
+        let metadata = metadata.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+        let create = CreateBatchRequest {
+            input_file_id: file.to_owned(),
+            endpoint: "/v1/chat/completions".to_owned(),
+            completion_window: "24h".to_owned(),
+            metadata: metadata.collect(),
+        };
+        let create = request(&self.context, create);
+        Ok(self.client.clone().create_batch(create).await?.into_inner().batch.unwrap())
+    }
+
+    pub(crate) async fn batch(&self, id: &str) -> Result<Batch, Status> {
+        let get = request(&self.context, GetBatchRequest { batch_id: id.to_owned() });
+        Ok(self.client.clone().get_batch(get).await?.into_inner().batch.unwrap())
+    }
+
+    pub(crate) async fn batches(&self, after: &str, limit: u32) -> (Vec<String>, bool) {
+        let list = ListBatchesRequest { after: after.to_owned(), limit };
+        let list = request(&self.context, list);
+        let page = self.client.clone().list_batches(list).await.unwrap().into_inner();
+        (page.batches.into_iter().map(|batch| batch.id).collect(), page.has_more)
+    }
+
+    pub(crate) async fn cancel(&self, id: &str) -> Result<Batch, Status> {
+        let cancel = request(&self.context, CancelBatchRequest { batch_id: id.to_owned() });
+        Ok(self.client.clone().cancel_batch(cancel).await?.into_inner().batch.unwrap())
+    }
+
+    /// Waits until a batch stands so.
+    pub(crate) async fn wait(&self, id: &str, wanted: BatchStatus) -> Batch {
+        let reached = async {
+            loop {
+                let batch = self.batch(id).await.unwrap();
+                if batch.status() == wanted {
+                    return batch;
+                }
+                assert_eq!(batch.ended_at_ms, 0, "{batch:?}");
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(30), reached).await;
+        waited.unwrap_or_else(|_| panic!("{id} is not {wanted:?} after 30 s"))
+    }
+}
