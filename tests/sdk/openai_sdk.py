@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import openai
 
@@ -64,3 +65,41 @@ try:
     raise SystemExit("an unknown model was not refused")
 except openai.BadRequestError as error:
     assert "/model" in error.message, error
+
+# A batch: from a file of requests into a file of answers.
+bodies = [{"model": "m", "messages": hello}, {"model": "none", "messages": hello}]
+lines = [
+    {"custom_id": str(index), "method": "POST", "url": "/v1/chat/completions", "body": body}
+    for index, body in enumerate(bodies)
+]
+jsonl = "\n".join(json.dumps(line) for line in lines).encode()
+file = client.files.create(file=("requests.jsonl", jsonl), purpose="batch")
+assert file.bytes == len(jsonl) and file.status == "processed", file
+assert client.files.retrieve(file.id).filename == "requests.jsonl"
+assert client.files.content(file.id).read() == jsonl
+batch = client.batches.create(
+    input_file_id=file.id,
+    endpoint="/v1/chat/completions",
+    completion_window="24h",
+    metadata={"max_cost_usd": "1"},
+)
+deadline = time.monotonic() + 60
+while batch.status != "completed":
+    assert time.monotonic() < deadline and batch.status != "failed", batch
+    batch = client.batches.retrieve(batch.id)
+assert batch.request_counts.total == 2 and batch.request_counts.completed == 1, batch
+[answer] = client.files.content(batch.output_file_id).text.splitlines()
+answer = json.loads(answer)
+assert answer["custom_id"] == "0" and answer["error"] is None, answer
+body = openai.types.chat.ChatCompletion.model_validate(answer["response"]["body"])
+assert body.choices[0].message.content == "pong", answer
+[failure] = client.files.content(batch.error_file_id).text.splitlines()
+assert json.loads(failure)["response"]["status_code"] == 400, failure
+assert batch.id in [one.id for one in client.batches.list(limit=1)]
+assert file.id in [one.id for one in client.files.list(purpose="batch", limit=1)]
+assert client.files.delete(file.id).deleted
+try:
+    client.batches.cancel(batch.id)
+    raise SystemExit("a batch that has ended was cancelled")
+except openai.ConflictError as error:
+    assert "completed" in error.message, error

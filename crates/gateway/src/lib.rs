@@ -28,7 +28,10 @@ pub use auth::Keys;
 pub use config::{Config, PeerAddresses};
 pub use error::Error;
 pub use routes::ask::answer;
-use routes::{ask, budget, chat, documents, health, messages, providers, responses, search, tools};
+use routes::{
+    ask, batches, budget, chat, documents, files, health, messages, providers, responses, search,
+    tools,
+};
 
 /// The services behind the gateway.
 #[derive(Clone)]
@@ -119,6 +122,12 @@ fn router(config: Config, peers: Peers, keys: Keys, health: Health, metrics: &Me
         .routes(routes!(providers::estimate))
         .routes(routes!(responses::create))
         .routes(routes!(chat::models))
+        .routes(routes!(files::create, files::list))
+        .routes(routes!(files::read, files::delete))
+        .routes(routes!(files::content))
+        .routes(routes!(batches::create, batches::list))
+        .routes(routes!(batches::read))
+        .routes(routes!(batches::cancel))
         .routes(routes!(ask::ask))
         .routes(routes!(ask::events))
         .routes(routes!(search::search))

@@ -1,9 +1,11 @@
 //! One file a kind of route. Handlers parse, ask a peer, reply.
 
 pub(crate) mod ask;
+pub(crate) mod batches;
 pub(crate) mod budget;
 pub(crate) mod chat;
 pub(crate) mod documents;
+pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod messages;
 pub(crate) mod providers;
@@ -13,6 +15,7 @@ pub(crate) mod tools;
 
 use axum::extract::{FromRequest, FromRequestParts, OriginalUri};
 use axum::http::{Method, StatusCode};
+use serde_json::{Value, json};
 use types::ErrorKind;
 
 use crate::Error;
@@ -39,4 +42,19 @@ pub(crate) async fn not_found(OriginalUri(uri): OriginalUri) -> Error {
 pub(crate) async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Error {
     let message = format!("{} does not take {method}", uri.path());
     Error::with_status(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
+/// Returns a page of a list as OpenAI shows it.
+fn page(data: Vec<Value>, has_more: bool) -> Value {
+    let id = |one: Option<&Value>| one.map(|one| one["id"].clone());
+    let (first, last) = (id(data.first()), id(data.last()));
+    json!({ "object": "list", "data": data, "first_id": first, "last_id": last, "has_more": has_more })
+}
+
+/// Returns a page's size for a peer, to which none is 0.
+fn at_least_one(limit: Option<u32>) -> Result<u32, Error> {
+    match limit {
+        Some(0) => Err(Error::invalid("limit: 0 is too few")),
+        limit => Ok(limit.unwrap_or_default()),
+    }
 }
