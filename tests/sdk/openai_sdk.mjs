@@ -35,3 +35,20 @@ await assert.rejects(
   client.chat.completions.create({ model: "none", messages }),
   (error) => error.status === 400 && error.message.includes("/model"),
 );
+
+const body = { model: "m", messages };
+const line = { custom_id: "a", method: "POST", url: "/v1/chat/completions", body };
+const upload = await OpenAI.toFile(Buffer.from(JSON.stringify(line)), "requests.jsonl");
+const file = await client.files.create({ file: upload, purpose: "batch" });
+let batch = await client.batches.create({
+  input_file_id: file.id,
+  endpoint: line.url,
+  completion_window: "24h",
+});
+const deadline = Date.now() + 60_000;
+while (batch.status !== "completed") {
+  assert.ok(Date.now() < deadline && batch.status !== "failed", batch.status);
+  batch = await client.batches.retrieve(batch.id);
+}
+const output = await (await client.files.content(batch.output_file_id)).text();
+assert.equal(JSON.parse(output).response.body.choices[0].message.content, "pong");

@@ -242,6 +242,38 @@ async fn whoever_cannot_be_reached_for_now_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_call_that_was_lost_on_its_way_is_repeated_and_counts_as_if_it_was_paid() {
+    let (directory, router) = (tempfile::tempdir().unwrap(), Router::default());
+    let ours = begin(directory.path(), &router).await;
+    for (said, limit, wanted) in
+        [("cut 1", "0.000000060", (1, 1, 0)), ("cut 2", "0.000000059", (1, 0, 1))]
+    {
+        let file = ours.upload("requests.jsonl", &file_of(&[said])).await.unwrap();
+        let made = ours.create(&file.id, &[("max_cost_usd", limit)]).await.unwrap();
+        let batch = ours.wait(&made.id, BatchStatus::Completed).await;
+        assert_eq!(counts(&batch), wanted, "{said}");
+    }
+    assert_eq!(router.calls().len(), 3);
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_before_it_was_read_is_a_fault() {
+    let (directory, router) = (tempfile::tempdir().unwrap(), Router::default());
+    let limits = Limits { batches: 1, ..limits() };
+    let ours = Orchestrator::start(directory.path(), &router, limits).await;
+    let file = ours.upload("requests.jsonl", &file_of(&["wait 1"])).await.unwrap();
+    let first = ours.create(&file.id, &[]).await.unwrap();
+    eventually("the first is in flight", || router.calls().len() == 1).await;
+    let second = ours.create(&file.id, &[]).await.unwrap();
+    ours.delete(&file.id).await.unwrap();
+    router.go_on(1);
+    ours.wait(&first.id, BatchStatus::Completed).await;
+    let batch = ours.wait(&second.id, BatchStatus::Failed).await;
+    assert_eq!(batch.faults[0].code, "file_not_found");
+    assert_eq!(router.calls().len(), 1);
+}
+
+#[tokio::test]
 async fn a_call_is_made_in_its_creators_name_and_as_privately_as_its_file() {
     let (directory, router) = (tempfile::tempdir().unwrap(), Router::default());
     let mut ours = begin(directory.path(), &router).await;

@@ -13,7 +13,7 @@ use tonic::Status;
 use tracing::Instrument as _;
 use types::{CallContext, ErrorKind, NanoUsd, RequestId};
 
-use super::files::{Closed, Files, INPUT, OUTPUT};
+use super::files::{Closed, Files, OUTPUT};
 use super::lines::Reader;
 use super::output;
 use super::purse::Purse;
@@ -46,9 +46,12 @@ struct Landed {
 /// Requests in flight.
 type Flying = JoinSet<Result<Landed, Error>>;
 
-/// Why a request has no answer, and what that can have cost.
+/// Why a request has no answer.
 struct Refusal {
     status: Status,
+    /// It is known that the call did not go on all the same.
+    certain: bool,
+    /// The most that it can have cost.
     lost: NanoUsd,
 }
 
@@ -83,12 +86,23 @@ impl Runner {
         let lease = &batch.lease;
         self.store.clear(lease).await?;
         let mut reader = Reader::new(batch.endpoint);
-        let found = match self.files.find(&batch.context.tenant, &batch.input).await {
-            Ok(file) => file.purpose == INPUT,
-            Err(Error::NoSuchFile(_)) => false,
+        let mut left = match self.files.find(&batch.context.tenant, &batch.input).await {
+            Ok(file) => Some(file.bytes),
+            Err(Error::NoSuchFile(_)) => None,
             Err(error) => return Err(error),
         };
-        if !found {
+        for position in 0.. {
+            let Some(piece) = self.files.piece(&batch.input, position).await? else { break };
+            left = left.and_then(|left| left.checked_sub(piece.len() as u64));
+            let lines = reader.push(&piece);
+            self.store.add(lease, lines).await?;
+            if reader.is_hopeless() {
+                left = Some(0);
+                break;
+            }
+        }
+        // It may have been deleted before it was read, or meanwhile.
+        if left != Some(0) {
             let fault = Fault {
                 code: "file_not_found".to_owned(),
                 line: None,
@@ -96,15 +110,8 @@ impl Runner {
                 param: Some("input_file_id".to_owned()),
             };
             self.store.fail(lease, &[fault]).await?;
+            self.store.purge().await?;
             return Ok(false);
-        }
-        for position in 0.. {
-            let Some(piece) = self.files.piece(&batch.input, position).await? else { break };
-            let lines = reader.push(&piece);
-            self.store.add(lease, lines).await?;
-            if reader.is_hopeless() {
-                break;
-            }
         }
         self.store.add(lease, reader.last().into_iter().collect()).await?;
         if !reader.faults().is_empty() {
@@ -152,7 +159,8 @@ impl Runner {
             let worst = match self.worst(batch, &request, &purse).await {
                 Ok(worst) => worst,
                 Err(status) => {
-                    let refusal = Refusal { status, lost: NanoUsd::ZERO };
+                    let certain = runtime::error::is_certain(&status);
+                    let refusal = Refusal { status, certain, lost: NanoUsd::ZERO };
                     self.refused(batch, &request, RequestId::generate(), refusal).await?;
                     continue;
                 }
@@ -254,7 +262,7 @@ impl Runner {
             Err(status) => {
                 let certain = runtime::error::is_certain(&status);
                 let lost = if certain { NanoUsd::ZERO } else { worst };
-                let refusal = Refusal { status, lost };
+                let refusal = Refusal { status, certain, lost };
                 self.refused(batch, &request, context.request_id, refusal).await?;
                 Ok(Landed { worst, spent: lost })
             }
@@ -269,10 +277,10 @@ impl Runner {
         request_id: RequestId,
         refusal: Refusal,
     ) -> Result<(), Error> {
-        let Refusal { status, lost } = refusal;
+        let Refusal { status, certain, lost } = refusal;
         let (kind, message) = runtime::error::told(&status);
         let attempts = request.attempts.saturating_add(1);
-        let passes = matches!(kind, ErrorKind::Unavailable | ErrorKind::RateLimited);
+        let passes = !certain || matches!(kind, ErrorKind::Unavailable | ErrorKind::RateLimited);
         if passes && attempts < self.config.attempts {
             let not_before = self.store.now().saturating_add(pause_ms(attempts, request.line));
             return self.store.again(&batch.lease, request, not_before, lost).await;

@@ -76,7 +76,8 @@ pub(crate) struct Asked {
 }
 
 /// Answers `{"said": …}` for 10 nano-USD of at most 30. `refuse …` is a 400, `wait …` answers when it
-/// may go on, `busy once` is a 503 at first, and `busy always` always.
+/// may go on, `busy once` is a 503 at first and `busy always` always, and `cut …` is lost on its way at
+/// first.
 #[derive(Clone)]
 pub(crate) struct Router(Arc<Inner>);
 
@@ -120,6 +121,7 @@ impl Router {
                 Ok(())
             }
             Some("busy") if said == "busy always" || before == 0 => Err(busy()),
+            Some("cut") if before == 0 => Err(Status::unknown("transport error")),
             _ => Ok(()),
         }
     }
@@ -146,8 +148,11 @@ impl RouterService for Router {
         let body = request.into_inner().call.unwrap().body;
         let body: Value = serde_json::from_slice(&body).unwrap();
         let said = body["messages"][0]["content"].as_str().unwrap().to_owned();
-        let before = self.calls().iter().filter(|call| call.said == said).count();
-        self.0.calls.lock().unwrap().push(Asked { said: said.clone(), context });
+        let before = {
+            let mut calls = self.0.calls.lock().unwrap();
+            calls.push(Asked { said: said.clone(), context });
+            calls.iter().filter(|call| call.said == said).count() - 1
+        };
         self.0.most.fetch_max(self.0.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         let _flying = Flying(&self.0.now);
         self.answer(&said, before).await?;
