@@ -1,9 +1,13 @@
 //! What a limit pays for.
 
-use journeys::{Shape, System, priced};
+use std::time::Duration;
+
+use journeys::{Shape, System, conversation, priced};
 use serde_json::json;
 use testkit::Postgres;
+use testkit::process::program;
 use testkit::provider::Provider;
+use tokio::process::Command;
 
 #[tokio::test]
 async fn of_ten_requests_at_once_the_limit_pays_two_on_either_ledger() {
@@ -37,6 +41,103 @@ async fn every_kind_of_token_costs_what_it_costs() {
             assert_eq!(system.chat("ping", stream).await.unwrap().0, 200);
             assert!((system.spent("local").await.unwrap() - wanted).abs() < 1e-12);
         }
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_is_booked_also_when_the_process_is_killed_behind_the_answer() {
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let settings = priced(&provider.url);
+        let system = System::start(shape, &settings).await.unwrap();
+        for stream in [false, true] {
+            assert_eq!(system.chat("ping", stream).await.unwrap().0, 200);
+        }
+        let data = system.kill().await.unwrap();
+        let system = System::start_in(data, shape, &settings).await.unwrap();
+        assert!((system.spent("local").await.unwrap() - 0.008).abs() < 1e-12);
+        let (_, costs) = system.get("/api/v1/costs").await.unwrap();
+        assert_eq!(costs["costs"][0]["calls"], 2, "{costs}");
+    }
+}
+
+#[tokio::test]
+async fn every_call_has_a_row_and_every_private_one_is_in_the_audit_log() {
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let local = priced(&provider.url).replace("tier = 1", "tier = 0").replace("mock", "here");
+        let local = local.replace("'m'", "'l'");
+        let system = System::start(shape, &(priced(&provider.url) + &local)).await.unwrap();
+        let url = format!("{}/v1/chat/completions", system.url);
+        let ask = async |model: &str, privacy: &str, asked: &str| {
+            let mut body = conversation(asked, false);
+            body["model"] = model.into();
+            body["metadata"] = json!({ "prompt_version": "v7" });
+            let request = system.client().post(&url).header("x-baton-privacy", privacy).json(&body);
+            request.send().await.unwrap().status().as_u16()
+        };
+        assert_eq!(ask("m", "public", "ping").await, 200);
+        assert_eq!(ask("m", "public", "refuse").await, 503);
+        assert_eq!(ask("l", "private", "ping").await, 200);
+        assert_eq!(ask("m", "private", "ping").await, 403, "nothing local has this model");
+
+        let path = "/api/v1/costs?group_by=provider,prompt_version";
+        let rows = async {
+            loop {
+                let (_, costs) = system.get(path).await.unwrap();
+                let costs = costs["costs"].as_array().unwrap().clone();
+                if costs.iter().filter_map(|cost| cost["calls"].as_u64()).sum::<u64>() == 4 {
+                    return costs;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let rows = tokio::time::timeout(Duration::from_secs(60), rows).await.unwrap();
+        let of = |provider: &str| rows.iter().find(|row| row["provider"] == provider).unwrap();
+        assert_eq!((&of("mock")["cost_usd"], &of("mock")["failed"]), (&0.004.into(), &0.into()));
+        assert_eq!((&of("here")["prompt_version"], &of("")["failed"]), (&"v7".into(), &2.into()));
+        let csv = system.client().get(format!("{}/api/v1/costs?format=csv", system.url));
+        let csv = csv.send().await.unwrap().text().await.unwrap();
+        assert!(csv.contains("mock/m,1,0,1000,1000,0.004\r\n"), "{csv}");
+        assert_eq!(system.get("/api/v1/costs?group_by=colour").await.unwrap().0, 400);
+
+        let (_, log) = system.get("/api/v1/audit").await.unwrap();
+        let outcomes = log["records"].as_array().unwrap().iter().map(|one| {
+            let record = one["record"].as_str().unwrap();
+            serde_json::from_str::<serde_json::Value>(record).unwrap()["outcome"].clone()
+        });
+        assert_eq!(outcomes.collect::<Vec<_>>(), ["answered", "refused"], "{log}");
+        let verify = async |more: &[&str]| {
+            let mut command = Command::new(program("baton").unwrap());
+            command.args(["audit", "verify", "--json", "--url", &system.url]).args(more);
+            let done = command.output().await.unwrap();
+            let told: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
+            (done.status.code(), told["records"].clone(), told["head"].clone())
+        };
+        let (code, records, head) = verify(&[]).await;
+        assert_eq!((code, records), (Some(0), 2.into()));
+        assert_eq!(verify(&["--head", head.as_str().unwrap()]).await.0, Some(0));
+        assert_eq!(verify(&["--head", "00"]).await.0, Some(1));
+    }
+    let mut command = Command::new(program("baton").unwrap());
+    command.args(["audit", "verify", "--url", "http://127.0.0.1:1"]);
+    assert_eq!(command.output().await.unwrap().status.code(), Some(4));
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_left_can_be_given_up() {
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let settings = format!("{}[router]\non_disconnect = 'cancel'\n", priced(&provider.url));
+        let system = System::start(shape, &settings).await.unwrap();
+        let body = conversation("wait", true);
+        let mut reply = system.send("/v1/chat/completions", &body).await.unwrap();
+        reply.chunk().await.unwrap().unwrap();
+        drop(reply);
+        // The second piece finds nobody; what comes behind it is not waited for.
+        provider.go_on();
+        let spent = system.spent("local").await.unwrap();
+        assert!(spent > 0.0 && spent <= 0.004, "{spent}");
     }
 }
 

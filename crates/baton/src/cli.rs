@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::commands::import::Source;
-use crate::commands::{ask, import, up};
+use crate::commands::{ask, audit, import, up};
 
 /// A self-hosted multi-agent RAG orchestrator.
 #[derive(Debug, clap::Parser)]
@@ -57,6 +57,11 @@ enum Command {
         #[arg(long, default_value = "auto")]
         route: String,
     },
+    /// Look at the audit log of private calls
+    Audit {
+        #[command(subcommand)]
+        command: Audit,
+    },
     /// Write our configuration from another gateway's, and say what has no equivalent
     Import {
         /// Whose configuration it is
@@ -66,6 +71,19 @@ enum Command {
         /// Where to write, instead of stdout; an existing file is not overwritten
         #[arg(long)]
         output: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Audit {
+    /// Check that no record was changed or taken out; a key comes from BATON_API_KEY
+    Verify {
+        /// Where the system's HTTP API is
+        #[arg(long, default_value = "http://127.0.0.1:8000")]
+        url: String,
+        /// A head that was printed before: it has to be in the log still
+        #[arg(long)]
+        head: Option<String>,
     },
 }
 
@@ -81,6 +99,11 @@ impl Failure {
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self { code: 3, message: message.into() }
     }
+
+    /// Nobody answers.
+    pub(crate) fn unreachable(message: impl Into<String>) -> Self {
+        Self { code: 4, message: message.into() }
+    }
 }
 
 impl From<anyhow::Error> for Failure {
@@ -94,6 +117,9 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Up { listen, operations } => up::run(cli.common, listen, operations).await,
         Command::Ask { question, docs, route } => ask::run(cli.common, question, docs, route).await,
+        Command::Audit { command: Audit::Verify { url, head } } => {
+            audit::verify(cli.common, url, head).await
+        }
         Command::Import { source, file, output } => {
             import::run(&cli.common, source, &file, output.as_ref())
         }

@@ -64,7 +64,7 @@ impl Config {
             local_models: discover::local(),
             telemetry: Telemetry::default(),
             gateway: gateway::Config::default(),
-            router: router::Config::default(),
+            router: router::Config { spool: data.join("spool"), ..router::Config::default() },
             retriever: retriever::Config {
                 database: data.join("documents.db"),
                 ..retriever::Config::default()

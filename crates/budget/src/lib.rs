@@ -8,6 +8,7 @@ mod error;
 mod ledger;
 mod period;
 mod service;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub use ledger::sqlite::Sqlite;
 pub use ledger::{Ledger, Reservation, Statement};
 pub use period::Period;
 pub use service::Service;
+pub use usage::{Audited, Cost, Group, Usage, chained};
 
 /// Opens the ledger and returns the service; it sweeps expired holds as long as it lives.
 ///

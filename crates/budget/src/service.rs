@@ -6,6 +6,7 @@ use tonic::{Request, Response};
 use types::{CallContext, NanoUsd, ReservationId, UserId};
 
 use crate::ledger::{Ledger, Reservation, Statement};
+use crate::usage::{Audited, Group, Usage};
 use crate::{Error, Period};
 
 /// How long a hold lasts when its caller does not say.
@@ -128,6 +129,83 @@ impl BudgetService for Service {
         let statements = statements.iter().map(|statement| self.shown(statement)).collect();
         Ok(Response::new(wire::ListTopSpendersResponse { statements }))
     }
+
+    async fn record_usage(
+        &self,
+        request: Request<wire::RecordUsageRequest>,
+    ) -> tonic::Result<Response<wire::RecordUsageResponse>> {
+        let usages = request.into_inner().usages;
+        if usages.len() > 1000 {
+            return Err(Error::Invalid(format!("{} usages, at most 1000", usages.len())).into());
+        }
+        let usages: Vec<Usage> = usages.into_iter().map(Usage::read).collect::<Result<_, _>>()?;
+        self.ledger.record(&usages).await?;
+        Ok(Response::new(wire::RecordUsageResponse {}))
+    }
+
+    async fn list_costs(
+        &self,
+        request: Request<wire::ListCostsRequest>,
+    ) -> tonic::Result<Response<wire::ListCostsResponse>> {
+        let context = runtime::context::read(&request)?;
+        let groups: Vec<Group> =
+            request.get_ref().group_by().map(group).collect::<Result<_, _>>()?;
+        if !(1..=3).contains(&groups.len())
+            || groups.iter().enumerate().any(|(at, group)| groups[..at].contains(group))
+        {
+            return Err(Error::Invalid("group_by: one to three, each once".to_owned()).into());
+        }
+        let time = (request.get_ref().from_ms, request.get_ref().to_ms);
+        let costs = self.ledger.costs(&context.tenant, &groups, time).await?;
+        let count = |count: i64| u64::try_from(count).unwrap_or_default();
+        let costs = costs.into_iter().map(|cost| wire::Cost {
+            group: cost.group,
+            calls: count(cost.calls),
+            failed: count(cost.failed),
+            input_tokens: count(cost.input_tokens),
+            output_tokens: count(cost.output_tokens),
+            cost_nanos: cost.cost,
+        });
+        Ok(Response::new(wire::ListCostsResponse { costs: costs.collect() }))
+    }
+
+    async fn list_audit(
+        &self,
+        request: Request<wire::ListAuditRequest>,
+    ) -> tonic::Result<Response<wire::ListAuditResponse>> {
+        let context = runtime::context::read(&request)?;
+        let limit = match request.get_ref().limit {
+            0 => 1000,
+            limit @ 1..=1000 => limit,
+            limit => return Err(Error::Invalid(format!("limit {limit} is not 1 to 1000")).into()),
+        };
+        let after = request.get_ref().after;
+        let records = self.ledger.audited(&context.tenant, after, limit).await?;
+        let shown = |one: Audited| wire::AuditRecord {
+            number: one.number,
+            record: one.record,
+            hash: one.hash.into(),
+        };
+        let records = records.into_iter().map(shown).collect();
+        Ok(Response::new(wire::ListAuditResponse { records }))
+    }
+}
+
+fn group(group: wire::CostGroup) -> Result<Group, Error> {
+    Ok(match group {
+        wire::CostGroup::Model => Group::Model,
+        wire::CostGroup::Provider => Group::Provider,
+        wire::CostGroup::Tier => Group::Tier,
+        wire::CostGroup::User => Group::User,
+        wire::CostGroup::Team => Group::Team,
+        wire::CostGroup::Route => Group::Route,
+        wire::CostGroup::Day => Group::Day,
+        wire::CostGroup::Key => Group::Key,
+        wire::CostGroup::PromptVersion => Group::PromptVersion,
+        wire::CostGroup::Unspecified => {
+            return Err(Error::Invalid("group_by is missing".to_owned()));
+        }
+    })
 }
 
 fn amount(field: &str, nanos: i64) -> Result<NanoUsd, Error> {

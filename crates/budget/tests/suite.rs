@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use budget::{Error, Ledger, Period, Postgres, Reservation, Sqlite};
+use budget::{Cost, Error, Group, Ledger, Period, Postgres, Reservation, Sqlite, Usage, chained};
 use types::{Clock, NanoUsd, ReservationId, TenantId, UserId};
 
 /// 2026-11-24T12:00:00Z.
@@ -46,7 +46,77 @@ async fn state(ledger: &dyn Ledger, who: &str, period: Period) -> (i64, i64) {
     (state.spent.nanos(), state.held.nanos())
 }
 
+fn usage(name: &str, who: &str, reservation: &str, cost: i64) -> Usage {
+    Usage {
+        id: name.to_owned(),
+        tenant: "rows".to_owned(),
+        payer: who.to_owned(),
+        provider: "p".to_owned(),
+        model: "m".to_owned(),
+        input_tokens: 10,
+        output_tokens: 1,
+        cost,
+        started_at: NOON,
+        outcome: "answered".to_owned(),
+        privacy: "private".to_owned(),
+        reservation: reservation.to_owned(),
+        ..Usage::default()
+    }
+}
+
+/// Rows settle what they belong to, once, however often they come.
+async fn rows_settle(l: &dyn Ledger) {
+    let tenant = TenantId::new("rows").unwrap();
+    let held =
+        |name: &str, who: &str| Reservation { tenant: tenant.clone(), ..hold(name, who, 50) };
+    l.reserve(&held("u1", "u")).await.unwrap();
+    l.reserve(&held("u2", "v")).await.unwrap();
+    let refused = Usage { outcome: "refused".to_owned(), ..usage("c3", "u", "", 0) };
+    let rows = [usage("c1", "u", "u1", 30), usage("c2", "v", "u2", 70), refused];
+    for _ in 0..2 {
+        l.record(&rows).await.unwrap();
+    }
+    // One that belongs to nothing that is held changes no money.
+    l.record(&[usage("c4", "u", "none", 5), usage("c1", "u", "u1", 99)]).await.unwrap();
+    for (who, spent) in [("u", 30), ("v", 70)] {
+        let state = l.statement(&tenant, &user(who), Period::Daily).await.unwrap();
+        assert_eq!((state.spent.nanos(), state.held.nanos()), (spent, 0));
+    }
+
+    let groups = [Group::User, Group::Day];
+    let costs = l.costs(&tenant, &groups, (NOON, NOON + 1)).await.unwrap();
+    let cost = |who: &str, calls, failed, cost| Cost {
+        group: vec![who.to_owned(), "2026-11-24".to_owned()],
+        calls,
+        failed,
+        input_tokens: 10 * calls,
+        output_tokens: calls,
+        cost,
+    };
+    assert_eq!(costs, [cost("v", 1, 0, 70), cost("u", 3, 1, 35)]);
+    for group in [Group::Model, Group::Provider, Group::Tier, Group::Team, Group::Route, Group::Key]
+    {
+        let costs = l.costs(&tenant, &[group], (0, i64::MAX)).await.unwrap();
+        assert_eq!((costs.len(), costs[0].cost), (1, 105), "{group:?}");
+    }
+    let none = TenantId::new("other").unwrap();
+    assert_eq!(l.costs(&none, &groups, (0, i64::MAX)).await.unwrap(), []);
+
+    // The private ones are chained, once each.
+    let (first, rest) = (l.audited(&tenant, 0, 1).await, l.audited(&tenant, 1, 100).await);
+    let records = [first.unwrap(), rest.unwrap()].concat();
+    let mut before = vec![0; 32];
+    for (at, one) in records.iter().enumerate() {
+        assert_eq!(one.number, i64::try_from(at).unwrap() + 1);
+        assert_eq!(one.hash, chained(&before, &one.record));
+        before.clone_from(&one.hash);
+    }
+    assert_eq!(records.len(), 4);
+    assert_eq!(l.audited(&none, 0, 10).await.unwrap(), []);
+}
+
 async fn contract(ledger: Arc<dyn Ledger>, clock: &Hands) {
+    rows_settle(ledger.as_ref()).await;
     let l = ledger.as_ref();
     let usd = NanoUsd::new;
 

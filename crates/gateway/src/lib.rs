@@ -29,8 +29,8 @@ pub use config::{Config, PeerAddresses};
 pub use error::Error;
 pub use routes::ask::answer;
 use routes::{
-    ask, batches, budget, chat, documents, files, health, messages, providers, responses, search,
-    tools,
+    ask, batches, budget, chat, costs, documents, files, health, messages, providers, responses,
+    search, tools,
 };
 
 /// The services behind the gateway.
@@ -139,6 +139,8 @@ fn router(config: Config, peers: Peers, keys: Keys, health: Health, metrics: &Me
         .routes(routes!(budget::user))
         .routes(routes!(budget::set_limit))
         .routes(routes!(budget::top_spenders))
+        .routes(routes!(costs::list))
+        .routes(routes!(costs::audit))
         .layer(axum::middleware::from_fn_with_state(app.clone(), auth::require))
         .with_state(app.clone());
     let open = OpenApiRouter::new()

@@ -2,6 +2,9 @@
 //!
 //! The clients are generic over what carries the call: a channel, or the server itself.
 
+/// What a message is encoded with.
+pub use prost::Message;
+
 macro_rules! service {
     ($(#[$doc:meta])* $name:ident, $package:literal) => {
         $(#[$doc])*

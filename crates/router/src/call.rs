@@ -10,12 +10,12 @@ use proto::router::{Call, Estimate, EstimateResponse, Grounding, Receipt};
 use runtime::transport::Peer;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use types::{CallContext, Clock as _, NanoUsd, SystemClock};
+use types::{CallContext, Clock as _, KeyId, NanoUsd, ReservationId, RunId, SystemClock, TeamId};
 
 use crate::Error;
 use crate::catalog::{Candidate, Catalog};
-use crate::config::Timeouts;
 use crate::dialects::render::{Answer, Rendering};
+use crate::meter::Meter;
 use crate::money::{self, Held};
 use crate::providers::{Chunks, Fault};
 use crate::request::ChatRequest;
@@ -28,6 +28,31 @@ pub(crate) struct Planned {
     groundings: Vec<Grounding>,
     candidates: Vec<Arc<Candidate>>,
     budget: Peer,
+    meter: Meter,
+    begun: Begun,
+}
+
+/// When a call began, and when its first token came.
+#[derive(Clone, Copy)]
+struct Begun {
+    at_ms: i64,
+    at: Instant,
+    first_token: Option<Duration>,
+}
+
+impl Begun {
+    fn now() -> Self {
+        Self { at_ms: SystemClock.now_ms(), at: Instant::now(), first_token: None }
+    }
+}
+
+/// How streams are served.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Streams {
+    pub(crate) first_token: Duration,
+    pub(crate) idle: Duration,
+    /// A stream whose client went away is given up.
+    pub(crate) cancels: bool,
 }
 
 /// Reads the call and chooses candidates, before any money is held.
@@ -36,12 +61,23 @@ pub(crate) fn plan(
     call: Option<Call>,
     catalog: &Catalog,
     budget: Peer,
+    meter: Meter,
 ) -> Result<Planned, Error> {
+    let begun = Begun::now();
     let call = call.unwrap_or_default();
     let request = ChatRequest::parse(&call.body, call.dialect())?;
-    let mut candidates = catalog.select(&request.model, context.privacy)?;
-    fitting(&mut candidates, &request)?;
-    Ok(Planned { context, request, groundings: call.groundings, candidates, budget })
+    let chosen = catalog.select(&request.model, context.privacy);
+    let candidates = chosen.as_ref().map_or_else(|_| Vec::new(), Vec::clone);
+    let groundings = call.groundings;
+    let mut planned = Planned { context, request, groundings, candidates, budget, meter, begun };
+    if let Err(refused) = chosen {
+        if matches!(refused, Error::NothingLocal(_)) {
+            planned.ended("refused", None, None);
+        }
+        return Err(refused);
+    }
+    fitting(&mut planned.candidates, &planned.request)?;
+    Ok(planned)
 }
 
 /// Keeps the candidates that take what the request holds.
@@ -77,6 +113,7 @@ impl Planned {
                 Ok(held) => held,
                 Err(refused) => {
                     candidate.breaker().let_go();
+                    self.ended("refused", None, None);
                     return Err(refused);
                 }
             };
@@ -93,11 +130,12 @@ impl Planned {
                     let counted = Usage::of(&rendered.chat);
                     let usage = counted.unwrap_or_else(|| self.estimate(rendered.bytes()));
                     let receipt = self.receipt(candidate, failures, usage, counted.is_none());
-                    held.settle(NanoUsd::new(receipt.cost_nanos));
+                    self.ended("answered", Some(&receipt), Some(held));
                     return Ok((rendered.to(&self.request, now()), receipt));
                 }
                 Err(Fault::Request(message)) => {
                     candidate.breaker().succeeded();
+                    self.ended("invalid", None, None);
                     return Err(Error::Invalid(message));
                 }
                 Err(fault) => {
@@ -106,14 +144,15 @@ impl Planned {
                 }
             }
         }
+        self.ended("failed", None, None);
         Err(nobody(failures, untold))
     }
 
     /// Answers in pieces: waits for the first, so that until then the next candidate can be tried,
     /// and leaves the rest to a task that goes on when the client goes away.
     pub(crate) async fn stream(
-        self,
-        timeouts: &Timeouts,
+        mut self,
+        streams: Streams,
         pieces: mpsc::Sender<Event>,
     ) -> Result<(), Error> {
         let (mut failures, mut untold) = (Vec::new(), None);
@@ -125,25 +164,29 @@ impl Planned {
                 Ok(held) => held,
                 Err(refused) => {
                     candidate.breaker().let_go();
+                    self.ended("refused", None, None);
                     return Err(refused);
                 }
             };
-            let wait = self.context.time_left(timeouts.first_token());
+            let wait = self.context.time_left(streams.first_token);
             let first = tokio::time::timeout(wait, self.first(&candidate)).await;
             let late = || Fault::Provider(format!("no token within {} ms", wait.as_millis()));
             match first.unwrap_or_else(|_| Err(late())) {
                 Ok((first, rest)) => {
                     candidate.breaker().succeeded();
                     let started = self.receipt(&candidate, failures, Usage::default(), false);
-                    let patience = timeouts.idle();
+                    self.begun.first_token = Some(self.begun.at.elapsed());
+                    let patience = streams.idle;
                     let mut client = Reader { pieces, patience, gone: false };
                     client.send(Event::Started(started.clone())).await;
-                    let flow = Flow { planned: self, candidate, held, started };
+                    let cancels = streams.cancels;
+                    let flow = Flow { planned: self, candidate, held, started, cancels };
                     tokio::spawn(flow.run(first, rest, client));
                     return Ok(());
                 }
                 Err(Fault::Request(message)) => {
                     candidate.breaker().succeeded();
+                    self.ended("invalid", None, None);
                     return Err(Error::Invalid(message));
                 }
                 Err(fault) => {
@@ -152,6 +195,7 @@ impl Planned {
                 }
             }
         }
+        self.ended("failed", None, None);
         Err(nobody(failures, untold))
     }
 
@@ -254,7 +298,46 @@ impl Planned {
             estimated,
             cost_nanos: usage.cost(&candidate.price).nanos(),
             failures,
+            cached_tokens: usage.cached,
+            cache_write_tokens: usage.stored,
+            reasoning_tokens: usage.reasoning,
         }
+    }
+
+    /// Keeps a row of how it ended; what was held is settled with it.
+    fn ended(&self, outcome: &str, receipt: Option<&Receipt>, held: Option<Held>) {
+        let context = &self.context;
+        let text = |id: Option<&str>| id.unwrap_or_default().to_owned();
+        let receipt = receipt.cloned().unwrap_or_default();
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.meter.record(proto::budget::Usage {
+            id: ReservationId::generate().to_string(),
+            tenant: context.tenant.to_string(),
+            team: text(context.team.as_ref().map(TeamId::as_str)),
+            user: context.user.to_string(),
+            key: text(context.key.as_ref().map(KeyId::as_str)),
+            run: text(context.run.as_ref().map(RunId::as_str)),
+            route: self.request.model.clone(),
+            provider: receipt.provider,
+            model: receipt.model,
+            tier: receipt.tier,
+            input_tokens: receipt.input_tokens,
+            cached_tokens: receipt.cached_tokens,
+            cache_write_tokens: receipt.cache_write_tokens,
+            output_tokens: receipt.output_tokens,
+            reasoning_tokens: receipt.reasoning_tokens,
+            estimated: receipt.estimated,
+            cost_nanos: receipt.cost_nanos,
+            started_at_ms: self.begun.at_ms,
+            latency_micros: micros(self.begun.at.elapsed()),
+            first_token_micros: self.begun.first_token.map_or(0, micros),
+            outcome: outcome.to_owned(),
+            privacy: context.privacy.as_str().to_owned(),
+            prompt_version: self.request.prompt_version.clone(),
+            reason: String::new(),
+            request_id: context.request_id.to_string(),
+            reservation_id: held.map(|held| held.hand_over().to_string()).unwrap_or_default(),
+        });
     }
 }
 
@@ -281,13 +364,15 @@ struct Flow {
     candidate: Arc<Candidate>,
     held: Held,
     started: Receipt,
+    /// It is given up when the client goes away.
+    cancels: bool,
 }
 
 impl Flow {
     /// Passes chunks on until the end. The client may be gone: the rest is read all the same, for
     /// the usage that comes last.
     async fn run(self, first: Bytes, mut rest: Chunks, mut client: Reader) {
-        let (mut counted, mut bytes, mut broken) = (None, 0, None);
+        let (mut counted, mut bytes, mut broken, mut cancelled) = (None, 0, None, false);
         let speaks = self.candidate.provider.dialect();
         let mut rendering = Rendering::new(speaks, &self.planned.request, now());
         let mut next = Some(Ok(first));
@@ -311,12 +396,21 @@ impl Flow {
                     break;
                 }
             }
+            if client.gone && self.cancels {
+                cancelled = true;
+                break;
+            }
             next = rest.next().await;
         }
         let usage = counted.unwrap_or_else(|| self.planned.estimate(bytes));
         let failures = self.started.failures;
         let receipt = self.planned.receipt(&self.candidate, failures, usage, counted.is_none());
-        self.held.settle(NanoUsd::new(receipt.cost_nanos));
+        let outcome = match (&broken, cancelled) {
+            (Some(_), _) => "broken",
+            (None, true) => "cancelled",
+            (None, false) => "answered",
+        };
+        self.planned.ended(outcome, Some(&receipt), Some(self.held));
         if broken.is_none() {
             for chunk in rendering.finish() {
                 client.send(Event::Chunk(chunk)).await;

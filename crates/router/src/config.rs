@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use types::NanoUsd;
 
 /// What the router needs.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Providers by name.
@@ -19,10 +20,41 @@ pub struct Config {
     /// Networks that are as good as this machine for tiers 0 and 2, such as `10.1.0.0/16`: what is
     /// private may be sent there. None by default.
     pub local_networks: Vec<IpNet>,
+    /// What becomes of a stream whose client went away.
+    pub on_disconnect: OnDisconnect,
+    /// The directory where a row a call waits until the budget service has it.
+    pub spool: PathBuf,
+    /// How many bytes wait there at most.
+    pub spool_bytes: u64,
     /// How long to wait for a provider.
     pub timeouts: Timeouts,
     /// Where the budget service is, when it is another process.
     pub peers: PeerAddresses,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            providers: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            local_networks: Vec::new(),
+            on_disconnect: OnDisconnect::Drain,
+            spool: "data/spool".into(),
+            spool_bytes: 64 * 1024 * 1024,
+            timeouts: Timeouts::default(),
+            peers: PeerAddresses::default(),
+        }
+    }
+}
+
+/// What becomes of a stream whose client went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDisconnect {
+    /// It is read to its end, and costs what the provider says.
+    Drain,
+    /// It is given up, and costs what is estimated of what came.
+    Cancel,
 }
 
 /// A server of models.

@@ -10,6 +10,7 @@ mod config;
 mod dialects;
 mod error;
 mod media;
+mod meter;
 mod money;
 mod providers;
 mod request;
@@ -22,7 +23,9 @@ use std::sync::Arc;
 use proto::router::router_service_server::RouterServiceServer;
 use runtime::transport::Peer;
 
-pub use config::{Config, Kind, Model, PeerAddresses, Provider, Timeouts, is_passed_on};
+pub use config::{
+    Config, Kind, Model, OnDisconnect, PeerAddresses, Provider, Timeouts, is_passed_on,
+};
 pub use error::Error;
 pub use service::Service;
 
@@ -47,10 +50,12 @@ impl Peers {
 /// Checks the configuration and returns the service.
 ///
 /// # Errors
-/// If a route names what is not configured, or a price is missing or malformed.
+/// If a route names what is not configured, a price is missing or malformed, or the spool cannot be
+/// written.
 pub async fn server(config: Config, peers: Peers) -> anyhow::Result<RouterServiceServer<Service>> {
     let catalog = catalog::Catalog::new(&config)?;
-    let service = Service::new(Arc::new(catalog), config.timeouts, peers);
+    let meter = meter::Meter::open(&config.spool, config.spool_bytes, peers.budget.clone())?;
+    let service = Service::new(Arc::new(catalog), &config, peers, meter);
     // Bodies are limited where they come in; images and long contexts are large.
     Ok(RouterServiceServer::new(service).max_decoding_message_size(64 * 1024 * 1024))
 }

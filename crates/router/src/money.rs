@@ -1,11 +1,10 @@
-//! A call's money: reserved before, settled or released after, exactly once.
+//! A call's money: reserved before, released when nothing came of it; its usage settles it.
 
 use std::time::Duration;
 
 use proto::budget::budget_service_client::BudgetServiceClient;
-use proto::budget::{ReleaseRequest, ReserveRequest, SettleRequest};
+use proto::budget::{ReleaseRequest, ReserveRequest};
 use runtime::transport::Peer;
-use tracing::Instrument as _;
 use types::{CallContext, NanoUsd, ReservationId};
 
 use crate::Error;
@@ -13,7 +12,7 @@ use crate::Error;
 /// How long a release is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Money that is set aside. Dropped without a settlement, it is released.
+/// Money that is set aside. Dropped before it is handed over, it is released.
 pub(crate) struct Held {
     id: ReservationId,
     context: CallContext,
@@ -47,35 +46,12 @@ pub(crate) async fn reserve(
 }
 
 impl Held {
-    /// Books what was spent, in the background and with patience: the client does not wait for it.
-    pub(crate) fn settle(self, amount: NanoUsd) {
-        let mut held = self;
-        held.open = false;
-        tokio::spawn(
-            async move {
-                for attempt in 0..8_u32 {
-                    let request = SettleRequest {
-                        reservation_id: held.id.to_string(),
-                        amount_nanos: amount.nanos(),
-                    };
-                    let request = runtime::context::request(&patient(&held.context), request);
-                    let mut client = BudgetServiceClient::new(held.budget.clone());
-                    match client.settle(request).await {
-                        Ok(_) => return,
-                        Err(status) if attempt == 7 => {
-                            let (id, amount) = (&held.id, amount.nanos());
-                            tracing::error!(%status, %id, amount, "a settlement was lost");
-                        }
-                        Err(_) => tokio::time::sleep(Duration::from_millis(100 << attempt)).await,
-                    }
-                }
-            }
-            .in_current_span(),
-        );
+    /// Leaves the end of the reservation to whoever gets its id.
+    pub(crate) fn hand_over(mut self) -> ReservationId {
+        self.open = false;
+        self.id.clone()
     }
-}
 
-impl Held {
     /// Gives the money back before the next candidate needs it; waits, but not for long.
     pub(crate) async fn release(mut self) {
         let wait = self.context.time_left(PATIENCE);

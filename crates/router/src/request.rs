@@ -27,6 +27,8 @@ pub(crate) struct ChatRequest {
     pub(crate) wants_usage: bool,
     /// About how many tokens it has, rather more than fewer.
     pub(crate) input_tokens: u64,
+    /// The client's name for its prompt: `metadata.prompt_version`, cut after 64 characters.
+    pub(crate) prompt_version: String,
     /// Where the first picture is, as a JSON pointer.
     pub(crate) image: Option<String>,
     max_output_tokens: Option<u64>,
@@ -66,6 +68,9 @@ impl ChatRequest {
         }
         let input_tokens = media::most_tokens(messages, body.len());
         let image = media::image(messages);
+        let metadata = fields.get("metadata").and_then(|metadata| metadata.get("prompt_version"));
+        let prompt_version = metadata.and_then(Value::as_str).unwrap_or_default();
+        let prompt_version = prompt_version.chars().filter(|c| !c.is_control()).take(64).collect();
         let mut most = None;
         for field in LIMITS {
             match fields.get(field) {
@@ -104,6 +109,7 @@ impl ChatRequest {
             wants_usage,
             input_tokens,
             image,
+            prompt_version,
             max_output_tokens: most,
             choices,
         })

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use proto::router::router_service_server::RouterService;
 use proto::router::stream_complete_response::Event;
 use proto::router::{
-    CompleteRequest, CompleteResponse, EstimateRequest, EstimateResponse, ListModelsRequest,
+    Call, CompleteRequest, CompleteResponse, EstimateRequest, EstimateResponse, ListModelsRequest,
     ListModelsResponse, ListProvidersRequest, ListProvidersResponse, Model, StreamCompleteRequest,
     StreamCompleteResponse,
 };
@@ -12,10 +12,12 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
+use types::CallContext;
 
-use crate::call::plan;
+use crate::call::{Planned, Streams, plan};
 use crate::catalog::Catalog;
-use crate::config::Timeouts;
+use crate::config::{Config, OnDisconnect};
+use crate::meter::Meter;
 use crate::{Error, Peers};
 
 /// The gRPC service.
@@ -23,13 +25,23 @@ use crate::{Error, Peers};
 #[allow(missing_debug_implementations, reason = "a peer has nothing to show")]
 pub struct Service {
     catalog: Arc<Catalog>,
-    timeouts: Timeouts,
+    streams: Streams,
     peers: Peers,
+    meter: Meter,
 }
 
 impl Service {
-    pub(crate) fn new(catalog: Arc<Catalog>, timeouts: Timeouts, peers: Peers) -> Self {
-        Self { catalog, timeouts, peers }
+    pub(crate) fn new(catalog: Arc<Catalog>, config: &Config, peers: Peers, meter: Meter) -> Self {
+        let streams = Streams {
+            first_token: config.timeouts.first_token(),
+            idle: config.timeouts.idle(),
+            cancels: config.on_disconnect == OnDisconnect::Cancel,
+        };
+        Self { catalog, streams, peers, meter }
+    }
+
+    fn plan(&self, context: CallContext, call: Option<Call>) -> Result<Planned, Error> {
+        plan(context, call, &self.catalog, self.peers.budget.clone(), self.meter.clone())
     }
 }
 
@@ -45,8 +57,7 @@ impl RouterService for Service {
         request: Request<CompleteRequest>,
     ) -> tonic::Result<Response<CompleteResponse>> {
         let context = runtime::context::read(&request)?;
-        let budget = self.peers.budget.clone();
-        let planned = plan(context, request.into_inner().call, &self.catalog, budget)?;
+        let planned = self.plan(context, request.into_inner().call)?;
         // A task of its own: a caller that goes away must not leave what it caused unpaid.
         let asked = tokio::spawn(planned.complete().in_current_span());
         let (answer, receipt) = asked.await.map_err(lost)??;
@@ -59,11 +70,9 @@ impl RouterService for Service {
         request: Request<StreamCompleteRequest>,
     ) -> tonic::Result<Response<Self::StreamCompleteStream>> {
         let context = runtime::context::read(&request)?;
-        let budget = self.peers.budget.clone();
-        let planned = plan(context, request.into_inner().call, &self.catalog, budget)?;
+        let planned = self.plan(context, request.into_inner().call)?;
         let (sender, pieces) = mpsc::channel(32);
-        let timeouts = self.timeouts.clone();
-        let asked = async move { planned.stream(&timeouts, sender).await };
+        let asked = planned.stream(self.streams, sender);
         tokio::spawn(asked.in_current_span()).await.map_err(lost)??;
         let wrap: fn(Event) -> _ = |event| Ok(StreamCompleteResponse { event: Some(event) });
         Ok(Response::new(ReceiverStream::new(pieces).map(wrap)))
@@ -74,8 +83,7 @@ impl RouterService for Service {
         request: Request<EstimateRequest>,
     ) -> tonic::Result<Response<EstimateResponse>> {
         let context = runtime::context::read(&request)?;
-        let budget = self.peers.budget.clone();
-        let planned = plan(context, request.into_inner().call, &self.catalog, budget)?;
+        let planned = self.plan(context, request.into_inner().call)?;
         Ok(Response::new(planned.estimate_all()))
     }
 

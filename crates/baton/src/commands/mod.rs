@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod ask;
+pub(crate) mod audit;
 pub(crate) mod folder;
 pub(crate) mod import;
 pub(crate) mod up;

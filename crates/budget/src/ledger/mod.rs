@@ -7,6 +7,7 @@ pub(crate) mod sqlite;
 use async_trait::async_trait;
 use types::{NanoUsd, ReservationId, TenantId, UserId};
 
+use crate::usage::{Audited, Cost, Group, Usage};
 use crate::{Error, Period};
 
 /// A hold that is asked for.
@@ -117,6 +118,36 @@ pub trait Ledger: Send + Sync {
         period: Period,
         limit: u32,
     ) -> Result<Vec<Statement>, Error>;
+
+    /// Settles the reservations of calls and keeps a row a call, all or nothing. Idempotent in the
+    /// calls' ids; a reservation that ended otherwise stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`].
+    async fn record(&self, usages: &[Usage]) -> Result<(), Error>;
+
+    /// Sums what the tenant's calls that began within `time` (from, to) cost, by one to three groups,
+    /// most expensive first, at most ten thousand.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`].
+    async fn costs(
+        &self,
+        tenant: &TenantId,
+        groups: &[Group],
+        time: (i64, i64),
+    ) -> Result<Vec<Cost>, Error>;
+
+    /// Returns the tenant's private calls behind number `after`, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`].
+    async fn audited(
+        &self,
+        tenant: &TenantId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Audited>, Error>;
 
     /// Returns the current time as the ledger counts periods, in milliseconds since 1970.
     fn now_ms(&self) -> i64;

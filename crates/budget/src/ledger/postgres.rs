@@ -11,6 +11,7 @@ use types::{Clock, NanoUsd, ReservationId, TenantId, UserId};
 
 use crate::ledger::rules::{Kept, conflict, counted, cover};
 use crate::ledger::{Ledger, Reservation, Statement};
+use crate::usage::{self, Audited, Cost, Group, Usage};
 use crate::{Error, Period};
 
 /// How long a call waits for a connection.
@@ -279,6 +280,28 @@ impl Ledger for Postgres {
             statements.extend(read(&mut connection, tenant, &user, &[period], now).await?);
         }
         Ok(statements)
+    }
+
+    async fn record(&self, usages: &[Usage]) -> Result<(), Error> {
+        usage::postgres::record(&self.pool, usages, self.clock.now_ms()).await
+    }
+
+    async fn costs(
+        &self,
+        tenant: &TenantId,
+        groups: &[Group],
+        time: (i64, i64),
+    ) -> Result<Vec<Cost>, Error> {
+        usage::postgres::list(&self.pool, tenant, groups, time).await
+    }
+
+    async fn audited(
+        &self,
+        tenant: &TenantId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Audited>, Error> {
+        usage::postgres::audited(&self.pool, tenant, after, limit).await
     }
 
     fn now_ms(&self) -> i64 {

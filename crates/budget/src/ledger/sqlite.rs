@@ -12,6 +12,7 @@ use types::{Clock, NanoUsd, ReservationId, TenantId, UserId};
 
 use crate::ledger::rules::{Kept, counted, cover};
 use crate::ledger::{Ledger, Reservation, Statement};
+use crate::usage::{self, Audited, Cost, Group, Usage};
 use crate::{Error, Period};
 
 /// The ledger in one SQLite file (WAL): kill -9 loses nothing that was acknowledged.
@@ -283,6 +284,28 @@ impl Ledger for Sqlite {
             statements.extend(self.read(tenant, &user, &[period]).await?);
         }
         Ok(statements)
+    }
+
+    async fn record(&self, usages: &[Usage]) -> Result<(), Error> {
+        usage::sqlite::record(&self.pool, usages, self.clock.now_ms()).await
+    }
+
+    async fn costs(
+        &self,
+        tenant: &TenantId,
+        groups: &[Group],
+        time: (i64, i64),
+    ) -> Result<Vec<Cost>, Error> {
+        usage::sqlite::list(&self.pool, tenant, groups, time).await
+    }
+
+    async fn audited(
+        &self,
+        tenant: &TenantId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Audited>, Error> {
+        usage::sqlite::audited(&self.pool, tenant, after, limit).await
     }
 
     fn now_ms(&self) -> i64 {

@@ -4,6 +4,7 @@ pub(crate) mod ask;
 pub(crate) mod batches;
 pub(crate) mod budget;
 pub(crate) mod chat;
+pub(crate) mod costs;
 pub(crate) mod documents;
 pub(crate) mod files;
 pub(crate) mod health;
