@@ -76,7 +76,7 @@ enum Command {
 
 #[derive(Debug, clap::Subcommand)]
 enum Audit {
-    /// Check that no record was changed or taken out; a key comes from BATON_API_KEY
+    /// Check that no record was changed or taken out
     Verify {
         /// Where the system's HTTP API is
         #[arg(long, default_value = "http://127.0.0.1:8000")]
@@ -84,6 +84,9 @@ enum Audit {
         /// A head that was printed before: it has to be in the log still
         #[arg(long)]
         head: Option<String>,
+        /// An API key, better from the environment than from here
+        #[arg(long, env = "BATON_API_KEY", hide_env_values = true)]
+        key: Option<String>,
     },
 }
 
@@ -117,8 +120,8 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Up { listen, operations } => up::run(cli.common, listen, operations).await,
         Command::Ask { question, docs, route } => ask::run(cli.common, question, docs, route).await,
-        Command::Audit { command: Audit::Verify { url, head } } => {
-            audit::verify(cli.common, url, head).await
+        Command::Audit { command: Audit::Verify { url, head, key } } => {
+            audit::verify(cli.common, url, head, key).await
         }
         Command::Import { source, file, output } => {
             import::run(&cli.common, source, &file, output.as_ref())

@@ -27,6 +27,8 @@ pub(crate) struct Planned {
     request: ChatRequest,
     groundings: Vec<Grounding>,
     candidates: Vec<Arc<Candidate>>,
+    /// Why they stand in this order.
+    reason: String,
     budget: Peer,
     meter: Meter,
     begun: Begun,
@@ -66,11 +68,15 @@ pub(crate) fn plan(
     let begun = Begun::now();
     let call = call.unwrap_or_default();
     let request = ChatRequest::parse(&call.body, call.dialect())?;
-    let chosen = catalog.select(&request.model, context.privacy);
-    let candidates = chosen.as_ref().map_or_else(|_| Vec::new(), Vec::clone);
     let groundings = call.groundings;
-    let mut planned = Planned { context, request, groundings, candidates, budget, meter, begun };
-    if let Err(refused) = chosen {
+    let chosen = catalog.select(&request.model, context.privacy, || request.need());
+    let (candidates, reason, refused) = match chosen {
+        Ok((candidates, reason)) => (candidates, reason, None),
+        Err(refused) => (Vec::new(), String::new(), Some(refused)),
+    };
+    let mut planned =
+        Planned { context, request, groundings, candidates, reason, budget, meter, begun };
+    if let Some(refused) = refused {
         if matches!(refused, Error::NothingLocal(_)) {
             planned.ended("refused", None, None);
         }
@@ -117,6 +123,7 @@ impl Planned {
                     return Err(refused);
                 }
             };
+            let asked_at = Instant::now();
             let asked = candidate.provider.complete(
                 &self.context,
                 &candidate.model,
@@ -126,6 +133,7 @@ impl Planned {
             match asked.await {
                 Ok(answer) => {
                     candidate.breaker().succeeded();
+                    candidate.stats().answered(asked_at.elapsed());
                     let rendered = Answer::new(candidate.provider.dialect(), answer);
                     let counted = Usage::of(&rendered.chat);
                     let usage = counted.unwrap_or_else(|| self.estimate(rendered.bytes()));
@@ -168,12 +176,14 @@ impl Planned {
                     return Err(refused);
                 }
             };
+            let asked_at = Instant::now();
             let wait = self.context.time_left(streams.first_token);
             let first = tokio::time::timeout(wait, self.first(&candidate)).await;
             let late = || Fault::Provider(format!("no token within {} ms", wait.as_millis()));
             match first.unwrap_or_else(|_| Err(late())) {
                 Ok((first, rest)) => {
                     candidate.breaker().succeeded();
+                    candidate.stats().answered(asked_at.elapsed());
                     let started = self.receipt(&candidate, failures, Usage::default(), false);
                     self.begun.first_token = Some(self.begun.at.elapsed());
                     let patience = streams.idle;
@@ -211,6 +221,9 @@ impl Planned {
         tracing::warn!(failure, "a candidate failed");
         failures.push(failure);
         let now = Instant::now();
+        if !matches!(fault, Fault::Dialect(_)) {
+            candidate.stats().failed();
+        }
         match fault {
             // It was not asked, so nothing is known of it.
             Fault::Dialect(refused) => {
@@ -257,7 +270,8 @@ impl Planned {
             circuit: candidate.circuit().into(),
         };
         let candidates = self.candidates.iter().map(estimate).collect();
-        EstimateResponse { route: self.request.model.clone(), candidates }
+        let (route, reason) = (self.request.model.clone(), self.reason.clone());
+        EstimateResponse { route, candidates, reason }
     }
 
     /// Sets the most that the candidate can cost aside.
@@ -301,6 +315,7 @@ impl Planned {
             cached_tokens: usage.cached,
             cache_write_tokens: usage.stored,
             reasoning_tokens: usage.reasoning,
+            reason: self.reason.clone(),
         }
     }
 
@@ -334,7 +349,7 @@ impl Planned {
             outcome: outcome.to_owned(),
             privacy: context.privacy.as_str().to_owned(),
             prompt_version: self.request.prompt_version.clone(),
-            reason: String::new(),
+            reason: self.reason.clone(),
             request_id: context.request_id.to_string(),
             reservation_id: held.map(|held| held.hand_over().to_string()).unwrap_or_default(),
         });

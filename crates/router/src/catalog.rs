@@ -12,12 +12,14 @@ use types::Privacy;
 
 use crate::Error;
 use crate::breaker::Breaker;
+use crate::complexity::Need;
 use crate::config::{Config, Kind, Model, Price, is_local, is_passed_on};
 use crate::providers::Provider;
 use crate::providers::anthropic::Anthropic;
 use crate::providers::extractive::Extractive;
 use crate::providers::gemini::Gemini;
 use crate::providers::openai::OpenAi;
+use crate::stats::Stats;
 
 /// A model at a provider.
 pub(crate) struct Candidate {
@@ -27,6 +29,7 @@ pub(crate) struct Candidate {
     pub(crate) price: Price,
     pub(crate) provider: Arc<dyn Provider>,
     breaker: Mutex<Breaker>,
+    stats: Mutex<Stats>,
 }
 
 impl Candidate {
@@ -40,6 +43,11 @@ impl Candidate {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns how it did.
+    pub(crate) fn stats(&self) -> MutexGuard<'_, Stats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns how its circuit breaker stands.
     pub(crate) fn circuit(&self) -> Circuit {
         self.breaker().state(Instant::now())
@@ -50,6 +58,8 @@ impl Candidate {
 pub(crate) struct Catalog {
     candidates: Vec<Arc<Candidate>>,
     routes: BTreeMap<String, Vec<Arc<Candidate>>>,
+    /// `auto` is ours: each call's need decides its order.
+    decides: bool,
 }
 
 impl Catalog {
@@ -57,7 +67,7 @@ impl Catalog {
         let mut candidates = Vec::new();
         let networks: Arc<[IpNet]> = config.local_networks.clone().into();
         for (name, provider) in &config.providers {
-            if provider.tier > 4 || name.contains('/') || name == "extractive" {
+            if provider.tier > 4 || name.contains('/') || name == EXTRACTIVE {
                 bail!(
                     "router.providers.{name}: the tier must be 0 to 4, the name free of '/' and not \"extractive\""
                 );
@@ -90,16 +100,18 @@ impl Catalog {
                         .with_context(|| format!("router.providers.{name}"))?,
                     provider: Arc::clone(&client),
                     breaker: Mutex::default(),
+                    stats: Mutex::default(),
                 }));
             }
         }
         let extractive = Arc::new(Candidate {
-            provider_name: "extractive".to_owned(),
+            provider_name: EXTRACTIVE.to_owned(),
             model: Model { vision: false, ..Model::free("extractive".to_owned()) },
             tier: 0,
             price: Price::default(),
             provider: Arc::new(Extractive),
             breaker: Mutex::default(),
+            stats: Mutex::default(),
         });
         let mut routes = BTreeMap::new();
         for (name, wanted) in &config.routes {
@@ -112,26 +124,29 @@ impl Catalog {
             let route: anyhow::Result<Vec<_>> = wanted.iter().map(find).collect();
             routes.insert(name.clone(), route?);
         }
-        if routes.is_empty() {
+        let decides = routes.is_empty();
+        if decides {
             let of_tiers = |tiers: &[u32]| -> Vec<_> {
                 let mut chosen: Vec<_> =
                     candidates.iter().filter(|c| tiers.contains(&c.tier)).cloned().collect();
                 chosen.sort_by_key(|c| tiers.iter().position(|tier| *tier == c.tier));
                 chosen
             };
-            routes.insert("auto".to_owned(), of_tiers(&[0, 1, 3]));
+            routes.insert("auto".to_owned(), of_tiers(&preferred(0)));
             routes.insert("fast".to_owned(), of_tiers(&[0, 1]));
-            routes.insert("smart".to_owned(), of_tiers(&[3, 1, 0]));
+            routes.insert("smart".to_owned(), of_tiers(&preferred(3)));
+            routes.insert("vision".to_owned(), of_tiers(&preferred(2)));
+            routes.insert("batch".to_owned(), of_tiers(&preferred(4)));
         }
         for route in routes.values_mut() {
             // Always the last resort, so that a machine with no model answers too.
             route.push(Arc::clone(&extractive));
         }
         candidates.push(extractive);
-        Ok(Self { candidates, routes })
+        Ok(Self { candidates, routes, decides })
     }
 
-    /// Returns who may serve `model`, in the order of trying; never nobody.
+    /// Returns who may serve `model`, in the order of trying, and why in this one; never nobody.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown name, [`Error::NothingLocal`] if privacy leaves nobody.
@@ -139,10 +154,28 @@ impl Catalog {
         &self,
         model: &str,
         privacy: Privacy,
-    ) -> Result<Vec<Arc<Candidate>>, Error> {
+        need: impl FnOnce() -> Need,
+    ) -> Result<(Vec<Arc<Candidate>>, String), Error> {
+        let mut reason = String::new();
         let chosen = match self.routes.get(model) {
-            Some(route) => route.clone(),
+            Some(route) if self.decides && model == "auto" => {
+                let need = need();
+                let tiers = preferred(need.tier);
+                let mut route = route.clone();
+                let rank = |candidate: &Arc<Candidate>| {
+                    let tier = tiers.iter().position(|tier| *tier == candidate.tier);
+                    (candidate.provider_name == EXTRACTIVE, tier)
+                };
+                route.sort_by_key(rank);
+                reason = format!("{}: tier {}", need.reason, need.tier);
+                route
+            }
+            Some(route) => {
+                "the route's order".clone_into(&mut reason);
+                route.clone()
+            }
             None => {
+                "named by the client".clone_into(&mut reason);
                 let named = |c: &&Arc<Candidate>| c.model.name == model || c.name() == model;
                 self.candidates.iter().filter(named).cloned().collect()
             }
@@ -155,7 +188,7 @@ impl Catalog {
         let chosen: Vec<_> = chosen.into_iter().filter(may).collect();
         match chosen.is_empty() {
             true => Err(Error::NothingLocal(model.to_owned())),
-            false => Ok(chosen),
+            false => Ok((chosen, reason)),
         }
     }
 
@@ -178,9 +211,14 @@ impl Catalog {
             let name = candidate.provider_name.clone();
             let new =
                 ProviderState { name: name.clone(), tier: candidate.tier, models: Vec::new() };
+            let stats = candidate.stats();
             providers.entry(name).or_insert(new).models.push(ModelState {
                 name: candidate.model.name.clone(),
                 circuit: candidate.circuit().into(),
+                calls: stats.calls,
+                answered: stats.answered,
+                p50_micros: stats.percentile(50),
+                p95_micros: stats.percentile(95),
             });
         }
         providers.into_values().collect()
@@ -194,6 +232,21 @@ impl Catalog {
             routes.map(move |(name, route)| (name.clone(), "baton".to_owned(), tier(route)));
         let models = self.candidates.iter();
         routes.chain(models.map(|c| (c.name(), c.provider_name.clone(), c.tier)))
+    }
+}
+
+/// The provider that needs no model; always the last resort.
+const EXTRACTIVE: &str = "extractive";
+
+/// Returns the tiers in the order in which they do for a call that needs `tier`: it, abler ones,
+/// lesser ones. The batch tier is for those that ask for it.
+fn preferred(tier: u32) -> [u32; 5] {
+    match tier {
+        0 => [0, 2, 1, 3, 4],
+        1 => [1, 3, 0, 2, 4],
+        2 => [2, 3, 1, 0, 4],
+        3 => [3, 1, 0, 2, 4],
+        _ => [4, 1, 3, 0, 2],
     }
 }
 
@@ -212,7 +265,12 @@ mod tests {
         [providers.here]\nkind='openai'\nbase_url='http://127.0.0.1:1/v1'\ntier=0\nmodels=[{name='small'}]\n";
 
     fn names(catalog: &Catalog, model: &str, privacy: Privacy) -> Vec<String> {
-        catalog.select(model, privacy).unwrap().iter().map(|c| c.name()).collect()
+        let (chosen, _) = catalog.select(model, privacy, need(0)).unwrap();
+        chosen.iter().map(|c| c.name()).collect()
+    }
+
+    fn need(tier: u32) -> impl FnOnce() -> Need {
+        move || Need { tier, reason: "a test".to_owned() }
     }
 
     #[test]
@@ -222,7 +280,16 @@ mod tests {
         assert_eq!(auto, ["here/small", "cloud/big", "extractive/extractive"]);
         assert_eq!(names(&catalog, "big", Privacy::Public), ["cloud/big"]);
         assert_eq!(names(&catalog, "cloud/big", Privacy::Public), ["cloud/big"]);
-        assert!(matches!(catalog.select("none", Privacy::Public), Err(Error::Invalid(_))));
+        assert!(matches!(catalog.select("none", Privacy::Public, need(0)), Err(Error::Invalid(_))));
+    }
+
+    #[test]
+    fn auto_begins_where_the_call_needs_it() {
+        let catalog = catalog(TWO).unwrap();
+        let (chosen, reason) = catalog.select("auto", Privacy::Public, need(3)).unwrap();
+        let names: Vec<_> = chosen.iter().map(|c| c.name()).collect();
+        assert_eq!(names, ["cloud/big", "here/small", "extractive/extractive"]);
+        assert_eq!(reason, "a test: tier 3");
     }
 
     #[test]
@@ -230,7 +297,10 @@ mod tests {
         let catalog = catalog(TWO).unwrap();
         let auto = names(&catalog, "auto", Privacy::Private);
         assert_eq!(auto, ["here/small", "extractive/extractive"]);
-        assert!(matches!(catalog.select("big", Privacy::Private), Err(Error::NothingLocal(_))));
+        assert!(matches!(
+            catalog.select("big", Privacy::Private, need(0)),
+            Err(Error::NothingLocal(_))
+        ));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod breaker;
 mod call;
 mod catalog;
+mod complexity;
 mod config;
 mod dialects;
 mod error;
@@ -16,6 +17,7 @@ mod providers;
 mod request;
 mod service;
 mod sse;
+mod stats;
 mod usage;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use proto::router::Dialect;
 use serde_json::{Map, Value, json};
 
 use crate::Error;
+use crate::complexity::{self, Need};
 use crate::dialects::Refused;
 use crate::dialects::anthropic::{from_chat, to_chat};
 use crate::dialects::{gemini, responses};
@@ -118,6 +119,13 @@ impl ChatRequest {
     /// Returns the most tokens that one answer may have: what the request says, else `default`.
     pub(crate) fn output_tokens(&self, default: u64) -> u64 {
         self.max_output_tokens.unwrap_or(default)
+    }
+
+    /// Returns what it needs of a model.
+    pub(crate) fn need(&self) -> Need {
+        let none = Map::new();
+        let chat = self.chat.as_ref().unwrap_or(&none);
+        complexity::need(chat, self.input_tokens_about(), self.image.is_some())
     }
 
     /// Returns about how many tokens it has: most have four bytes.

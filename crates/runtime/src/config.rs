@@ -28,7 +28,7 @@ const SECTIONS: [&str; 11] = [
 const PROGRAMS: [&str; 3] = ["mcp_filesystem", "mcp_git", "mcp_memory"];
 
 /// Reads a `C`: `BATON_BUDGET__LEDGER` sets `ledger` in section `budget`. Variables that start with
-/// `BATON_TEST_` are for tests and skipped.
+/// `BATON_TEST_` are for tests, and `BATON_API_KEY` is a client's: both are skipped.
 ///
 /// # Errors
 /// If the file is missing or a key is unknown or malformed; the message names it.
@@ -83,7 +83,9 @@ fn given(file: Option<&Path>) -> anyhow::Result<Figment> {
         }
         figment = figment.merge(Toml::file(file));
     }
-    let env = Env::prefixed("BATON_").filter(|key| !key.as_str().starts_with("test_")).split("__");
+    // Compared without case.
+    let ours = |key: &figment::value::UncasedStr| key != "api_key" && !key.starts_with("test_");
+    let env = Env::prefixed("BATON_").filter(ours).split("__");
     Ok(figment.merge(env))
 }
 

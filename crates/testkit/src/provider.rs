@@ -5,11 +5,12 @@ mod messages;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Json, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
@@ -33,6 +34,12 @@ use tokio::sync::Semaphore;
 /// | `wait` | half a stream, or nothing, and the rest when [`Provider::go_on`] is called |
 /// | `chunks N` | `pong` N times, a chunk each |
 /// | `tool` | a call of the tool `add` with `{"a": 1, "b": 2}` |
+/// | `status N` | that status, with `Retry-After: 1` when `N` ends in `+` |
+/// | `event` | 200, and an error as the first event |
+/// | `late event` | a piece, and then an error as an event |
+/// | `reset` | 200, and the connection is broken off |
+/// | `drip` | 200, and comments for ever |
+/// | `flaky N` | `0 1 … 9 `, a chunk each; of model `m`, when N ends in 0 status 500, in 1 a stream without anything, in 2 half of it |
 ///
 /// It speaks Anthropic's Messages and Gemini too, and there knows `ping`, `refuse`, `tool` and
 /// `break`.
@@ -99,11 +106,23 @@ async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Re
     match asked.as_str() {
         "refuse" => return (StatusCode::INTERNAL_SERVER_ERROR, "no").into_response(),
         "hang" => return std::future::pending().await,
+        asked if asked.starts_with("status ") => return refused(&asked[7..]),
+        "reset" => return reset(),
+        "drip" => return drip(),
         "garbage" if body["stream"] != true => return "{ pong".into_response(),
         _ => {}
     }
+    let flaw = match asked.strip_prefix("flaky ") {
+        Some(number) if body["model"] == "m" => number.chars().last(),
+        _ => None,
+    };
+    match flaw {
+        Some('0') => return (StatusCode::INTERNAL_SERVER_ERROR, "no").into_response(),
+        Some('1') => return ([("content-type", "text/event-stream")], "").into_response(),
+        _ => {}
+    }
     if body["stream"] == true {
-        return streamed(state, &asked);
+        return streamed(state, &asked, flaw == Some('2'));
     }
     if asked == "wait" {
         pass(&state.gate).await;
@@ -125,15 +144,42 @@ async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Re
     Json(known).into_response()
 }
 
-fn streamed(state: Arc<Counts>, asked: &str) -> Response {
+fn refused(status: &str) -> Response {
+    let (code, comes_back) = (status.trim_end_matches('+'), status.ends_with('+'));
+    let code = code.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
+    let error = json!({ "error": { "message": "not now", "type": "overloaded_error" } });
+    let mut response = (code.unwrap_or(StatusCode::IM_A_TEAPOT), Json(error)).into_response();
+    if comes_back {
+        response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn reset() -> Response {
+    let broken = stream::iter([Err::<Bytes, _>(std::io::Error::other("broken off"))]);
+    Body::from_stream(broken).into_response()
+}
+
+fn drip() -> Response {
+    let pause = tokio::time::interval(Duration::from_millis(5));
+    let comments = stream::unfold(pause, |mut pause| async move {
+        pause.tick().await;
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(": still here\n")), pause))
+    });
+    ([("content-type", "text/event-stream")], Body::from_stream(comments)).into_response()
+}
+
+fn streamed(state: Arc<Counts>, asked: &str, is_half: bool) -> Response {
     let count = asked.strip_prefix("chunks ").and_then(|count| count.parse().ok());
     let mut texts = match count {
         Some(count) => vec!["pong".to_owned(); count],
+        None if asked.starts_with("flaky ") => (0..10).map(|at| format!("{at} ")).collect(),
         None => vec!["po".to_owned(), "ng".to_owned()],
     };
-    let (waits, whole) = (asked == "wait", asked != "break");
+    let fails = matches!(asked, "event" | "late event");
+    let (waits, whole) = (asked == "wait", asked != "break" && !is_half && !fails);
     if !whole {
-        texts.pop();
+        texts.truncate(texts.len() / 2);
     }
     let mut frames: Vec<Bytes> =
         texts.iter().map(|text| chunk(&json!({ "content": text }), None)).collect();
@@ -147,6 +193,13 @@ fn streamed(state: Arc<Counts>, asked: &str) -> Response {
         frames.push(chunk(&json!({}), Some("tool_calls")));
     } else if whole {
         frames.push(chunk(&json!({}), Some("stop")));
+    }
+    if fails {
+        let error = json!({ "error": { "message": "overloaded" } });
+        frames.push(format!("data: {error}\n\n").into());
+    }
+    if asked == "event" {
+        frames.swap_remove(0);
     }
     if asked == "garbage" {
         frames = vec!["data: { pong\n\n".into()];

@@ -50,6 +50,7 @@ pub(crate) async fn verify(
     common: Common,
     url: String,
     head: Option<String>,
+    key: Option<String>,
 ) -> Result<(), Failure> {
     let client = egress::client(Reach::Anywhere).timeout(Duration::from_secs(60)).build();
     let client = client.map_err(anyhow::Error::from)?;
@@ -57,7 +58,7 @@ pub(crate) async fn verify(
     let mut chain = Chain { length: 0, head: vec![0; 32], seen: wanted.is_none() };
     loop {
         let mut request = client.get(format!("{url}/api/v1/audit?after={}", chain.length));
-        if let Ok(key) = std::env::var("BATON_API_KEY") {
+        if let Some(key) = &key {
             request = request.bearer_auth(key);
         }
         let reply = request.send().await;

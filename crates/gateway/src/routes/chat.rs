@@ -135,6 +135,8 @@ fn failure(dialect: Dialect, error: &Error) -> Bytes {
 fn say_who(headers: &mut HeaderMap, receipt: &Receipt) {
     say(headers, "x-baton-route", &receipt.route);
     say(headers, "x-baton-provider", &receipt.provider);
+    say(headers, "x-baton-model", &receipt.model);
+    say(headers, "x-baton-reason", &receipt.reason);
 }
 
 fn say(headers: &mut HeaderMap, name: &'static str, value: &str) {

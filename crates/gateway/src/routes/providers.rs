@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -20,7 +22,12 @@ pub(crate) async fn list(
     let reply = RouterServiceClient::new(app.peers.router).list_providers(request).await?;
     let providers = reply.into_inner().providers.into_iter().map(|provider| {
         let models = provider.models.iter();
-        let models = models.map(|m| json!({ "name": m.name, "circuit": circuit(m.circuit()) }));
+        let models = models.map(|m| {
+            json!({
+                "name": m.name, "circuit": circuit(m.circuit()), "calls": m.calls,
+                "answered": m.answered, "p50_ms": ms(m.p50_micros), "p95_ms": ms(m.p95_micros),
+            })
+        });
         let models: Vec<Value> = models.collect();
         json!({ "name": provider.name, "tier": provider.tier, "models": models })
     });
@@ -47,6 +54,7 @@ pub(crate) async fn estimate(
     let candidates: Vec<Value> = reply.candidates.iter().map(shown).collect();
     Ok(axum::Json(json!({
         "route": reply.route,
+        "reason": reply.reason,
         "privacy": context.privacy.as_str(),
         "candidates": candidates,
     })))
@@ -63,6 +71,10 @@ fn shown(estimate: &Estimate) -> Value {
         "min_cost_usd": NanoUsd::new(estimate.min_cost_nanos).to_usd(),
         "max_cost_usd": NanoUsd::new(estimate.max_cost_nanos).to_usd(),
     })
+}
+
+fn ms(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64() * 1e3
 }
 
 fn circuit(circuit: Circuit) -> &'static str {

@@ -174,7 +174,11 @@ impl RouterService for Router {
     ) -> tonic::Result<Response<EstimateResponse>> {
         let candidate = |max_cost_nanos| Estimate { max_cost_nanos, ..Estimate::default() };
         let candidates = vec![candidate(30), candidate(0)];
-        Ok(Response::new(EstimateResponse { route: "m".to_owned(), candidates }))
+        Ok(Response::new(EstimateResponse {
+            route: "m".to_owned(),
+            candidates,
+            reason: String::new(),
+        }))
     }
 
     async fn list_providers(
