@@ -129,6 +129,26 @@ async fn of_a_thousand_streams_of_which_three_in_ten_fail_no_token_is_lost_or_to
 }
 
 #[tokio::test]
+async fn a_stream_does_not_wait_for_one_that_hangs_when_another_model_can_answer() {
+    let provider = Provider::start().await.unwrap();
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}", hanging.local_addr().unwrap());
+    let other = priced(&provider.url).replace("mock", "other").replace("'m'", "'n'");
+    // It would take a minute longer than a client of the test waits.
+    let patient = "[router.timeouts]\nfirst_token_ms = 120000\n";
+    let routes = "[router.routes]\nboth = ['mock/m', 'other/n']\n";
+    let settings = format!("{}{other}{routes}{patient}", priced(&nobody));
+    for shape in Shape::ALL {
+        let system = System::start(shape, &settings).await.unwrap();
+        let mut body = conversation("ping", true);
+        body["model"] = "both".into();
+        let reply = system.send("/v1/chat/completions", &body).await.unwrap();
+        assert_eq!(reply.headers()["x-baton-provider"], "other");
+        assert!(said(&reply.text().await.unwrap()).1);
+    }
+}
+
+#[tokio::test]
 async fn the_next_candidate_answers_when_the_first_fails() {
     let (bad, good) = (Provider::start().await.unwrap(), Provider::start().await.unwrap());
     let other = priced(&good.url).replace("mock", "other").replace("'m'", "'n'");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use proto::router::stream_complete_response::Event;
-use proto::router::{Call, Estimate, EstimateResponse, Grounding, Receipt};
+use proto::router::{Call, Circuit, Estimate, EstimateResponse, Grounding, Receipt};
 use runtime::transport::Peer;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -52,6 +52,8 @@ impl Begun {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Streams {
     pub(crate) first_token: Duration,
+    /// Instead of it, where it is cheap to ask somebody else.
+    pub(crate) failover: Duration,
     pub(crate) idle: Duration,
     /// A stream whose client went away is given up.
     pub(crate) cancels: bool,
@@ -177,7 +179,12 @@ impl Planned {
                 }
             };
             let asked_at = Instant::now();
-            let wait = self.context.time_left(streams.first_token);
+            let hurries = candidate.tier <= 1 && self.another_model(&candidate);
+            let patience = match hurries {
+                true => streams.failover.min(streams.first_token),
+                false => streams.first_token,
+            };
+            let wait = self.context.time_left(patience);
             let first = tokio::time::timeout(wait, self.first(&candidate)).await;
             let late = || Fault::Provider(format!("no token within {} ms", wait.as_millis()));
             match first.unwrap_or_else(|_| Err(late())) {
@@ -237,6 +244,12 @@ impl Planned {
             }
             Fault::Provider(_) | Fault::Request(_) => candidate.breaker().failed(now, None),
         }
+    }
+
+    /// Tells whether a model stands behind `candidate` that may be asked instead.
+    fn another_model(&self, candidate: &Arc<Candidate>) -> bool {
+        let behind = self.candidates.iter().skip_while(|one| !Arc::ptr_eq(one, candidate)).skip(1);
+        behind.into_iter().any(|one| !one.is_last_resort() && one.circuit() == Circuit::Closed)
     }
 
     async fn first(&self, candidate: &Candidate) -> Result<(Bytes, Chunks), Fault> {

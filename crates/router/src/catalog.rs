@@ -37,6 +37,11 @@ impl Candidate {
         format!("{}/{}", self.provider_name, self.model.name)
     }
 
+    /// Tells whether it is what answers when no model does.
+    pub(crate) fn is_last_resort(&self) -> bool {
+        self.provider_name == EXTRACTIVE
+    }
+
     /// Returns its circuit breaker.
     pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker> {
         // A breaker is whole between any two of its statements.
@@ -164,7 +169,7 @@ impl Catalog {
                 let mut route = route.clone();
                 let rank = |candidate: &Arc<Candidate>| {
                     let tier = tiers.iter().position(|tier| *tier == candidate.tier);
-                    (candidate.provider_name == EXTRACTIVE, tier)
+                    (candidate.is_last_resort(), tier)
                 };
                 route.sort_by_key(rank);
                 reason = format!("{}: tier {}", need.reason, need.tier);

@@ -134,6 +134,8 @@ pub struct Timeouts {
     pub connect_ms: u64,
     /// For the first piece of a stream.
     pub first_token_ms: u64,
+    /// For the first piece of a stream of tier 0 or 1 when another model can answer instead.
+    pub failover_ms: u64,
     /// For a whole answer to begin: most providers say nothing until they have it all.
     pub answer_ms: u64,
     /// Between two pieces.
@@ -145,8 +147,9 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            connect_ms: 2_000,
+            connect_ms: 1_000,
             first_token_ms: 30_000,
+            failover_ms: 1_500,
             answer_ms: 120_000,
             idle_ms: 30_000,
             total_ms: 300_000,
@@ -157,6 +160,10 @@ impl Default for Timeouts {
 impl Timeouts {
     pub(crate) fn first_token(&self) -> Duration {
         Duration::from_millis(self.first_token_ms)
+    }
+
+    pub(crate) fn failover(&self) -> Duration {
+        Duration::from_millis(self.failover_ms)
     }
 
     pub(crate) fn answer(&self) -> Duration {

@@ -34,6 +34,7 @@ impl Service {
     pub(crate) fn new(catalog: Arc<Catalog>, config: &Config, peers: Peers, meter: Meter) -> Self {
         let streams = Streams {
             first_token: config.timeouts.first_token(),
+            failover: config.timeouts.failover(),
             idle: config.timeouts.idle(),
             cancels: config.on_disconnect == OnDisconnect::Cancel,
         };
