@@ -169,6 +169,39 @@ async fn the_next_candidate_answers_when_the_first_fails() {
 }
 
 #[tokio::test]
+async fn texts_are_embedded_and_paid_for_and_only_where_they_may() {
+    let provider = Provider::start().await.unwrap();
+    let embeds =
+        "{ name = 'm-embed', embeddings = true, input_usd_per_million = '4' }, { name = 'm'";
+    let settings = priced(&provider.url).replace("{ name = 'm'", embeds);
+    for shape in Shape::ALL {
+        let system = System::start(shape, &settings).await.unwrap();
+        let ask = async |model: &str, input: serde_json::Value| {
+            let body = serde_json::json!({ "model": model, "input": input });
+            let (status, answer) = system.post("/v1/embeddings", &body).await.unwrap();
+            (status.as_u16(), serde_json::from_str(&answer).unwrap_or_default())
+        };
+        let (status, told): (_, serde_json::Value) = ask("m-embed", ["one", "three"].into()).await;
+        assert_eq!(
+            (status, &told["data"][1]["embedding"]),
+            (200, &serde_json::json!([5, 0.5])),
+            "{told}"
+        );
+        assert!((system.spent("local").await.unwrap() - 0.004).abs() < 1e-12);
+        assert_eq!(ask("m", "one".into()).await.0, 400, "it converses");
+        assert_eq!(ask("m-embed", 1.into()).await.0, 400);
+        let mut talk = conversation("ping", false);
+        talk["model"] = "m-embed".into();
+        assert_eq!(system.post("/v1/chat/completions", &talk).await.unwrap().0, 400);
+        let url = format!("{}/v1/embeddings", system.url);
+        let body = serde_json::json!({ "model": "m-embed", "input": "x" });
+        let private = system.client().post(url).header("x-baton-privacy", "private").json(&body);
+        assert_eq!(private.send().await.unwrap().status(), 403);
+    }
+    assert_eq!(provider.requests(), 2);
+}
+
+#[tokio::test]
 async fn a_local_server_is_found_and_used() {
     let provider = Provider::start().await.unwrap();
     let settings = format!("local_models = {{ ollama = '', jan = '{}/v1' }}\n", provider.url);

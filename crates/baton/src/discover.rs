@@ -77,12 +77,10 @@ async fn models_at(base_url: &str) -> reqwest::Result<Vec<Model>> {
     let client = egress::client(Reach::Local([].into())).timeout(WAIT).build()?;
     let list = client.get(format!("{base_url}/models")).send().await?.error_for_status()?;
     let list: List = list.json().await?;
-    // Embedding models do not answer; nothing but their names tells them apart here.
+    // Embedding models do not converse; nothing but their names tells them apart here.
+    let model = |id: String| Model { embeddings: id.contains("embed"), ..Model::free(id) };
     let ids = list.data.unwrap_or_default().into_iter().map(|entry| entry.id);
-    Ok(ids
-        .filter(|id| !id.contains("embed") && !router::is_passed_on(id))
-        .map(Model::free)
-        .collect())
+    Ok(ids.filter(|id| !router::is_passed_on(id)).map(model).collect())
 }
 
 fn listed(models: &[Model]) -> String {

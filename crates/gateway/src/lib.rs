@@ -122,6 +122,7 @@ fn router(config: Config, peers: Peers, keys: Keys, health: Health, metrics: &Me
         .routes(routes!(providers::estimate))
         .routes(routes!(responses::create))
         .routes(routes!(chat::models))
+        .routes(routes!(chat::embeddings))
         .routes(routes!(files::create, files::list))
         .routes(routes!(files::read, files::delete))
         .routes(routes!(files::content))

@@ -91,6 +91,11 @@ pub(crate) fn plan(
 /// Keeps the candidates that take what the request holds.
 fn fitting(candidates: &mut Vec<Arc<Candidate>>, request: &ChatRequest) -> Result<(), Error> {
     let none = |fault: String| Err(Error::Invalid(fault));
+    candidates.retain(|candidate| candidate.model.embeddings == request.embeds());
+    if candidates.is_empty() {
+        let does = if request.embeds() { "embeds nothing" } else { "only embeds" };
+        return none(format!("/model: {:?} {does}", request.model));
+    }
     if let Some(image) = &request.image {
         candidates.retain(|candidate| candidate.model.vision);
         if candidates.is_empty() {
@@ -126,13 +131,7 @@ impl Planned {
                 }
             };
             let asked_at = Instant::now();
-            let asked = candidate.provider.complete(
-                &self.context,
-                &candidate.model,
-                &self.request,
-                &self.groundings,
-            );
-            match asked.await {
+            match self.ask(candidate).await {
                 Ok(answer) => {
                     candidate.breaker().succeeded();
                     candidate.stats().answered(asked_at.elapsed());
@@ -156,6 +155,14 @@ impl Planned {
         }
         self.ended("failed", None, None);
         Err(nobody(failures, untold))
+    }
+
+    async fn ask(&self, candidate: &Candidate) -> Result<Value, Fault> {
+        let (provider, model) = (&candidate.provider, &candidate.model);
+        match self.request.embeds() {
+            true => provider.embed(&self.context, model, &self.request).await,
+            false => provider.complete(&self.context, model, &self.request, &self.groundings).await,
+        }
     }
 
     /// Answers in pieces: waits for the first, so that until then the next candidate can be tried,

@@ -113,6 +113,9 @@ pub struct Model {
     /// The most tokens that it reads and writes together; a longer request is not sent to it.
     #[serde(default)]
     pub context_tokens: Option<u64>,
+    /// It embeds, and does not converse.
+    #[serde(default)]
+    pub embeddings: bool,
     /// Whether it takes pictures; one is not sent where it is not taken.
     #[serde(default = "yes")]
     pub vision: bool,
@@ -229,6 +232,7 @@ impl Model {
             reasoning_usd_per_million: None,
             max_output_tokens: max_output_tokens(),
             context_tokens: None,
+            embeddings: false,
             vision: true,
         }
     }
@@ -258,7 +262,10 @@ impl Model {
             Ok(token)
         };
         let input = read("input_usd_per_million", self.input_usd_per_million.as_ref())?;
-        let output = read("output_usd_per_million", self.output_usd_per_million.as_ref())?;
+        let output = match (self.embeddings, &self.output_usd_per_million) {
+            (true, None) => NanoUsd::ZERO,
+            (_, usd) => read("output_usd_per_million", usd.as_ref())?,
+        };
         let read_or = |field: &str, usd: Option<&String>, other| match usd {
             Some(_) => read(field, usd),
             None => Ok(other),

@@ -44,12 +44,18 @@ impl ChatRequest {
         let invalid = |fault: String| Error::Invalid(fault);
         let value: Value = serde_json::from_slice(body)
             .map_err(|fault| invalid(format!("the body is not valid JSON: {fault}")))?;
+        if dialect == Dialect::Embeddings {
+            return Self::embeddings(value, body.len());
+        }
         // Nobody but Messages' own providers could take what it alone can say; so it may say it.
         let (wire, value) = match dialect {
             Dialect::Responses => {
                 (Some(value.clone()), responses::to_chat::request(&value).map_err(invalid)?)
             }
-            Dialect::Messages | Dialect::ChatCompletions | Dialect::Unspecified => (None, value),
+            Dialect::Messages
+            | Dialect::ChatCompletions
+            | Dialect::Embeddings
+            | Dialect::Unspecified => (None, value),
         };
         let chat = (dialect == Dialect::Messages).then(|| to_chat::request(&value));
         let Value::Object(fields) = value else {
@@ -114,6 +120,66 @@ impl ChatRequest {
             max_output_tokens: most,
             choices,
         })
+    }
+
+    /// Reads a request for embeddings, of a body of `bytes`.
+    fn embeddings(value: Value, bytes: usize) -> Result<Self, Error> {
+        let invalid = |fault: &str| Error::Invalid(fault.to_owned());
+        let Value::Object(fields) = value else {
+            return Err(invalid("the body is not a JSON object"));
+        };
+        let model = fields.get("model").and_then(Value::as_str).filter(|model| !model.is_empty());
+        let model = model.ok_or_else(|| invalid("/model: a name is required"))?.to_owned();
+        let is_input = |input: &Value| match input {
+            Value::String(text) => !text.is_empty(),
+            Value::Array(tokens) => !tokens.is_empty() && tokens.iter().all(Value::is_u64),
+            _ => false,
+        };
+        let fault = || invalid("/input: a text, tokens, or a list of either is required");
+        match fields.get("input").ok_or_else(fault)? {
+            Value::Array(inputs) if inputs.len() > 2048 => {
+                return Err(invalid("/input: at most 2048 are taken"));
+            }
+            Value::Array(inputs) if !inputs.is_empty() && inputs.iter().all(is_input) => {}
+            input if is_input(input) => {}
+            _ => return Err(fault()),
+        }
+        Ok(Self {
+            dialect: Dialect::Embeddings,
+            wire: None,
+            chat: Ok(fields),
+            model,
+            wants_usage: false,
+            input_tokens: (bytes as u64).div_ceil(3),
+            prompt_version: String::new(),
+            image: None,
+            max_output_tokens: None,
+            // Nothing is written.
+            choices: 0,
+        })
+    }
+
+    /// Returns whether it is one for embeddings.
+    pub(crate) fn embeds(&self) -> bool {
+        self.dialect == Dialect::Embeddings
+    }
+
+    /// Returns how many vectors an embeddings request asks for.
+    pub(crate) fn inputs(&self) -> usize {
+        match self.chat.as_ref().ok().and_then(|fields| fields.get("input")) {
+            Some(Value::Array(inputs)) if !inputs.iter().any(Value::is_u64) => inputs.len(),
+            _ => 1,
+        }
+    }
+
+    /// Returns the body for a provider of embeddings.
+    ///
+    /// # Errors
+    /// If it is no request for them.
+    pub(crate) fn for_embeddings(&self, model: &str) -> Result<Value, Refused> {
+        let mut body = self.chat.clone()?;
+        body.insert("model".to_owned(), model.into());
+        Ok(Value::Object(body))
     }
 
     /// Returns the most tokens that one answer may have: what the request says, else `default`.
@@ -240,6 +306,24 @@ mod tests {
                 .unwrap_err()
                 .to_string();
             assert!(told.starts_with(fault), "{body}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_embedded_is_counted_or_refused() {
+        for (input, wanted) in [
+            (r#""a""#, Some(1)),
+            (r#"["a","b"]"#, Some(2)),
+            ("[1,2,3]", Some(1)),
+            ("[[1],[2,3]]", Some(2)),
+            ("[]", None),
+            (r#"["a",1]"#, None),
+            ("\"\"", None),
+            ("{}", None),
+        ] {
+            let body = format!(r#"{{"model":"m","input":{input}}}"#);
+            let request = ChatRequest::parse(body.as_bytes(), Dialect::Embeddings);
+            assert_eq!(request.ok().map(|request| request.inputs()), wanted, "{input}");
         }
     }
 

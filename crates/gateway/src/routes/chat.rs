@@ -52,7 +52,7 @@ pub(crate) async fn answer(
     let mut router = RouterServiceClient::new(app.peers.router)
         .max_decoding_message_size(64 * 1024 * 1024)
         .max_encoding_message_size(usize::MAX);
-    if peek.stream == Some(true) {
+    if peek.stream == Some(true) && dialect != Dialect::Embeddings {
         let request = runtime::context::request(context, StreamCompleteRequest { call });
         return streamed(router.stream_complete(request).await?.into_inner(), dialect).await;
     }
@@ -108,7 +108,7 @@ fn frame(dialect: Dialect, json: &[u8]) -> Bytes {
     }
     let named: Option<Named> = match dialect {
         Dialect::Messages | Dialect::Responses => serde_json::from_slice(json).ok(),
-        Dialect::ChatCompletions | Dialect::Unspecified => None,
+        Dialect::ChatCompletions | Dialect::Embeddings | Dialect::Unspecified => None,
     };
     let name = named.map(|named| format!("event: {}\n", named.name)).unwrap_or_default();
     [name.as_bytes(), b"data: ", json, b"\n\n"].concat().into()
@@ -118,7 +118,9 @@ fn frame(dialect: Dialect, json: &[u8]) -> Bytes {
 fn end(dialect: Dialect) -> Bytes {
     match dialect {
         Dialect::Messages | Dialect::Responses => Bytes::new(),
-        Dialect::ChatCompletions | Dialect::Unspecified => "data: [DONE]\n\n".into(),
+        Dialect::ChatCompletions | Dialect::Embeddings | Dialect::Unspecified => {
+            "data: [DONE]\n\n".into()
+        }
     }
 }
 
@@ -143,6 +145,20 @@ fn say(headers: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(HeaderName::from_static(name), value);
     }
+}
+
+/// Turns texts into vectors: OpenAI's embeddings.
+#[utoipa::path(post, operation_id = "create_embeddings", path = "/v1/embeddings", tag = "models",
+    request_body(content = Object, description = "OpenAI's embeddings request; `model` names a model that embeds"),
+    responses((status = 200, description = "OpenAI's list of embeddings"),
+        (status = 400, description = "A malformed request, or a model that embeds nothing"),
+        (status = 402, description = "The budget does not cover it"), (status = 503, description = "Nobody could answer")))]
+pub(crate) async fn embeddings(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Error> {
+    answer(app, &context, body, Dialect::Embeddings).await
 }
 
 /// Lists routes and models: OpenAI's models.

@@ -23,9 +23,10 @@ impl Answer {
                 let chat = from_chat::response(&answer);
                 Self { wire: Some(answer), chat }
             }
-            Dialect::ChatCompletions | Dialect::Responses | Dialect::Unspecified => {
-                Self { wire: None, chat: answer }
-            }
+            Dialect::ChatCompletions
+            | Dialect::Responses
+            | Dialect::Embeddings
+            | Dialect::Unspecified => Self { wire: None, chat: answer },
         }
     }
 
@@ -42,7 +43,7 @@ impl Answer {
             (Dialect::Responses, _) => {
                 responses::from_chat::response(&self.chat, &request.wire(), now)
             }
-            (Dialect::ChatCompletions | Dialect::Unspecified, _) => self.chat,
+            (Dialect::ChatCompletions | Dialect::Embeddings | Dialect::Unspecified, _) => self.chat,
         }
     }
 }
@@ -72,7 +73,7 @@ impl Rendering {
                 Writer::Responses(Box::new(responses::from_chat::Events::new(request.wire(), now)))
             }
             Dialect::ChatCompletions | Dialect::Unspecified if messages => Writer::ChatCompletions,
-            Dialect::ChatCompletions | Dialect::Unspecified => Writer::Same,
+            Dialect::ChatCompletions | Dialect::Embeddings | Dialect::Unspecified => Writer::Same,
         };
         Self { reader: messages.then(from_chat::Chunks::default), writer }
     }

@@ -59,6 +59,16 @@ pub(crate) trait Provider: Send + Sync {
         groundings: &[Grounding],
     ) -> Result<Value, Fault>;
 
+    /// Embeds what an embeddings request holds; its answer is the same in every dialect.
+    async fn embed(
+        &self,
+        _context: &CallContext,
+        _model: &Model,
+        _request: &ChatRequest,
+    ) -> Result<Value, Fault> {
+        Err(Fault::Dialect("/model: its provider embeds nothing".to_owned()))
+    }
+
     /// Answers in chunks; ends after the last, without `[DONE]`. A stream that ends early is a fault.
     async fn stream(
         &self,

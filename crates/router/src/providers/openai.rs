@@ -59,6 +59,20 @@ impl Provider for OpenAi {
         }
     }
 
+    async fn embed(
+        &self,
+        context: &CallContext,
+        model: &Model,
+        request: &ChatRequest,
+    ) -> Result<Value, Fault> {
+        let body = request.for_embeddings(&model.name).map_err(Fault::Dialect)?;
+        let answer = self.http.whole(context, "embeddings", &body).await?;
+        match answer.get("data").and_then(Value::as_array) {
+            Some(data) if data.len() == request.inputs() => Ok(answer),
+            _ => Err(Fault::Provider("the answer has not one vector for each input".to_owned())),
+        }
+    }
+
     async fn stream(
         &self,
         context: &CallContext,
