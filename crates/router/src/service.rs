@@ -42,7 +42,8 @@ impl Service {
     }
 
     fn plan(&self, context: CallContext, call: Option<Call>) -> Result<Planned, Error> {
-        plan(context, call, &self.catalog, self.peers.budget.clone(), self.meter.clone())
+        let (budget, meter) = (self.peers.budget.clone(), self.meter.clone());
+        plan(context, call, &self.catalog, self.streams, budget, meter)
     }
 }
 
@@ -73,7 +74,7 @@ impl RouterService for Service {
         let context = runtime::context::read(&request)?;
         let planned = self.plan(context, request.into_inner().call)?;
         let (sender, pieces) = mpsc::channel(32);
-        let asked = planned.stream(self.streams, sender);
+        let asked = planned.stream(sender);
         tokio::spawn(asked.in_current_span()).await.map_err(lost)??;
         let wrap: fn(Event) -> _ = |event| Ok(StreamCompleteResponse { event: Some(event) });
         Ok(Response::new(ReceiverStream::new(pieces).map(wrap)))

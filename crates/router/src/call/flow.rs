@@ -1,0 +1,110 @@
+//! A stream under way: chunks on their way to the client, and their usage.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use proto::router::Receipt;
+use proto::router::stream_complete_response::Event;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{Planned, now};
+use crate::catalog::Candidate;
+use crate::dialects::render::Rendering;
+use crate::money::Held;
+use crate::providers::{Chunks, Fault};
+use crate::usage::{self, Usage};
+
+/// The client's end of a stream.
+pub(super) struct Reader {
+    pub(super) pieces: mpsc::Sender<Event>,
+    pub(super) patience: Duration,
+    pub(super) gone: bool,
+}
+
+impl Reader {
+    /// Passes a piece on. A client that is gone, or takes nothing for as long as a provider may say
+    /// nothing, gets no more of it.
+    pub(super) async fn send(&mut self, piece: Event) {
+        if !self.gone {
+            self.gone = self.pieces.send_timeout(piece, self.patience).await.is_err();
+        }
+    }
+}
+
+/// A stream under way.
+pub(super) struct Flow {
+    pub(super) planned: Planned,
+    pub(super) candidate: Arc<Candidate>,
+    pub(super) held: Held,
+    /// What the client was told at first.
+    pub(super) started: Receipt,
+}
+
+impl Flow {
+    /// Passes chunks on until the end. The client may be gone: the rest is read all the same, for
+    /// the usage that comes last.
+    pub(super) async fn run(self, first: Bytes, mut rest: Chunks, mut client: Reader) {
+        let (mut counted, mut bytes, mut broken, mut cancelled) = (None, 0, None, false);
+        let speaks = self.candidate.provider.dialect();
+        let mut rendering = Rendering::new(speaks, &self.planned.request, now());
+        let mut next = Some(Ok(first));
+        while let Some(chunk) = next {
+            let read = chunk.and_then(|chunk| Ok((read(&chunk)?, chunk)));
+            match read {
+                Ok((value, chunk)) => {
+                    let chat = rendering.chat(value);
+                    let told = Usage::of(&chat);
+                    counted = told.or(counted);
+                    bytes += usage::written(&chat);
+                    let only_usage =
+                        told.is_some() && chat["choices"].as_array().is_none_or(Vec::is_empty);
+                    let hidden = only_usage && !self.planned.request.wants_usage;
+                    for chunk in rendering.push(chunk, &chat, hidden) {
+                        client.send(Event::Chunk(chunk)).await;
+                    }
+                }
+                Err(fault) => {
+                    broken = Some(format!("{} failed: {fault}", self.candidate.name()));
+                    break;
+                }
+            }
+            if client.gone && self.planned.streams.cancels {
+                cancelled = true;
+                break;
+            }
+            next = rest.next().await;
+        }
+        let usage = counted.unwrap_or_else(|| self.planned.estimate(bytes));
+        let failures = self.started.failures;
+        let receipt = self.planned.receipt(&self.candidate, failures, usage, counted.is_none());
+        let outcome = match (&broken, cancelled) {
+            (Some(_), _) => "broken",
+            (None, true) => "cancelled",
+            (None, false) => "answered",
+        };
+        self.planned.ended(outcome, Some(&receipt), Some(self.held));
+        if broken.is_none() {
+            for chunk in rendering.finish() {
+                client.send(Event::Chunk(chunk)).await;
+            }
+        }
+        let last = broken.map_or(Event::Finished(receipt), Event::Failed);
+        client.send(last).await;
+    }
+}
+
+/// Reads a chunk, which may be an error.
+pub(super) fn read(chunk: &[u8]) -> Result<Value, Fault> {
+    let value: Value = serde_json::from_slice(chunk)
+        .map_err(|fault| Fault::Provider(format!("a chunk is not JSON: {fault}")))?;
+    match value.get("error") {
+        None | Some(Value::Null) => Ok(value),
+        Some(error) => {
+            let message = error.get("message").and_then(Value::as_str).unwrap_or("an error");
+            Err(Fault::Provider(message.to_owned()))
+        }
+    }
+}

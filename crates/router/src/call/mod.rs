@@ -1,0 +1,248 @@
+//! One call, from its plan to its row: who may serve it, what it may cost, what became of it.
+
+mod attempt;
+mod flow;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::router::stream_complete_response::Event;
+use proto::router::{Call, Estimate, EstimateResponse, Grounding, Receipt};
+use runtime::transport::Peer;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use types::{CallContext, Clock as _, KeyId, NanoUsd, ReservationId, RunId, SystemClock, TeamId};
+
+use self::attempt::{Answered, Pieces, Whole};
+use self::flow::{Flow, Reader};
+use crate::Error;
+use crate::catalog::{Candidate, Catalog};
+use crate::dialects::render::Answer;
+use crate::meter::Meter;
+use crate::money::{self, Held};
+use crate::request::ChatRequest;
+use crate::usage::{self, Usage};
+
+/// A call that is known to be good, and who may serve it.
+pub(crate) struct Planned {
+    context: CallContext,
+    request: ChatRequest,
+    groundings: Vec<Grounding>,
+    candidates: Vec<Arc<Candidate>>,
+    /// Why they stand in this order.
+    reason: String,
+    streams: Streams,
+    budget: Peer,
+    meter: Meter,
+    begun: Begun,
+}
+
+/// When a call began, and when its first token came.
+#[derive(Clone, Copy)]
+struct Begun {
+    at_ms: i64,
+    at: Instant,
+    first_token: Option<Duration>,
+}
+
+impl Begun {
+    fn now() -> Self {
+        Self { at_ms: SystemClock.now_ms(), at: Instant::now(), first_token: None }
+    }
+}
+
+/// How streams are served.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Streams {
+    pub(crate) first_token: Duration,
+    /// Instead of it, where it is cheap to ask somebody else.
+    pub(crate) failover: Duration,
+    pub(crate) idle: Duration,
+    /// A stream whose client went away is given up.
+    pub(crate) cancels: bool,
+}
+
+/// Reads the call and chooses candidates, before any money is held.
+pub(crate) fn plan(
+    context: CallContext,
+    call: Option<Call>,
+    catalog: &Catalog,
+    streams: Streams,
+    budget: Peer,
+    meter: Meter,
+) -> Result<Planned, Error> {
+    let begun = Begun::now();
+    let call = call.unwrap_or_default();
+    let request = ChatRequest::parse(&call.body, call.dialect())?;
+    let groundings = call.groundings;
+    let chosen = catalog.select(&request.model, context.privacy, || request.need());
+    let (candidates, reason, refused) = match chosen {
+        Ok((candidates, reason)) => (candidates, reason, None),
+        Err(refused) => (Vec::new(), String::new(), Some(refused)),
+    };
+    let mut planned =
+        Planned { context, request, groundings, candidates, reason, streams, budget, meter, begun };
+    if let Some(refused) = refused {
+        if matches!(refused, Error::NothingLocal(_)) {
+            planned.ended("refused", None, None);
+        }
+        return Err(refused);
+    }
+    fitting(&mut planned.candidates, &planned.request)?;
+    Ok(planned)
+}
+
+/// Keeps the candidates that take what the request holds.
+fn fitting(candidates: &mut Vec<Arc<Candidate>>, request: &ChatRequest) -> Result<(), Error> {
+    let none = |fault: String| Err(Error::Invalid(fault));
+    candidates.retain(|candidate| candidate.model.embeddings == request.embeds());
+    if candidates.is_empty() {
+        let does = if request.embeds() { "embeds nothing" } else { "only embeds" };
+        return none(format!("/model: {:?} {does}", request.model));
+    }
+    if let Some(image) = &request.image {
+        candidates.retain(|candidate| candidate.model.vision);
+        if candidates.is_empty() {
+            return none(format!("{image}: a picture, and {:?} takes none", request.model));
+        }
+    }
+    // Of the guess only, so that nothing is refused that would have gone.
+    let tokens = request.input_tokens_about();
+    let context = |candidate: &Arc<Candidate>| candidate.model.context_tokens.unwrap_or(u64::MAX);
+    let most = candidates.iter().map(context).max().unwrap_or_default();
+    candidates.retain(|candidate| context(candidate) >= tokens);
+    if candidates.is_empty() {
+        let model = &request.model;
+        return none(format!("/messages: about {tokens} tokens, and {model:?} takes {most}"));
+    }
+    Ok(())
+}
+
+impl Planned {
+    /// Answers whole.
+    pub(crate) async fn complete(self) -> Result<(Value, Receipt), Error> {
+        let Answered { candidate, held, answer, failures } = self.answered::<Whole>().await?;
+        let rendered = Answer::new(candidate.provider.dialect(), answer);
+        let counted = Usage::of(&rendered.chat);
+        let usage = counted.unwrap_or_else(|| self.estimate(rendered.bytes()));
+        let receipt = self.receipt(&candidate, failures, usage, counted.is_none());
+        self.ended("answered", Some(&receipt), Some(held));
+        Ok((rendered.to(&self.request, now()), receipt))
+    }
+
+    /// Answers in pieces: waits for the first, so that until then the next candidate can be tried,
+    /// and leaves the rest to a task that goes on when the client goes away.
+    pub(crate) async fn stream(mut self, pieces: mpsc::Sender<Event>) -> Result<(), Error> {
+        let Answered { candidate, held, answer, failures } = self.answered::<Pieces>().await?;
+        let (first, rest) = answer;
+        self.begun.first_token = Some(self.begun.at.elapsed());
+        let started = self.receipt(&candidate, failures, Usage::default(), false);
+        let mut client = Reader { pieces, patience: self.streams.idle, gone: false };
+        client.send(Event::Started(started.clone())).await;
+        let flow = Flow { planned: self, candidate, held, started };
+        tokio::spawn(flow.run(first, rest, client));
+        Ok(())
+    }
+    /// Tells what each candidate could cost, and asks nobody.
+    pub(crate) fn estimate_all(&self) -> EstimateResponse {
+        let estimate = |candidate: &Arc<Candidate>| Estimate {
+            provider: candidate.provider_name.clone(),
+            model: candidate.model.name.clone(),
+            tier: candidate.tier,
+            input_tokens: self.estimate(0).input,
+            max_output_tokens: self.request.all_output_tokens(candidate.model.max_output_tokens),
+            min_cost_nanos: self.estimate(0).cost(&candidate.price).nanos(),
+            max_cost_nanos: self.most(candidate).nanos(),
+            circuit: candidate.circuit().into(),
+        };
+        let candidates = self.candidates.iter().map(estimate).collect();
+        let (route, reason) = (self.request.model.clone(), self.reason.clone());
+        EstimateResponse { route, candidates, reason }
+    }
+
+    /// Sets the most that the candidate can cost aside.
+    async fn reserve(&self, candidate: &Candidate) -> Result<Held, Error> {
+        money::reserve(&self.context, &self.budget, self.most(candidate)).await
+    }
+
+    /// Returns the most that the candidate can cost.
+    fn most(&self, candidate: &Candidate) -> NanoUsd {
+        let (input, price) = (self.request.input_tokens, &candidate.price);
+        let output = self.request.all_output_tokens(candidate.model.max_output_tokens);
+        // All that is read may be written to a cache, and all that is written a thought.
+        let stored = if price.stored > price.input { input } else { 0 };
+        let reasoning = if price.reasoning > price.output { output } else { 0 };
+        Usage { input, cached: 0, stored, output, reasoning }.cost(price)
+    }
+
+    /// Guesses what a provider did not say.
+    fn estimate(&self, output_bytes: usize) -> Usage {
+        let input = self.request.input_tokens_about();
+        Usage { input, output: usage::guess(output_bytes), ..Usage::default() }
+    }
+
+    fn receipt(
+        &self,
+        candidate: &Candidate,
+        failures: Vec<String>,
+        usage: Usage,
+        estimated: bool,
+    ) -> Receipt {
+        Receipt {
+            route: self.request.model.clone(),
+            provider: candidate.provider_name.clone(),
+            model: candidate.model.name.clone(),
+            tier: candidate.tier,
+            input_tokens: usage.input,
+            output_tokens: usage.output,
+            estimated,
+            cost_nanos: usage.cost(&candidate.price).nanos(),
+            failures,
+            cached_tokens: usage.cached,
+            cache_write_tokens: usage.stored,
+            reasoning_tokens: usage.reasoning,
+            reason: self.reason.clone(),
+        }
+    }
+
+    /// Keeps a row of how it ended; what was held is settled with it.
+    fn ended(&self, outcome: &str, receipt: Option<&Receipt>, held: Option<Held>) {
+        let context = &self.context;
+        let text = |id: Option<&str>| id.unwrap_or_default().to_owned();
+        let receipt = receipt.cloned().unwrap_or_default();
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.meter.record(proto::budget::Usage {
+            id: ReservationId::generate().to_string(),
+            tenant: context.tenant.to_string(),
+            team: text(context.team.as_ref().map(TeamId::as_str)),
+            user: context.user.to_string(),
+            key: text(context.key.as_ref().map(KeyId::as_str)),
+            run: text(context.run.as_ref().map(RunId::as_str)),
+            route: self.request.model.clone(),
+            provider: receipt.provider,
+            model: receipt.model,
+            tier: receipt.tier,
+            input_tokens: receipt.input_tokens,
+            cached_tokens: receipt.cached_tokens,
+            cache_write_tokens: receipt.cache_write_tokens,
+            output_tokens: receipt.output_tokens,
+            reasoning_tokens: receipt.reasoning_tokens,
+            estimated: receipt.estimated,
+            cost_nanos: receipt.cost_nanos,
+            started_at_ms: self.begun.at_ms,
+            latency_micros: micros(self.begun.at.elapsed()),
+            first_token_micros: self.begun.first_token.map_or(0, micros),
+            outcome: outcome.to_owned(),
+            privacy: context.privacy.as_str().to_owned(),
+            prompt_version: self.request.prompt_version.clone(),
+            reason: self.reason.clone(),
+            request_id: context.request_id.to_string(),
+            reservation_id: held.map(|held| held.hand_over().to_string()).unwrap_or_default(),
+        });
+    }
+}
+
+/// Returns the time in seconds since 1970.
+fn now() -> i64 {
+    SystemClock.now_ms() / 1000
+}
