@@ -7,6 +7,9 @@ use proto::router::Circuit;
 /// So many failures in a row open the circuit.
 const FAILURES: u32 = 5;
 
+/// So many of the last ones open it as well, though others went well between them.
+const OUTLIER: (u32, u32) = (10, 20);
+
 /// How long it stays open at first; twice as long after each failed probe.
 const FIRST: Duration = Duration::from_secs(5);
 
@@ -17,6 +20,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
     failures: u32,
+    /// How the last ones went, a bit each, the newest lowest: 1 failed.
+    recent: u32,
     open_until: Option<Instant>,
     /// How long it was open the last time; doubles while probes fail.
     wait: Duration,
@@ -38,7 +43,7 @@ impl Breaker {
     }
 
     pub(crate) fn succeeded(&mut self) {
-        *self = Self::default();
+        *self = Self { recent: self.recent << 1, ..Self::default() };
     }
 
     /// Returns how it stands.
@@ -58,13 +63,17 @@ impl Breaker {
     /// Notes a failure; a provider that says when to come back is not asked before.
     pub(crate) fn failed(&mut self, now: Instant, come_back: Option<Duration>) {
         self.failures = self.failures.saturating_add(1);
+        self.recent = self.recent << 1 | 1;
+        let (many, of) = OUTLIER;
+        let is_outlier = (self.recent & ((1 << of) - 1)).count_ones() >= many;
         let probed = std::mem::take(&mut self.probing);
         let wait = match come_back {
             Some(wait) => wait,
             None if probed => self.wait.saturating_mul(2).max(FIRST),
-            None if self.failures >= FAILURES => FIRST,
+            None if self.failures >= FAILURES || is_outlier => FIRST,
             None => return,
         };
+        self.recent = 0;
         self.wait = wait.min(LONGEST);
         self.open_until = Some(now + self.wait);
     }
@@ -99,6 +108,24 @@ mod tests {
         assert!(breaker.allow(later + FIRST * 2));
         breaker.succeeded();
         assert!(breaker.allow(later) && breaker.allow(later));
+    }
+
+    #[test]
+    fn one_that_fails_every_other_time_is_left_alone_too() {
+        let start = Instant::now();
+        let after = |of: u32, calls: u32| {
+            let mut breaker = Breaker::default();
+            for call in 0..calls {
+                match call % of {
+                    0 => breaker.failed(start, None),
+                    _ => breaker.succeeded(),
+                }
+            }
+            breaker.state(start)
+        };
+        assert_eq!(after(3, 300), Circuit::Closed);
+        assert_eq!(after(2, 18), Circuit::Closed);
+        assert_eq!(after(2, 19), Circuit::Open);
     }
 
     #[test]
