@@ -13,7 +13,7 @@ use types::Privacy;
 use crate::Error;
 use crate::breaker::Breaker;
 use crate::complexity::Need;
-use crate::config::{Config, Kind, Model, Price, is_local, is_passed_on};
+use crate::config::{Config, Kind, Model, Price, Timeouts, is_local, is_passed_on};
 use crate::providers::Provider;
 use crate::providers::anthropic::Anthropic;
 use crate::providers::extractive::Extractive;
@@ -27,6 +27,7 @@ pub(crate) struct Candidate {
     pub(crate) model: Model,
     pub(crate) tier: u32,
     pub(crate) price: Price,
+    pub(crate) timeouts: Timeouts,
     pub(crate) provider: Arc<dyn Provider>,
     breaker: Mutex<Breaker>,
     stats: Mutex<Stats>,
@@ -71,6 +72,11 @@ impl Catalog {
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         let mut candidates = Vec::new();
         let networks: Arc<[IpNet]> = config.local_networks.clone().into();
+        if let Some(tier) =
+            config.timeouts.tiers.keys().find(|tier| !TIERS.contains(&tier.as_str()))
+        {
+            bail!("router.timeouts.tiers.{tier}: tiers are 0 to 4");
+        }
         for (name, provider) in &config.providers {
             if provider.tier > 4 || name.contains('/') || name == EXTRACTIVE {
                 bail!(
@@ -81,12 +87,11 @@ impl Catalog {
                 true => Reach::Local(Arc::clone(&networks)),
                 false => Reach::Anywhere,
             };
+            let timeouts = config.timeouts.of_tier(provider.tier);
             let client: Arc<dyn Provider> = match provider.kind {
-                Kind::Openai => Arc::new(OpenAi::new(name, provider, &config.timeouts, reach)?),
-                Kind::Gemini => Arc::new(Gemini::new(name, provider, &config.timeouts, reach)?),
-                Kind::Anthropic => {
-                    Arc::new(Anthropic::new(name, provider, &config.timeouts, reach)?)
-                }
+                Kind::Openai => Arc::new(OpenAi::new(name, provider, &timeouts, reach)?),
+                Kind::Gemini => Arc::new(Gemini::new(name, provider, &timeouts, reach)?),
+                Kind::Anthropic => Arc::new(Anthropic::new(name, provider, &timeouts, reach)?),
             };
             for model in &provider.models {
                 if is_local(provider.tier) && is_passed_on(&model.name) {
@@ -103,6 +108,7 @@ impl Catalog {
                     price: model
                         .price(provider.tier)
                         .with_context(|| format!("router.providers.{name}"))?,
+                    timeouts: timeouts.clone(),
                     provider: Arc::clone(&client),
                     breaker: Mutex::default(),
                     stats: Mutex::default(),
@@ -114,6 +120,7 @@ impl Catalog {
             model: Model { vision: false, ..Model::free("extractive".to_owned()) },
             tier: 0,
             price: Price::default(),
+            timeouts: config.timeouts.of_tier(0),
             provider: Arc::new(Extractive),
             breaker: Mutex::default(),
             stats: Mutex::default(),
@@ -242,6 +249,9 @@ impl Catalog {
 
 /// The provider that needs no model; always the last resort.
 const EXTRACTIVE: &str = "extractive";
+
+/// The tiers, as they are written.
+const TIERS: [&str; 5] = ["0", "1", "2", "3", "4"];
 
 /// Returns the tiers in the order in which they do for a call that needs `tier`: it, abler ones,
 /// lesser ones. The batch tier is for those that ask for it.

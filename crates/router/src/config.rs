@@ -145,6 +145,26 @@ pub struct Timeouts {
     pub idle_ms: u64,
     /// For everything.
     pub total_ms: u64,
+    /// What differs in a tier, by its number; the batch tier is given ten times as long to begin.
+    pub tiers: BTreeMap<String, TierTimeouts>,
+}
+
+/// How long to wait for a provider of one tier, in milliseconds, where it differs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TierTimeouts {
+    /// As [`Timeouts::connect_ms`].
+    pub connect_ms: Option<u64>,
+    /// As [`Timeouts::first_token_ms`].
+    pub first_token_ms: Option<u64>,
+    /// As [`Timeouts::failover_ms`].
+    pub failover_ms: Option<u64>,
+    /// As [`Timeouts::answer_ms`].
+    pub answer_ms: Option<u64>,
+    /// As [`Timeouts::idle_ms`].
+    pub idle_ms: Option<u64>,
+    /// As [`Timeouts::total_ms`].
+    pub total_ms: Option<u64>,
 }
 
 impl Default for Timeouts {
@@ -156,11 +176,34 @@ impl Default for Timeouts {
             answer_ms: 120_000,
             idle_ms: 30_000,
             total_ms: 300_000,
+            tiers: [("4".to_owned(), TierTimeouts::batch())].into(),
         }
     }
 }
 
+impl TierTimeouts {
+    /// Rented machines may have to start first.
+    fn batch() -> Self {
+        let (first_token_ms, answer_ms) = (Some(300_000), Some(300_000));
+        Self { first_token_ms, answer_ms, total_ms: Some(900_000), ..Self::default() }
+    }
+}
+
 impl Timeouts {
+    /// Returns those of a tier.
+    pub(crate) fn of_tier(&self, tier: u32) -> Self {
+        let other = self.tiers.get(&tier.to_string()).cloned().unwrap_or_default();
+        Self {
+            connect_ms: other.connect_ms.unwrap_or(self.connect_ms),
+            first_token_ms: other.first_token_ms.unwrap_or(self.first_token_ms),
+            failover_ms: other.failover_ms.unwrap_or(self.failover_ms),
+            answer_ms: other.answer_ms.unwrap_or(self.answer_ms),
+            idle_ms: other.idle_ms.unwrap_or(self.idle_ms),
+            total_ms: other.total_ms.unwrap_or(self.total_ms),
+            tiers: BTreeMap::new(),
+        }
+    }
+
     pub(crate) fn first_token(&self) -> Duration {
         Duration::from_millis(self.first_token_ms)
     }
@@ -297,6 +340,20 @@ mod tests {
         ] {
             assert_eq!(is_passed_on(model), wanted, "{model}");
         }
+    }
+
+    #[test]
+    fn a_tier_waits_as_long_as_it_says_and_else_as_all_do() {
+        let slow = TierTimeouts { idle_ms: Some(7), ..TierTimeouts::default() };
+        let timeouts = Timeouts {
+            connect_ms: 5,
+            idle_ms: 6,
+            tiers: [("3".to_owned(), slow)].into(),
+            ..Timeouts::default()
+        };
+        let (three, one) = (timeouts.of_tier(3), timeouts.of_tier(1));
+        assert_eq!((three.connect_ms, three.idle_ms, one.idle_ms), (5, 7, 6));
+        assert_eq!(Timeouts::default().of_tier(4).first_token_ms, 300_000);
     }
 
     #[test]

@@ -26,7 +26,8 @@ use proto::router::router_service_server::RouterServiceServer;
 use runtime::transport::Peer;
 
 pub use config::{
-    Config, Kind, Model, OnDisconnect, PeerAddresses, Provider, Timeouts, is_passed_on,
+    Config, Kind, Model, OnDisconnect, PeerAddresses, Provider, TierTimeouts, Timeouts,
+    is_passed_on,
 };
 pub use error::Error;
 pub use service::Service;

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 use types::CallContext;
 
-use crate::call::{Planned, Streams, plan};
+use crate::call::{Planned, plan};
 use crate::catalog::Catalog;
 use crate::config::{Config, OnDisconnect};
 use crate::meter::Meter;
@@ -25,25 +25,20 @@ use crate::{Error, Peers};
 #[allow(missing_debug_implementations, reason = "a peer has nothing to show")]
 pub struct Service {
     catalog: Arc<Catalog>,
-    streams: Streams,
+    on_disconnect: OnDisconnect,
     peers: Peers,
     meter: Meter,
 }
 
 impl Service {
     pub(crate) fn new(catalog: Arc<Catalog>, config: &Config, peers: Peers, meter: Meter) -> Self {
-        let streams = Streams {
-            first_token: config.timeouts.first_token(),
-            failover: config.timeouts.failover(),
-            idle: config.timeouts.idle(),
-            cancels: config.on_disconnect == OnDisconnect::Cancel,
-        };
-        Self { catalog, streams, peers, meter }
+        let on_disconnect = config.on_disconnect;
+        Self { catalog, on_disconnect, peers, meter }
     }
 
     fn plan(&self, context: CallContext, call: Option<Call>) -> Result<Planned, Error> {
         let (budget, meter) = (self.peers.budget.clone(), self.meter.clone());
-        plan(context, call, &self.catalog, self.streams, budget, meter)
+        plan(context, call, &self.catalog, self.on_disconnect, budget, meter)
     }
 }
 

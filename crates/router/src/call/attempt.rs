@@ -57,9 +57,10 @@ impl Form for Pieces {
 
     async fn ask(call: &Planned, candidate: &Arc<Candidate>) -> Result<(Bytes, Chunks), Fault> {
         let hurries = candidate.tier <= 1 && call.another_model(candidate);
+        let timeouts = &candidate.timeouts;
         let patience = match hurries {
-            true => call.streams.failover.min(call.streams.first_token),
-            false => call.streams.first_token,
+            true => timeouts.failover().min(timeouts.first_token()),
+            false => timeouts.first_token(),
         };
         let wait = call.context.time_left(patience);
         let late = |_| Fault::Provider(format!("no token within {} ms", wait.as_millis()));

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{Planned, now};
 use crate::catalog::Candidate;
+use crate::config::OnDisconnect;
 use crate::dialects::render::Rendering;
 use crate::money::Held;
 use crate::providers::{Chunks, Fault};
@@ -71,7 +72,7 @@ impl Flow {
                     break;
                 }
             }
-            if client.gone && self.planned.streams.cancels {
+            if client.gone && self.planned.on_disconnect == OnDisconnect::Cancel {
                 cancelled = true;
                 break;
             }

@@ -17,6 +17,7 @@ use self::attempt::{Answered, Pieces, Whole};
 use self::flow::{Flow, Reader};
 use crate::Error;
 use crate::catalog::{Candidate, Catalog};
+use crate::config::OnDisconnect;
 use crate::dialects::render::Answer;
 use crate::meter::Meter;
 use crate::money::{self, Held};
@@ -31,7 +32,7 @@ pub(crate) struct Planned {
     candidates: Vec<Arc<Candidate>>,
     /// Why they stand in this order.
     reason: String,
-    streams: Streams,
+    on_disconnect: OnDisconnect,
     budget: Peer,
     meter: Meter,
     begun: Begun,
@@ -51,23 +52,12 @@ impl Begun {
     }
 }
 
-/// How streams are served.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Streams {
-    pub(crate) first_token: Duration,
-    /// Instead of it, where it is cheap to ask somebody else.
-    pub(crate) failover: Duration,
-    pub(crate) idle: Duration,
-    /// A stream whose client went away is given up.
-    pub(crate) cancels: bool,
-}
-
 /// Reads the call and chooses candidates, before any money is held.
 pub(crate) fn plan(
     context: CallContext,
     call: Option<Call>,
     catalog: &Catalog,
-    streams: Streams,
+    on_disconnect: OnDisconnect,
     budget: Peer,
     meter: Meter,
 ) -> Result<Planned, Error> {
@@ -80,8 +70,17 @@ pub(crate) fn plan(
         Ok((candidates, reason)) => (candidates, reason, None),
         Err(refused) => (Vec::new(), String::new(), Some(refused)),
     };
-    let mut planned =
-        Planned { context, request, groundings, candidates, reason, streams, budget, meter, begun };
+    let mut planned = Planned {
+        context,
+        request,
+        groundings,
+        candidates,
+        reason,
+        on_disconnect,
+        budget,
+        meter,
+        begun,
+    };
     if let Some(refused) = refused {
         if matches!(refused, Error::NothingLocal(_)) {
             planned.ended("refused", None, None);
@@ -137,7 +136,7 @@ impl Planned {
         let (first, rest) = answer;
         self.begun.first_token = Some(self.begun.at.elapsed());
         let started = self.receipt(&candidate, failures, Usage::default(), false);
-        let mut client = Reader { pieces, patience: self.streams.idle, gone: false };
+        let mut client = Reader { pieces, patience: candidate.timeouts.idle(), gone: false };
         client.send(Event::Started(started.clone())).await;
         let flow = Flow { planned: self, candidate, held, started };
         tokio::spawn(flow.run(first, rest, client));
