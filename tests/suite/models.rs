@@ -33,7 +33,7 @@ async fn a_stream_is_whole_or_ends_in_an_honest_error() {
 async fn whatever_a_provider_does_the_client_is_told_and_the_money_is_free() {
     for shape in Shape::ALL {
         let provider = Provider::start().await.unwrap();
-        let hurry = "[router.timeouts]\nfirst_token_ms = 200\nanswer_ms = 200\nidle_ms = 200\n";
+        let hurry = "[router.retries]\ntimes = 0\n[router.timeouts]\nfirst_token_ms = 200\nanswer_ms = 200\nidle_ms = 200\n";
         let settings = format!("{}{hurry}", priced(&provider.url));
         let system = System::start(shape, &settings).await.unwrap();
         let mut paid = 0.0;
@@ -58,7 +58,10 @@ async fn whatever_a_provider_does_the_client_is_told_and_the_money_is_free() {
             assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{asked} {stream} {error}");
             assert!(error.contains(wanted), "{asked} {stream} {error}");
             assert_eq!(system.spent("local").await.unwrap(), paid, "nothing was served");
-            assert_eq!(system.chat("ping", false).await.unwrap().0, 200, "the process lives");
+            // Twice: one that fails every other time would be left alone.
+            for _ in 0..2 {
+                assert_eq!(system.chat("ping", false).await.unwrap().0, 200, "the process lives");
+            }
             paid = system.spent("local").await.unwrap();
         }
     }
@@ -68,7 +71,8 @@ async fn whatever_a_provider_does_the_client_is_told_and_the_money_is_free() {
 async fn who_says_when_to_come_back_is_not_asked_before() {
     for status in ["status 429+", "status 529+", "status 503+"] {
         let provider = Provider::start().await.unwrap();
-        let system = System::start(Shape::One, &priced(&provider.url)).await.unwrap();
+        let settings = format!("{}[router.retries]\ntimes = 0\n", priced(&provider.url));
+        let system = System::start(Shape::One, &settings).await.unwrap();
         assert_eq!(system.chat(status, false).await.unwrap().0, 503);
         let (_, error) = system.chat("ping", false).await.unwrap();
         assert!(error.contains("mock/m: not asked"), "{error}");
@@ -80,6 +84,21 @@ async fn who_says_when_to_come_back_is_not_asked_before() {
         tokio::time::timeout(Duration::from_secs(60), back).await.unwrap();
         assert_eq!(provider.requests(), 2, "once before, once behind");
     }
+}
+
+#[tokio::test]
+async fn who_is_down_for_a_moment_is_asked_again() {
+    let provider = Provider::start().await.unwrap();
+    let system = System::start(Shape::One, &priced(&provider.url)).await.unwrap();
+    for stream in [false, true] {
+        let (status, answer) = system.chat("stumble", stream).await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+    }
+    assert_eq!(provider.requests(), 4);
+    assert!((system.spent("local").await.unwrap() - 0.008).abs() < 1e-12, "paid for once each");
+    // One that wants to be left alone for a second is asked as soon as it may be.
+    assert_eq!(system.chat("status 429+", false).await.unwrap().0, 503);
+    assert_eq!(provider.requests(), 6);
 }
 
 /// Reads what a stream of chat completions says, and whether it ended well.

@@ -28,6 +28,8 @@ pub struct Config {
     pub spool_bytes: u64,
     /// How long to wait for a provider.
     pub timeouts: Timeouts,
+    /// How often to ask again.
+    pub retries: Retries,
     /// Where the budget service is, when it is another process.
     pub peers: PeerAddresses,
 }
@@ -42,6 +44,7 @@ impl Default for Config {
             spool: "data/spool".into(),
             spool_bytes: 64 * 1024 * 1024,
             timeouts: Timeouts::default(),
+            retries: Retries::default(),
             peers: PeerAddresses::default(),
         }
     }
@@ -218,6 +221,22 @@ impl Timeouts {
 
     pub(crate) fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms)
+    }
+}
+
+/// How often candidates that are down for the moment are asked again, when nobody else answered.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retries {
+    /// So many times.
+    pub times: u32,
+    /// Within so many milliseconds since the call began, pauses included.
+    pub within_ms: u64,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { times: 2, within_ms: 2_000 }
     }
 }
 

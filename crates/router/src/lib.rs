@@ -15,6 +15,7 @@ mod meter;
 mod money;
 mod providers;
 mod request;
+mod retry;
 mod service;
 mod sse;
 mod stats;
@@ -26,7 +27,7 @@ use proto::router::router_service_server::RouterServiceServer;
 use runtime::transport::Peer;
 
 pub use config::{
-    Config, Kind, Model, OnDisconnect, PeerAddresses, Provider, TierTimeouts, Timeouts,
+    Config, Kind, Model, OnDisconnect, PeerAddresses, Provider, Retries, TierTimeouts, Timeouts,
     is_passed_on,
 };
 pub use error::Error;

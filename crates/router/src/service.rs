@@ -14,9 +14,9 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 use types::CallContext;
 
-use crate::call::{Planned, plan};
+use crate::call::{Planned, Policy, plan};
 use crate::catalog::Catalog;
-use crate::config::{Config, OnDisconnect};
+use crate::config::Config;
 use crate::meter::Meter;
 use crate::{Error, Peers};
 
@@ -25,20 +25,20 @@ use crate::{Error, Peers};
 #[allow(missing_debug_implementations, reason = "a peer has nothing to show")]
 pub struct Service {
     catalog: Arc<Catalog>,
-    on_disconnect: OnDisconnect,
+    policy: Policy,
     peers: Peers,
     meter: Meter,
 }
 
 impl Service {
     pub(crate) fn new(catalog: Arc<Catalog>, config: &Config, peers: Peers, meter: Meter) -> Self {
-        let on_disconnect = config.on_disconnect;
-        Self { catalog, on_disconnect, peers, meter }
+        let policy = Policy { on_disconnect: config.on_disconnect, retries: config.retries };
+        Self { catalog, policy, peers, meter }
     }
 
     fn plan(&self, context: CallContext, call: Option<Call>) -> Result<Planned, Error> {
         let (budget, meter) = (self.peers.budget.clone(), self.meter.clone());
-        plan(context, call, &self.catalog, self.on_disconnect, budget, meter)
+        plan(context, call, &self.catalog, self.policy, budget, meter)
     }
 }
 

@@ -114,7 +114,7 @@ async fn embed(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Jso
 }
 
 async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Response {
-    state.requests.fetch_add(1, Ordering::SeqCst);
+    let number = state.requests.fetch_add(1, Ordering::SeqCst);
     let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let content = messages.last().map(|message| &message["content"]).unwrap_or(&Value::Null);
     let asked = content.as_str().or(content[0]["text"].as_str()).unwrap_or_default().to_owned();
@@ -122,6 +122,7 @@ async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Re
         "refuse" => return (StatusCode::INTERNAL_SERVER_ERROR, "no").into_response(),
         "hang" => return std::future::pending().await,
         asked if asked.starts_with("status ") => return refused(&asked[7..]),
+        "stumble" if number % 2 == 0 => return refused("503"),
         "reset" => return reset(),
         "drip" => return drip(),
         "garbage" if body["stream"] != true => return "{ pong".into_response(),

@@ -1,7 +1,7 @@
 //! Candidates in turn, until one answers; money is set aside before each is asked.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -13,6 +13,7 @@ use crate::Error;
 use crate::catalog::Candidate;
 use crate::money::Held;
 use crate::providers::{Chunks, Fault};
+use crate::retry;
 
 /// A candidate's answer, and the money that waits for its cost.
 pub(super) struct Answered<Answer> {
@@ -21,6 +22,14 @@ pub(super) struct Answered<Answer> {
     pub(super) answer: Answer,
     /// Why candidates before it did not answer.
     pub(super) failures: Vec<String>,
+}
+
+/// What came of asking a candidate.
+enum Attempt<Answer> {
+    Answered(Answered<Answer>),
+    /// It may do after a time.
+    Down(Duration),
+    Failed,
 }
 
 /// How an answer is asked for.
@@ -78,43 +87,81 @@ impl Form for Pieces {
 }
 
 impl Planned {
-    /// Returns the first answer, asked for in this form.
+    /// Returns the first answer, asked for in this form: of the models in their order, those that
+    /// were down for the moment once more, and of the last resort.
     ///
     /// # Errors
     /// If nobody answered, the money does not suffice, or the request is wrong.
     pub(super) async fn answered<F: Form>(&self) -> Result<Answered<F::Answer>, Error> {
         let mut failures = Failures::default();
-        for candidate in &self.candidates {
-            if !candidate.breaker().allow(Instant::now()) {
-                failures.left_alone(candidate);
-                continue;
+        let mut turn: Vec<_> = self.candidates.iter().filter(|c| !c.is_last_resort()).collect();
+        for time in 0.. {
+            let (mut down, mut come_back) = (Vec::new(), Duration::MAX);
+            for candidate in turn {
+                match self.attempt::<F>(candidate, &mut failures).await? {
+                    Attempt::Answered(answered) => return Ok(answered),
+                    Attempt::Down(after) => {
+                        down.push(candidate);
+                        come_back = come_back.min(after);
+                    }
+                    Attempt::Failed => {}
+                }
             }
-            let held = self.reserve(candidate).await.inspect_err(|_| {
-                candidate.breaker().let_go();
-                self.ended("refused", None, None);
-            })?;
-            let asked_at = Instant::now();
-            match F::ask(self, candidate).await {
-                Ok(answer) => {
-                    candidate.breaker().succeeded();
-                    candidate.stats().answered(asked_at.elapsed());
-                    let (candidate, failures) = (Arc::clone(candidate), failures.told);
-                    return Ok(Answered { candidate, held, answer, failures });
-                }
-                Err(Fault::Request(message)) => {
-                    candidate.breaker().succeeded();
-                    self.ended("invalid", None, None);
-                    return Err(Error::Invalid(message));
-                }
-                Err(fault) => {
-                    self.failed(candidate, &fault);
-                    failures.note(candidate, fault);
-                    held.release().await;
-                }
+            let (retries, spent) = (&self.policy.retries, self.begun.at.elapsed());
+            let pause = retry::pause(retries, time, spent, come_back, fastrand::f64());
+            let Some(pause) = pause else { break };
+            tokio::time::sleep(pause).await;
+            turn = down;
+        }
+        for candidate in self.candidates.iter().filter(|c| c.is_last_resort()) {
+            if let Attempt::Answered(answered) = self.attempt::<F>(candidate, &mut failures).await?
+            {
+                return Ok(answered);
             }
         }
         self.ended("failed", None, None);
         Err(failures.into())
+    }
+
+    /// Asks one candidate, if its circuit breaker lets it.
+    ///
+    /// # Errors
+    /// If no other need be asked: the money does not suffice, or the request is wrong.
+    async fn attempt<F: Form>(
+        &self,
+        candidate: &Arc<Candidate>,
+        failures: &mut Failures,
+    ) -> Result<Attempt<F::Answer>, Error> {
+        if !candidate.breaker().allow(Instant::now()) {
+            failures.left_alone(candidate);
+            return Ok(Attempt::Failed);
+        }
+        let held = self.reserve(candidate).await.inspect_err(|_| {
+            candidate.breaker().let_go();
+            self.ended("refused", None, None);
+        })?;
+        let asked_at = Instant::now();
+        match F::ask(self, candidate).await {
+            Ok(answer) => {
+                candidate.breaker().succeeded();
+                candidate.stats().answered(asked_at.elapsed());
+                let failures = std::mem::take(&mut failures.told);
+                let candidate = Arc::clone(candidate);
+                Ok(Attempt::Answered(Answered { candidate, held, answer, failures }))
+            }
+            Err(Fault::Request(message)) => {
+                candidate.breaker().succeeded();
+                self.ended("invalid", None, None);
+                Err(Error::Invalid(message))
+            }
+            Err(fault) => {
+                self.failed(candidate, &fault);
+                let again = fault.again();
+                failures.note(candidate, fault);
+                held.release().await;
+                Ok(again.map_or(Attempt::Failed, Attempt::Down))
+            }
+        }
     }
 
     /// Notes with a candidate that it failed.
@@ -129,10 +176,14 @@ impl Planned {
             Fault::Dialect(_) => candidate.breaker().let_go(),
             Fault::Busy { after, .. } => candidate.breaker().failed(now, Some(*after)),
             // Its caller had no time left for it.
-            Fault::Provider(_) if self.context.deadline.is_some_and(|until| until <= now) => {
+            Fault::Down(_) | Fault::Provider(_)
+                if self.context.deadline.is_some_and(|until| until <= now) =>
+            {
                 candidate.breaker().let_go();
             }
-            Fault::Provider(_) | Fault::Request(_) => candidate.breaker().failed(now, None),
+            Fault::Down(_) | Fault::Provider(_) | Fault::Request(_) => {
+                candidate.breaker().failed(now, None);
+            }
         }
     }
 
@@ -154,11 +205,18 @@ struct Failures {
 impl Failures {
     /// One whose circuit breaker is open is a failure that takes no time.
     fn left_alone(&mut self, candidate: &Candidate) {
-        self.told.push(format!("{}: not asked, it is left alone for now", candidate.name()));
+        let name = candidate.name();
+        // Whoever asked it before knows more of it.
+        if !self.told.iter().any(|failure| failure.starts_with(&name)) {
+            self.told.push(format!("{name}: not asked, it is left alone for now"));
+        }
     }
 
     fn note(&mut self, candidate: &Candidate, fault: Fault) {
-        self.told.push(format!("{}: {fault}", candidate.name()));
+        let failure = format!("{}: {fault}", candidate.name());
+        if !self.told.contains(&failure) {
+            self.told.push(failure);
+        }
         if let Fault::Dialect(refused) = fault {
             self.untold.get_or_insert(refused);
         }

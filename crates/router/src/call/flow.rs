@@ -72,7 +72,7 @@ impl Flow {
                     break;
                 }
             }
-            if client.gone && self.planned.on_disconnect == OnDisconnect::Cancel {
+            if client.gone && self.planned.policy.on_disconnect == OnDisconnect::Cancel {
                 cancelled = true;
                 break;
             }

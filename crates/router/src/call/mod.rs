@@ -17,7 +17,7 @@ use self::attempt::{Answered, Pieces, Whole};
 use self::flow::{Flow, Reader};
 use crate::Error;
 use crate::catalog::{Candidate, Catalog};
-use crate::config::OnDisconnect;
+use crate::config::{OnDisconnect, Retries};
 use crate::dialects::render::Answer;
 use crate::meter::Meter;
 use crate::money::{self, Held};
@@ -32,7 +32,7 @@ pub(crate) struct Planned {
     candidates: Vec<Arc<Candidate>>,
     /// Why they stand in this order.
     reason: String,
-    on_disconnect: OnDisconnect,
+    policy: Policy,
     budget: Peer,
     meter: Meter,
     begun: Begun,
@@ -52,12 +52,19 @@ impl Begun {
     }
 }
 
+/// What an operator decides for every call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Policy {
+    pub(crate) on_disconnect: OnDisconnect,
+    pub(crate) retries: Retries,
+}
+
 /// Reads the call and chooses candidates, before any money is held.
 pub(crate) fn plan(
     context: CallContext,
     call: Option<Call>,
     catalog: &Catalog,
-    on_disconnect: OnDisconnect,
+    policy: Policy,
     budget: Peer,
     meter: Meter,
 ) -> Result<Planned, Error> {
@@ -70,17 +77,8 @@ pub(crate) fn plan(
         Ok((candidates, reason)) => (candidates, reason, None),
         Err(refused) => (Vec::new(), String::new(), Some(refused)),
     };
-    let mut planned = Planned {
-        context,
-        request,
-        groundings,
-        candidates,
-        reason,
-        on_disconnect,
-        budget,
-        meter,
-        begun,
-    };
+    let mut planned =
+        Planned { context, request, groundings, candidates, reason, policy, budget, meter, begun };
     if let Some(refused) = refused {
         if matches!(refused, Error::NothingLocal(_)) {
             planned.ended("refused", None, None);

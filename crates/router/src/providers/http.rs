@@ -101,6 +101,7 @@ impl Http {
                 Fault::Request(format!("the provider refused the request: {}", message.trim()))
             }
             (false, Some(after)) => Fault::Busy { message: message.trim().to_owned(), after },
+            (false, None) if is_for_the_moment(status) => Fault::Down(message.trim().to_owned()),
             (false, None) => Fault::Provider(message.trim().to_owned()),
         })
     }
@@ -148,6 +149,11 @@ impl Http {
     }
 }
 
+fn is_for_the_moment(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+}
+
 /// Reads when to come back, in seconds; a date says too little about whose clock it was.
 fn come_back(headers: &HeaderMap) -> Option<Duration> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
@@ -181,5 +187,8 @@ fn told(fault: &reqwest::Error) -> Fault {
         _ => "the connection broke",
     };
     tracing::debug!(?fault, "a provider failed");
-    Fault::Provider(message.to_owned())
+    match fault.is_timeout() || egress::is_not_local(fault) {
+        true => Fault::Provider(message.to_owned()),
+        false => Fault::Down(message.to_owned()),
+    }
 }

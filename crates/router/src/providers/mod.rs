@@ -36,9 +36,23 @@ pub(crate) enum Fault {
         /// How long.
         after: Duration,
     },
-    /// It is down, slow, or talks nonsense; another may do.
+    /// It is down for the moment: it may do if asked again.
+    #[error("{0}")]
+    Down(String),
+    /// It is slow, or talks nonsense; another may do.
     #[error("{0}")]
     Provider(String),
+}
+
+impl Fault {
+    /// Returns after which time the same provider may do, if soon.
+    pub(crate) fn again(&self) -> Option<Duration> {
+        match self {
+            Self::Down(_) => Some(Duration::ZERO),
+            Self::Busy { after, .. } => Some(*after),
+            Self::Request(_) | Self::Dialect(_) | Self::Provider(_) => None,
+        }
+    }
 }
 
 /// Chunks or events in JSON, in the provider's dialect, without SSE framing.
