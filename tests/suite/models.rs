@@ -148,23 +148,110 @@ async fn of_a_thousand_streams_of_which_three_in_ten_fail_no_token_is_lost_or_to
 }
 
 #[tokio::test]
-async fn a_stream_does_not_wait_for_one_that_hangs_when_another_model_can_answer() {
+async fn nobody_waits_for_one_that_hangs_when_another_model_can_answer() {
     let provider = Provider::start().await.unwrap();
     let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = format!("http://{}", hanging.local_addr().unwrap());
     let other = priced(&provider.url).replace("mock", "other").replace("'m'", "'n'");
     // It would take a minute longer than a client of the test waits.
-    let patient = "[router.timeouts]\nfirst_token_ms = 120000\n";
+    let patient = "[router.timeouts]\nfirst_token_ms = 120000\nanswer_ms = 120000\n";
     let routes = "[router.routes]\nboth = ['mock/m', 'other/n']\n";
     let settings = format!("{}{other}{routes}{patient}", priced(&nobody));
     for shape in Shape::ALL {
         let system = System::start(shape, &settings).await.unwrap();
-        let mut body = conversation("ping", true);
+        for stream in [true, false] {
+            let mut body = conversation("ping", stream);
+            body["model"] = "both".into();
+            let reply = system.send("/v1/chat/completions", &body).await.unwrap();
+            assert_eq!(reply.headers()["x-baton-provider"], "other");
+            let answer = reply.text().await.unwrap();
+            assert!(if stream { said(&answer).1 } else { answer.contains("pong") }, "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_in_pieces_to_be_early_is_whole_for_the_client() {
+    let provider = Provider::start().await.unwrap();
+    let other = priced(&provider.url).replace("mock", "other").replace("'m'", "'n'");
+    let routes = "[router.routes]\nboth = ['mock/m', 'other/n']\n";
+    let settings = format!("{}{other}{routes}", priced(&provider.url));
+    let system = System::start(Shape::One, &settings).await.unwrap();
+    for (asked, model) in [("ping", "m"), ("tool", "m"), ("break", "n")] {
+        let direct: serde_json::Value =
+            serde_json::from_str(&system.chat(asked, false).await.unwrap().1).unwrap();
+        let spent = system.spent("local").await.unwrap();
+        let mut body = conversation(asked, false);
+        body["model"] = "both".into();
+        let (status, whole) = system.post("/v1/chat/completions", &body).await.unwrap();
+        let whole: serde_json::Value = serde_json::from_str(&whole).unwrap();
+        assert_eq!((status.as_u16(), &whole["model"]), (200, &"m".into()), "{whole}");
+        // The provider's own "model" is always m; who answered is in what it cost.
+        let message = &whole["choices"][0];
+        assert_eq!(message["message"]["content"], direct["choices"][0]["message"]["content"]);
+        let called =
+            |answer: &serde_json::Value| answer["message"]["tool_calls"][0]["function"].clone();
+        assert_eq!(called(message), called(&direct["choices"][0]));
+        assert_eq!(message["finish_reason"], direct["choices"][0]["finish_reason"]);
+        let cost = system.spent("local").await.unwrap() - spent;
+        // Half an answer of the first has its cost, about a token, before the second is asked.
+        let halves = if model == "n" { 0.004..0.005 } else { 0.0039..0.004_000_001 };
+        assert!(halves.contains(&cost), "{asked} {cost}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_model_is_asked_while_the_first_is_late_and_both_are_paid_for() {
+    let (slow, quick) = (Provider::start().await.unwrap(), Provider::start().await.unwrap());
+    let other = priced(&quick.url).replace("mock", "other").replace("'m'", "'n'");
+    let routes = "[router]\nhedged_routes = ['both']\n[router.timeouts]\nfailover_ms = 20\n\
+                  [router.routes]\nboth = ['mock/m', 'other/n']\n";
+    let settings = format!("{}{other}{routes}", priced(&slow.url));
+    let system = System::start(Shape::One, &settings).await.unwrap();
+    for (number, stream) in [(1, true), (2, false)] {
+        quick.go_on();
+        let mut body = conversation("late", stream);
         body["model"] = "both".into();
         let reply = system.send("/v1/chat/completions", &body).await.unwrap();
-        assert_eq!(reply.headers()["x-baton-provider"], "other");
-        assert!(said(&reply.text().await.unwrap()).1);
+        assert_eq!(
+            (reply.status().as_u16(), &reply.headers()["x-baton-provider"]),
+            (200, &"other".parse().unwrap())
+        );
+        reply.bytes().await.unwrap();
+        assert_eq!((slow.requests(), quick.requests()), (number, number));
+        // The first answers at last; nobody hears it, and it has its cost.
+        slow.go_on();
+        let paid = 0.008 * f64::from(u32::try_from(number).unwrap());
+        assert!((system.spent("local").await.unwrap() - paid).abs() < 1e-12);
     }
+    let (_, costs) = system.get("/api/v1/costs?group_by=provider").await.unwrap();
+    assert_eq!(costs["costs"].as_array().map(Vec::len), Some(2), "{costs}");
+}
+
+#[tokio::test]
+async fn a_user_of_a_split_route_gets_the_same_model_and_the_other_behind_it() {
+    let provider = Provider::start().await.unwrap();
+    let other = priced(&provider.url).replace("mock", "other").replace("'m'", "'n'");
+    let routes = "[router.routes]\ntrial = ['halves']\n\
+                  [router.splits.halves]\n'mock/m' = 1\n'other/n' = 1\n";
+    let settings = format!("{}{other}{routes}", priced(&provider.url));
+    let system = System::start(Shape::One, &settings).await.unwrap();
+    let ask = async |user: String| {
+        let mut body = conversation("ping", false);
+        body["model"] = "trial".into();
+        let request = system.client().post(format!("{}/v1/chat/completions", system.url));
+        let reply = request.header("x-baton-user", user).json(&body).send().await.unwrap();
+        let header = |name: &str| reply.headers()[name].to_str().unwrap().to_owned();
+        (header("x-baton-provider"), header("x-baton-reason"))
+    };
+    let mut firsts = std::collections::BTreeSet::new();
+    for user in 0..16 {
+        let (first, reason) = ask(user.to_string()).await;
+        assert!(reason.contains("halves: ") && reason.contains("(1 of 2)"), "{reason}");
+        assert_eq!(ask(user.to_string()).await.0, first);
+        firsts.insert(first);
+    }
+    assert_eq!(firsts.len(), 2, "each has some");
 }
 
 #[tokio::test]

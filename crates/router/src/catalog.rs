@@ -1,6 +1,6 @@
 //! Routes, models, and who may serve a call. No I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use egress::Reach;
 use ipnet::IpNet;
 use proto::router::{Circuit, ModelState, ProviderState};
-use types::Privacy;
+use types::{CallContext, Privacy};
 
 use crate::Error;
 use crate::breaker::Breaker;
@@ -19,6 +19,7 @@ use crate::providers::anthropic::Anthropic;
 use crate::providers::extractive::Extractive;
 use crate::providers::gemini::Gemini;
 use crate::providers::openai::OpenAi;
+use crate::split::Split;
 use crate::stats::Stats;
 
 /// A model at a provider.
@@ -60,10 +61,29 @@ impl Candidate {
     }
 }
 
+/// A place in a route's order.
+#[derive(Clone)]
+enum Place {
+    One(Arc<Candidate>),
+    Split(Arc<Split>),
+}
+
+/// Who may serve a call.
+#[derive(Default)]
+pub(crate) struct Chosen {
+    /// In the order of trying; never nobody.
+    pub(crate) candidates: Vec<Arc<Candidate>>,
+    /// Why in this order.
+    pub(crate) reason: String,
+    /// A second may be asked while the first is late.
+    pub(crate) hedges: bool,
+}
+
 /// Everything that `model` in a request may name.
 pub(crate) struct Catalog {
     candidates: Vec<Arc<Candidate>>,
-    routes: BTreeMap<String, Vec<Arc<Candidate>>>,
+    routes: BTreeMap<String, Vec<Place>>,
+    hedged: BTreeSet<String>,
     /// `auto` is ours: each call's need decides its order.
     decides: bool,
 }
@@ -125,15 +145,29 @@ impl Catalog {
             breaker: Mutex::default(),
             stats: Mutex::default(),
         });
+        let find = |place: String, name: &String| {
+            let found = candidates.iter().find(|known| known.name() == *name);
+            found
+                .cloned()
+                .with_context(|| format!("{place}: {name:?} is no configured provider/model"))
+        };
+        let mut splits = BTreeMap::new();
+        for (name, weights) in &config.splits {
+            let at = || format!("router.splits.{name}");
+            if name.contains('/') || weights.is_empty() || weights.values().any(|w| *w == 0) {
+                bail!("{}: its name must be free of '/', its weights above 0", at());
+            }
+            let member = |(one, weight): (&String, &u32)| Ok((find(at(), one)?, *weight));
+            let members: anyhow::Result<Vec<_>> = weights.iter().map(member).collect();
+            splits.insert(name, Arc::new(Split { name: name.clone(), members: members? }));
+        }
         let mut routes = BTreeMap::new();
         for (name, wanted) in &config.routes {
-            let find = |candidate: &String| {
-                let found = candidates.iter().find(|known| known.name() == *candidate);
-                found.cloned().with_context(|| {
-                    format!("router.routes.{name}: {candidate:?} is no configured provider/model")
-                })
+            let place = |place: &String| match splits.get(place) {
+                Some(split) => Ok(Place::Split(Arc::clone(split))),
+                None => find(format!("router.routes.{name}"), place).map(Place::One),
             };
-            let route: anyhow::Result<Vec<_>> = wanted.iter().map(find).collect();
+            let route: anyhow::Result<Vec<_>> = wanted.iter().map(place).collect();
             routes.insert(name.clone(), route?);
         }
         let decides = routes.is_empty();
@@ -142,7 +176,7 @@ impl Catalog {
                 let mut chosen: Vec<_> =
                     candidates.iter().filter(|c| tiers.contains(&c.tier)).cloned().collect();
                 chosen.sort_by_key(|c| tiers.iter().position(|tier| *tier == c.tier));
-                chosen
+                chosen.into_iter().map(Place::One).collect()
             };
             routes.insert("auto".to_owned(), of_tiers(&preferred(0)));
             routes.insert("fast".to_owned(), of_tiers(&[0, 1]));
@@ -152,55 +186,48 @@ impl Catalog {
         }
         for route in routes.values_mut() {
             // Always the last resort, so that a machine with no model answers too.
-            route.push(Arc::clone(&extractive));
+            route.push(Place::One(Arc::clone(&extractive)));
+        }
+        if let Some(name) = config.hedged_routes.iter().find(|name| !routes.contains_key(*name)) {
+            bail!("router.hedged_routes: {name:?} is no route");
         }
         candidates.push(extractive);
-        Ok(Self { candidates, routes, decides })
+        Ok(Self { candidates, routes, hedged: config.hedged_routes.clone(), decides })
     }
 
-    /// Returns who may serve `model`, in the order of trying, and why in this one; never nobody.
+    /// Returns who may serve `model`.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an unknown name, [`Error::NothingLocal`] if privacy leaves nobody.
     pub(crate) fn select(
         &self,
         model: &str,
-        privacy: Privacy,
+        context: &CallContext,
         need: impl FnOnce() -> Need,
-    ) -> Result<(Vec<Arc<Candidate>>, String), Error> {
-        let mut reason = String::new();
-        let chosen = match self.routes.get(model) {
-            Some(route) if self.decides && model == "auto" => {
-                let need = need();
-                let tiers = preferred(need.tier);
-                let mut route = route.clone();
-                let rank = |candidate: &Arc<Candidate>| {
-                    let tier = tiers.iter().position(|tier| *tier == candidate.tier);
-                    (candidate.is_last_resort(), tier)
-                };
-                route.sort_by_key(rank);
-                reason = format!("{}: tier {}", need.reason, need.tier);
-                route
-            }
+    ) -> Result<Chosen, Error> {
+        let (mut candidates, reason) = match self.routes.get(model) {
             Some(route) => {
-                "the route's order".clone_into(&mut reason);
-                route.clone()
+                let (mut candidates, shares) = in_order(route, context);
+                let reason = match self.decides && model == "auto" {
+                    true => sort(&mut candidates, &need()),
+                    false => format!("the route's order{shares}"),
+                };
+                (candidates, reason)
             }
             None => {
-                "named by the client".clone_into(&mut reason);
                 let named = |c: &&Arc<Candidate>| c.model.name == model || c.name() == model;
-                self.candidates.iter().filter(named).cloned().collect()
+                let candidates: Vec<_> = self.candidates.iter().filter(named).cloned().collect();
+                (candidates, "named by the client".to_owned())
             }
         };
-        if chosen.is_empty() {
+        if candidates.is_empty() {
             let near = self.nearest(model).join(", ");
             return Err(Error::Invalid(format!("/model: {model:?} is unknown; near are {near}")));
         }
-        let may = |c: &Arc<Candidate>| privacy == Privacy::Public || is_local(c.tier);
-        let chosen: Vec<_> = chosen.into_iter().filter(may).collect();
-        match chosen.is_empty() {
+        candidates.retain(|c| context.privacy == Privacy::Public || is_local(c.tier));
+        match candidates.is_empty() {
             true => Err(Error::NothingLocal(model.to_owned())),
-            false => Ok((chosen, reason)),
+            false => Ok(Chosen { candidates, reason, hedges: self.hedged.contains(model) }),
         }
     }
 
@@ -238,13 +265,46 @@ impl Catalog {
 
     /// Returns every name with its owner and tier, routes first.
     pub(crate) fn names(&self) -> impl Iterator<Item = (String, String, u32)> {
-        let tier = |route: &[Arc<Candidate>]| route.first().map_or(0, |first| first.tier);
+        let tier = |route: &[Place]| match route.first() {
+            Some(Place::One(first)) => first.tier,
+            Some(Place::Split(split)) => split.members.first().map_or(0, |(first, _)| first.tier),
+            None => 0,
+        };
         let routes = self.routes.iter();
         let routes =
             routes.map(move |(name, route)| (name.clone(), "baton".to_owned(), tier(route)));
         let models = self.candidates.iter();
         routes.chain(models.map(|c| (c.name(), c.provider_name.clone(), c.tier)))
     }
+}
+
+/// Returns a route's candidates for a caller, and what it says of its splits.
+fn in_order(route: &[Place], context: &CallContext) -> (Vec<Arc<Candidate>>, String) {
+    let (mut candidates, mut shares) = (Vec::new(), String::new());
+    for place in route {
+        match place {
+            Place::One(candidate) => candidates.push(Arc::clone(candidate)),
+            Place::Split(split) => {
+                let members = split.of(&format!("{}/{}", context.tenant, context.user));
+                if let Some(first) = members.first() {
+                    let (name, share) = (&split.name, split.share(first));
+                    shares.push_str(&format!("; {name}: {} ({share})", first.name()));
+                }
+                candidates.extend(members);
+            }
+        }
+    }
+    (candidates, shares)
+}
+
+/// Puts those first that do for what a call needs, and says why.
+fn sort(candidates: &mut [Arc<Candidate>], need: &Need) -> String {
+    let tiers = preferred(need.tier);
+    candidates.sort_by_key(|candidate| {
+        let tier = tiers.iter().position(|tier| *tier == candidate.tier);
+        (candidate.is_last_resort(), tier)
+    });
+    format!("{}: tier {}", need.reason, need.tier)
 }
 
 /// The provider that needs no model; always the last resort.
@@ -267,6 +327,8 @@ fn preferred(tier: u32) -> [u32; 5] {
 
 #[cfg(test)]
 mod tests {
+    use types::{TenantId, UserId};
+
     use super::*;
 
     fn catalog(toml: &str) -> anyhow::Result<Catalog> {
@@ -280,8 +342,13 @@ mod tests {
         [providers.here]\nkind='openai'\nbase_url='http://127.0.0.1:1/v1'\ntier=0\nmodels=[{name='small'}]\n";
 
     fn names(catalog: &Catalog, model: &str, privacy: Privacy) -> Vec<String> {
-        let (chosen, _) = catalog.select(model, privacy, need(0)).unwrap();
-        chosen.iter().map(|c| c.name()).collect()
+        let chosen = catalog.select(model, &caller("ada", privacy), need(0)).unwrap();
+        chosen.candidates.iter().map(|c| c.name()).collect()
+    }
+
+    fn caller(user: &str, privacy: Privacy) -> CallContext {
+        let (tenant, user) = (TenantId::new("acme").unwrap(), UserId::new(user).unwrap());
+        CallContext { privacy, ..CallContext::new(tenant, user) }
     }
 
     fn need(tier: u32) -> impl FnOnce() -> Need {
@@ -295,16 +362,17 @@ mod tests {
         assert_eq!(auto, ["here/small", "cloud/big", "extractive/extractive"]);
         assert_eq!(names(&catalog, "big", Privacy::Public), ["cloud/big"]);
         assert_eq!(names(&catalog, "cloud/big", Privacy::Public), ["cloud/big"]);
-        assert!(matches!(catalog.select("none", Privacy::Public, need(0)), Err(Error::Invalid(_))));
+        let unknown = catalog.select("none", &caller("ada", Privacy::Public), need(0));
+        assert!(matches!(unknown, Err(Error::Invalid(_))));
     }
 
     #[test]
     fn auto_begins_where_the_call_needs_it() {
         let catalog = catalog(TWO).unwrap();
-        let (chosen, reason) = catalog.select("auto", Privacy::Public, need(3)).unwrap();
-        let names: Vec<_> = chosen.iter().map(|c| c.name()).collect();
+        let chosen = catalog.select("auto", &caller("ada", Privacy::Public), need(3)).unwrap();
+        let names: Vec<_> = chosen.candidates.iter().map(|c| c.name()).collect();
         assert_eq!(names, ["cloud/big", "here/small", "extractive/extractive"]);
-        assert_eq!(reason, "a test: tier 3");
+        assert_eq!(chosen.reason, "a test: tier 3");
     }
 
     #[test]
@@ -313,7 +381,7 @@ mod tests {
         let auto = names(&catalog, "auto", Privacy::Private);
         assert_eq!(auto, ["here/small", "extractive/extractive"]);
         assert!(matches!(
-            catalog.select("big", Privacy::Private, need(0)),
+            catalog.select("big", &caller("ada", Privacy::Private), need(0)),
             Err(Error::NothingLocal(_))
         ));
     }
@@ -328,6 +396,28 @@ mod tests {
         let fault = provider("http://203.0.113.7/v1", "").err().unwrap();
         assert!(format!("{fault:#}").contains("tier 0 is for local addresses"), "{fault:#}");
         assert!(provider("http://10.1.2.3/v1", "local_networks=['10.1.0.0/16']").is_ok());
+    }
+
+    #[test]
+    fn a_split_gives_a_user_the_same_model_each_time_and_says_so() {
+        let catalog = catalog(&format!(
+            "{TWO}[routes]\nr = ['new', 'here/small']\n[splits.new]\n'cloud/big' = 9\n'here/small' = 1\n"
+        ));
+        let catalog = catalog.unwrap();
+        let mut firsts = BTreeMap::<String, u32>::new();
+        for user in 0..200 {
+            let caller = caller(&user.to_string(), Privacy::Public);
+            let chosen = || catalog.select("r", &caller, need(0)).unwrap();
+            let (first, reason) = (chosen().candidates[0].name(), chosen().reason);
+            assert_eq!(chosen().candidates[0].name(), first);
+            let share = if first == "cloud/big" { 9 } else { 1 };
+            assert_eq!(reason, format!("the route's order; new: {first} ({share} of 10)"));
+            *firsts.entry(first).or_default() += 1;
+        }
+        assert!((10..40).contains(&firsts["here/small"]), "{firsts:?}");
+        for fault in ["[splits.a]", "[splits.a]\n'x/y' = 1", "[splits.'a/b']\n'here/small' = 1"] {
+            assert!(super::tests::catalog(&format!("{TWO}{fault}")).is_err(), "{fault}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +17,12 @@ pub struct Config {
     /// Routes by name: candidates as `provider/model`, in the order of trying. Without any, `auto`,
     /// `fast` and `smart` are made from the providers' tiers.
     pub routes: BTreeMap<String, Vec<String>>,
+    /// Models that share one place of a route, by the name that the route has for them: `provider/model`
+    /// with its weight. A user always gets the same one; the others come behind it.
+    pub splits: BTreeMap<String, BTreeMap<String, u32>>,
+    /// Routes whose streams ask a second model when the first is later with its first token than in
+    /// nineteen of twenty calls before.
+    pub hedged_routes: BTreeSet<String>,
     /// Networks that are as good as this machine for tiers 0 and 2, such as `10.1.0.0/16`: what is
     /// private may be sent there. None by default.
     pub local_networks: Vec<IpNet>,
@@ -39,6 +45,8 @@ impl Default for Config {
         Self {
             providers: BTreeMap::new(),
             routes: BTreeMap::new(),
+            splits: BTreeMap::new(),
+            hedged_routes: BTreeSet::new(),
             local_networks: Vec::new(),
             on_disconnect: OnDisconnect::Drain,
             spool: "data/spool".into(),
@@ -140,7 +148,7 @@ pub struct Timeouts {
     pub connect_ms: u64,
     /// For the first piece of a stream.
     pub first_token_ms: u64,
-    /// For the first piece of a stream of tier 0 or 1 when another model can answer instead.
+    /// For the first piece of an answer of tier 0 or 1 when another model can answer instead.
     pub failover_ms: u64,
     /// For a whole answer to begin: most providers say nothing until they have it all.
     pub answer_ms: u64,

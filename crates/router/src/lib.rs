@@ -17,6 +17,7 @@ mod providers;
 mod request;
 mod retry;
 mod service;
+mod split;
 mod sse;
 mod stats;
 mod usage;

@@ -204,6 +204,16 @@ impl ChatRequest {
         self.output_tokens(default).saturating_mul(self.choices)
     }
 
+    /// Tells whether an answer that comes in chunks can be put together: some say more when whole.
+    pub(crate) fn can_come_in_chunks(&self) -> bool {
+        const SAY_MORE: [&str; 3] = ["logprobs", "modalities", "audio"];
+        let says = |fields: &Map<String, Value>, name: &str| {
+            fields.get(name).is_some_and(|value| !value.is_null() && *value != Value::Bool(false))
+        };
+        let plain = |fields| !SAY_MORE.iter().any(|name| says(fields, name));
+        self.choices == 1 && !self.embeds() && self.chat.as_ref().is_ok_and(plain)
+    }
+
     /// Returns what the client sent, when it does not speak chat completions.
     pub(crate) fn wire(&self) -> Map<String, Value> {
         self.wire.clone().unwrap_or_default()

@@ -36,9 +36,9 @@ impl Service {
         Self { catalog, policy, peers, meter }
     }
 
-    fn plan(&self, context: CallContext, call: Option<Call>) -> Result<Planned, Error> {
+    fn plan(&self, context: CallContext, call: Option<Call>) -> Result<Arc<Planned>, Error> {
         let (budget, meter) = (self.peers.budget.clone(), self.meter.clone());
-        plan(context, call, &self.catalog, self.policy, budget, meter)
+        plan(context, call, &self.catalog, self.policy, budget, meter).map(Arc::new)
     }
 }
 

@@ -79,7 +79,7 @@ impl Provider {
         self.state.requests.load(Ordering::SeqCst)
     }
 
-    /// Lets one answer to `wait` go on.
+    /// Lets one answer go on: to `wait`, after its first chunk, or to `late`, before it.
     pub fn go_on(&self) {
         self.state.gate.add_permits(1);
     }
@@ -140,7 +140,7 @@ async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Re
     if body["stream"] == true {
         return streamed(state, &asked, flaw == Some('2'));
     }
-    if asked == "wait" {
+    if matches!(asked.as_str(), "wait" | "late") {
         pass(&state.gate).await;
     }
     let choice = match asked.as_str() {
@@ -193,7 +193,8 @@ fn streamed(state: Arc<Counts>, asked: &str, is_half: bool) -> Response {
         None => vec!["po".to_owned(), "ng".to_owned()],
     };
     let fails = matches!(asked, "event" | "late event");
-    let (waits, whole) = (asked == "wait", asked != "break" && !is_half && !fails);
+    let gated = ["late", "wait"].iter().position(|name| *name == asked);
+    let whole = asked != "break" && !is_half && !fails;
     if !whole {
         texts.truncate(texts.len() / 2);
     }
@@ -226,7 +227,7 @@ fn streamed(state: Arc<Counts>, asked: &str, is_half: bool) -> Response {
     let frames = stream::iter(frames.into_iter().enumerate()).then(move |(index, frame)| {
         let state = Arc::clone(&state);
         async move {
-            if waits && index == 1 {
+            if gated == Some(index) {
                 pass(&state.gate).await;
             }
             Ok::<_, std::convert::Infallible>(frame)

@@ -1,18 +1,16 @@
 //! Candidates in turn, until one answers; money is set aside before each is asked.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures::StreamExt as _;
-use proto::router::Circuit;
-use serde_json::Value;
-
-use super::{Planned, flow};
+use super::Planned;
+use super::form::Form;
+use super::hedge;
 use crate::Error;
 use crate::catalog::Candidate;
 use crate::money::Held;
-use crate::providers::{Chunks, Fault};
+use crate::providers::Fault;
 use crate::retry;
 
 /// A candidate's answer, and the money that waits for its cost.
@@ -20,146 +18,110 @@ pub(super) struct Answered<Answer> {
     pub(super) candidate: Arc<Candidate>,
     pub(super) held: Held,
     pub(super) answer: Answer,
-    /// Why candidates before it did not answer.
-    pub(super) failures: Vec<String>,
 }
 
-/// What came of asking a candidate.
-enum Attempt<Answer> {
-    Answered(Answered<Answer>),
-    /// It may do after a time.
-    Down(Duration),
-    Failed,
+/// A candidate that did not answer.
+pub(super) struct Missed {
+    pub(super) candidate: Arc<Candidate>,
+    pub(super) why: Why,
 }
 
-/// How an answer is asked for.
-pub(super) trait Form {
-    /// What comes first, after which no other candidate is asked.
-    type Answer: Send;
-
-    fn ask(
-        call: &Planned,
-        candidate: &Arc<Candidate>,
-    ) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
-}
-
-/// All of it at once.
-pub(super) struct Whole;
-
-/// Its first chunk, and those to come.
-pub(super) struct Pieces;
-
-impl Form for Whole {
-    type Answer = Value;
-
-    async fn ask(call: &Planned, candidate: &Arc<Candidate>) -> Result<Value, Fault> {
-        let (provider, model) = (&candidate.provider, &candidate.model);
-        match call.request.embeds() {
-            true => provider.embed(&call.context, model, &call.request).await,
-            false => provider.complete(&call.context, model, &call.request, &call.groundings).await,
-        }
-    }
-}
-
-impl Form for Pieces {
-    type Answer = (Bytes, Chunks);
-
-    async fn ask(call: &Planned, candidate: &Arc<Candidate>) -> Result<(Bytes, Chunks), Fault> {
-        let hurries = candidate.tier <= 1 && call.another_model(candidate);
-        let timeouts = &candidate.timeouts;
-        let patience = match hurries {
-            true => timeouts.failover().min(timeouts.first_token()),
-            false => timeouts.first_token(),
-        };
-        let wait = call.context.time_left(patience);
-        let late = |_| Fault::Provider(format!("no token within {} ms", wait.as_millis()));
-        let (provider, model) = (&candidate.provider, &candidate.model);
-        let first = async {
-            let asked = provider.stream(&call.context, model, &call.request, &call.groundings);
-            let mut chunks = asked.await?;
-            let none = || Fault::Provider("the stream is empty".to_owned());
-            let first = chunks.next().await.ok_or_else(none)??;
-            flow::read(&first)?;
-            Ok((first, chunks))
-        };
-        tokio::time::timeout(wait, first).await.map_err(late)?
-    }
+/// Why a candidate did not answer.
+pub(super) enum Why {
+    /// Its circuit breaker is open.
+    LeftAlone,
+    /// The money does not suffice.
+    Refused(Error),
+    Failed(Fault),
 }
 
 impl Planned {
-    /// Returns the first answer, asked for in this form: of the models in their order, those that
-    /// were down for the moment once more, and of the last resort.
+    /// Returns the first answer, asked for in this form, and why candidates before did not answer:
+    /// of the models in their order, of those that were down for the moment once more, and of the
+    /// last resort.
     ///
     /// # Errors
     /// If nobody answered, the money does not suffice, or the request is wrong.
-    pub(super) async fn answered<F: Form>(&self) -> Result<Answered<F::Answer>, Error> {
+    pub(super) async fn answered<F: Form>(
+        self: &Arc<Self>,
+    ) -> Result<(Answered<F::Answer>, Vec<String>), Error> {
         let mut failures = Failures::default();
-        let mut turn: Vec<_> = self.candidates.iter().filter(|c| !c.is_last_resort()).collect();
+        let (last, models): (Vec<_>, Vec<_>) =
+            self.candidates.iter().cloned().partition(|candidate| candidate.is_last_resort());
+        let mut turn: VecDeque<_> = models.into();
         for time in 0.. {
-            let (mut down, mut come_back) = (Vec::new(), Duration::MAX);
-            for candidate in turn {
-                match self.attempt::<F>(candidate, &mut failures).await? {
-                    Attempt::Answered(answered) => return Ok(answered),
-                    Attempt::Down(after) => {
-                        down.push(candidate);
-                        come_back = come_back.min(after);
-                    }
-                    Attempt::Failed => {}
-                }
+            if let Some(answered) = self.each::<F>(turn, &mut failures).await? {
+                return Ok((answered, failures.told));
             }
             let (retries, spent) = (&self.policy.retries, self.begun.at.elapsed());
-            let pause = retry::pause(retries, time, spent, come_back, fastrand::f64());
+            let pause = retry::pause(retries, time, spent, failures.come_back, fastrand::f64());
             let Some(pause) = pause else { break };
             tokio::time::sleep(pause).await;
-            turn = down;
+            failures.come_back = Duration::MAX;
+            turn = std::mem::take(&mut failures.down).into();
         }
-        for candidate in self.candidates.iter().filter(|c| c.is_last_resort()) {
-            if let Attempt::Answered(answered) = self.attempt::<F>(candidate, &mut failures).await?
-            {
-                return Ok(answered);
-            }
+        if let Some(answered) = self.each::<F>(last.into(), &mut failures).await? {
+            return Ok((answered, failures.told));
         }
         self.ended("failed", None, None);
         Err(failures.into())
     }
 
+    /// Asks candidates in turn, each once.
+    async fn each<F: Form>(
+        self: &Arc<Self>,
+        mut turn: VecDeque<Arc<Candidate>>,
+        failures: &mut Failures,
+    ) -> Result<Option<Answered<F::Answer>>, Error> {
+        while let Some(candidate) = turn.pop_front() {
+            let asked = match self.rival(&candidate, turn.front()) {
+                Some((rival, wait)) => hedge::race::<F>(self, candidate, rival, wait).await,
+                None => self.attempt::<F>(&candidate).await.map_err(|missed| vec![missed]),
+            };
+            let missed = match asked {
+                Ok(answered) => return Ok(Some(answered)),
+                Err(missed) => missed,
+            };
+            turn.retain(|one| !missed.iter().any(|missed| Arc::ptr_eq(&missed.candidate, one)));
+            for missed in missed {
+                self.note(missed, failures)?;
+            }
+        }
+        Ok(None)
+    }
+
     /// Asks one candidate, if its circuit breaker lets it.
-    ///
-    /// # Errors
-    /// If no other need be asked: the money does not suffice, or the request is wrong.
-    async fn attempt<F: Form>(
+    pub(super) async fn attempt<F: Form>(
         &self,
         candidate: &Arc<Candidate>,
-        failures: &mut Failures,
-    ) -> Result<Attempt<F::Answer>, Error> {
+    ) -> Result<Answered<F::Answer>, Missed> {
+        let candidate = Arc::clone(candidate);
         if !candidate.breaker().allow(Instant::now()) {
-            failures.left_alone(candidate);
-            return Ok(Attempt::Failed);
+            return Err(Missed { candidate, why: Why::LeftAlone });
         }
-        let held = self.reserve(candidate).await.inspect_err(|_| {
-            candidate.breaker().let_go();
-            self.ended("refused", None, None);
-        })?;
+        let held = match self.reserve(&candidate).await {
+            Ok(held) => held,
+            Err(refused) => {
+                candidate.breaker().let_go();
+                return Err(Missed { candidate, why: Why::Refused(refused) });
+            }
+        };
         let asked_at = Instant::now();
-        match F::ask(self, candidate).await {
+        match F::ask(self, &candidate).await {
             Ok(answer) => {
                 candidate.breaker().succeeded();
-                candidate.stats().answered(asked_at.elapsed());
-                let failures = std::mem::take(&mut failures.told);
-                let candidate = Arc::clone(candidate);
-                Ok(Attempt::Answered(Answered { candidate, held, answer, failures }))
-            }
-            Err(Fault::Request(message)) => {
-                candidate.breaker().succeeded();
-                self.ended("invalid", None, None);
-                Err(Error::Invalid(message))
+                candidate.stats().answered(asked_at.elapsed(), F::IN_PIECES);
+                Ok(Answered { candidate, held, answer })
             }
             Err(fault) => {
-                self.failed(candidate, &fault);
-                let again = fault.again();
-                failures.note(candidate, fault);
-                held.release().await;
-                Ok(again.map_or(Attempt::Failed, Attempt::Down))
+                self.failed(&candidate, &fault);
+                if let Fault::Broken { usage, .. } = &fault {
+                    let receipt = self.receipt(&candidate, Vec::new(), *usage, true);
+                    self.ended("broken", Some(&receipt), Some(held));
+                } else {
+                    held.release().await;
+                }
+                Err(Missed { candidate, why: Why::Failed(fault) })
             }
         }
     }
@@ -168,38 +130,60 @@ impl Planned {
     fn failed(&self, candidate: &Candidate, fault: &Fault) {
         tracing::warn!(candidate = candidate.name(), %fault, "a candidate failed");
         let now = Instant::now();
-        if !matches!(fault, Fault::Dialect(_)) {
+        if !matches!(fault, Fault::Dialect(_) | Fault::Request(_)) {
             candidate.stats().failed();
         }
         match fault {
             // It was not asked, so nothing is known of it.
             Fault::Dialect(_) => candidate.breaker().let_go(),
+            Fault::Request(_) => candidate.breaker().succeeded(),
             Fault::Busy { after, .. } => candidate.breaker().failed(now, Some(*after)),
             // Its caller had no time left for it.
-            Fault::Down(_) | Fault::Provider(_)
-                if self.context.deadline.is_some_and(|until| until <= now) =>
-            {
+            _ if self.context.deadline.is_some_and(|until| until <= now) => {
                 candidate.breaker().let_go();
             }
-            Fault::Down(_) | Fault::Provider(_) | Fault::Request(_) => {
+            Fault::Down(_) | Fault::Provider(_) | Fault::Broken { .. } => {
                 candidate.breaker().failed(now, None);
             }
         }
     }
 
-    /// Tells whether a model stands behind `candidate` that may be asked instead.
-    fn another_model(&self, candidate: &Arc<Candidate>) -> bool {
-        let behind = self.candidates.iter().skip_while(|one| !Arc::ptr_eq(one, candidate)).skip(1);
-        behind.into_iter().any(|one| !one.is_last_resort() && one.circuit() == Circuit::Closed)
+    /// Notes why a candidate did not answer.
+    ///
+    /// # Errors
+    /// If no other need be asked: the money does not suffice, or the request is wrong.
+    fn note(&self, missed: Missed, failures: &mut Failures) -> Result<(), Error> {
+        match missed.why {
+            Why::LeftAlone => failures.left_alone(&missed.candidate),
+            Why::Refused(refused) => {
+                self.ended("refused", None, None);
+                return Err(refused);
+            }
+            Why::Failed(Fault::Request(message)) => {
+                self.ended("invalid", None, None);
+                return Err(Error::Invalid(message));
+            }
+            Why::Failed(fault) => failures.note(missed.candidate, fault),
+        }
+        Ok(())
     }
 }
 
 /// Why candidates did not answer.
-#[derive(Default)]
 struct Failures {
     told: Vec<String>,
     /// What a candidate's dialect cannot say.
     untold: Option<String>,
+    /// Those that may do if they are asked again.
+    down: Vec<Arc<Candidate>>,
+    /// After which time the first of them may.
+    come_back: Duration,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self { told: Vec::new(), untold: None, down: Vec::new(), come_back: Duration::MAX }
+    }
 }
 
 impl Failures {
@@ -212,10 +196,14 @@ impl Failures {
         }
     }
 
-    fn note(&mut self, candidate: &Candidate, fault: Fault) {
+    fn note(&mut self, candidate: Arc<Candidate>, fault: Fault) {
         let failure = format!("{}: {fault}", candidate.name());
         if !self.told.contains(&failure) {
             self.told.push(failure);
+        }
+        if let Some(after) = fault.again() {
+            self.down.push(candidate);
+            self.come_back = self.come_back.min(after);
         }
         if let Fault::Dialect(refused) = fault {
             self.untold.get_or_insert(refused);

@@ -26,6 +26,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// Returns the end of nobody.
+    pub(super) fn gone() -> Self {
+        Self { pieces: mpsc::channel(1).0, patience: Duration::ZERO, gone: true }
+    }
+
     /// Passes a piece on. A client that is gone, or takes nothing for as long as a provider may say
     /// nothing, gets no more of it.
     pub(super) async fn send(&mut self, piece: Event) {
@@ -37,11 +42,15 @@ impl Reader {
 
 /// A stream under way.
 pub(super) struct Flow {
-    pub(super) planned: Planned,
+    pub(super) call: Arc<Planned>,
     pub(super) candidate: Arc<Candidate>,
     pub(super) held: Held,
     /// What the client was told at first.
     pub(super) started: Receipt,
+    /// How long that took.
+    pub(super) first_token: Option<Duration>,
+    /// Of a stream that comes to its end.
+    pub(super) outcome: &'static str,
 }
 
 impl Flow {
@@ -50,7 +59,7 @@ impl Flow {
     pub(super) async fn run(self, first: Bytes, mut rest: Chunks, mut client: Reader) {
         let (mut counted, mut bytes, mut broken, mut cancelled) = (None, 0, None, false);
         let speaks = self.candidate.provider.dialect();
-        let mut rendering = Rendering::new(speaks, &self.planned.request, now());
+        let mut rendering = Rendering::new(speaks, &self.call.request, now());
         let mut next = Some(Ok(first));
         while let Some(chunk) = next {
             let read = chunk.and_then(|chunk| Ok((read(&chunk)?, chunk)));
@@ -62,7 +71,7 @@ impl Flow {
                     bytes += usage::written(&chat);
                     let only_usage =
                         told.is_some() && chat["choices"].as_array().is_none_or(Vec::is_empty);
-                    let hidden = only_usage && !self.planned.request.wants_usage;
+                    let hidden = only_usage && !self.call.request.wants_usage;
                     for chunk in rendering.push(chunk, &chat, hidden) {
                         client.send(Event::Chunk(chunk)).await;
                     }
@@ -72,21 +81,21 @@ impl Flow {
                     break;
                 }
             }
-            if client.gone && self.planned.policy.on_disconnect == OnDisconnect::Cancel {
+            if client.gone && self.call.policy.on_disconnect == OnDisconnect::Cancel {
                 cancelled = true;
                 break;
             }
             next = rest.next().await;
         }
-        let usage = counted.unwrap_or_else(|| self.planned.estimate(bytes));
+        let usage = counted.unwrap_or_else(|| self.call.estimate(bytes));
         let failures = self.started.failures;
-        let receipt = self.planned.receipt(&self.candidate, failures, usage, counted.is_none());
+        let receipt = self.call.receipt(&self.candidate, failures, usage, counted.is_none());
         let outcome = match (&broken, cancelled) {
             (Some(_), _) => "broken",
             (None, true) => "cancelled",
-            (None, false) => "answered",
+            (None, false) => self.outcome,
         };
-        self.planned.ended(outcome, Some(&receipt), Some(self.held));
+        self.call.ended_after(self.first_token, outcome, Some(&receipt), Some(self.held));
         if broken.is_none() {
             for chunk in rendering.finish() {
                 client.send(Event::Chunk(chunk)).await;

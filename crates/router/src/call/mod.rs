@@ -2,6 +2,8 @@
 
 mod attempt;
 mod flow;
+mod form;
+mod hedge;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,12 +15,12 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use types::{CallContext, Clock as _, KeyId, NanoUsd, ReservationId, RunId, SystemClock, TeamId};
 
-use self::attempt::{Answered, Pieces, Whole};
+use self::attempt::Answered;
 use self::flow::{Flow, Reader};
+use self::form::{Pieces, Whole};
 use crate::Error;
-use crate::catalog::{Candidate, Catalog};
+use crate::catalog::{Candidate, Catalog, Chosen};
 use crate::config::{OnDisconnect, Retries};
-use crate::dialects::render::Answer;
 use crate::meter::Meter;
 use crate::money::{self, Held};
 use crate::request::ChatRequest;
@@ -32,23 +34,24 @@ pub(crate) struct Planned {
     candidates: Vec<Arc<Candidate>>,
     /// Why they stand in this order.
     reason: String,
+    /// A second is asked while the first is late.
+    hedges: bool,
     policy: Policy,
     budget: Peer,
     meter: Meter,
     begun: Begun,
 }
 
-/// When a call began, and when its first token came.
+/// When a call began.
 #[derive(Clone, Copy)]
 struct Begun {
     at_ms: i64,
     at: Instant,
-    first_token: Option<Duration>,
 }
 
 impl Begun {
     fn now() -> Self {
-        Self { at_ms: SystemClock.now_ms(), at: Instant::now(), first_token: None }
+        Self { at_ms: SystemClock.now_ms(), at: Instant::now() }
     }
 }
 
@@ -72,13 +75,23 @@ pub(crate) fn plan(
     let call = call.unwrap_or_default();
     let request = ChatRequest::parse(&call.body, call.dialect())?;
     let groundings = call.groundings;
-    let chosen = catalog.select(&request.model, context.privacy, || request.need());
-    let (candidates, reason, refused) = match chosen {
-        Ok((candidates, reason)) => (candidates, reason, None),
-        Err(refused) => (Vec::new(), String::new(), Some(refused)),
+    let (chosen, refused) = match catalog.select(&request.model, &context, || request.need()) {
+        Ok(chosen) => (chosen, None),
+        Err(refused) => (Chosen::default(), Some(refused)),
     };
-    let mut planned =
-        Planned { context, request, groundings, candidates, reason, policy, budget, meter, begun };
+    let Chosen { candidates, reason, hedges } = chosen;
+    let mut planned = Planned {
+        context,
+        request,
+        groundings,
+        candidates,
+        reason,
+        hedges,
+        policy,
+        budget,
+        meter,
+        begun,
+    };
     if let Some(refused) = refused {
         if matches!(refused, Error::NothingLocal(_)) {
             planned.ended("refused", None, None);
@@ -117,29 +130,29 @@ fn fitting(candidates: &mut Vec<Arc<Candidate>>, request: &ChatRequest) -> Resul
 
 impl Planned {
     /// Answers whole.
-    pub(crate) async fn complete(self) -> Result<(Value, Receipt), Error> {
-        let Answered { candidate, held, answer, failures } = self.answered::<Whole>().await?;
-        let rendered = Answer::new(candidate.provider.dialect(), answer);
-        let counted = Usage::of(&rendered.chat);
-        let usage = counted.unwrap_or_else(|| self.estimate(rendered.bytes()));
-        let receipt = self.receipt(&candidate, failures, usage, counted.is_none());
+    pub(crate) async fn complete(self: Arc<Self>) -> Result<(Value, Receipt), Error> {
+        let (answered, failures) = self.answered::<Whole>().await?;
+        let Answered { candidate, held, answer } = answered;
+        let (answer, receipt) = self.account(&candidate, answer, failures);
         self.ended("answered", Some(&receipt), Some(held));
-        Ok((rendered.to(&self.request, now()), receipt))
+        Ok((answer, receipt))
     }
 
     /// Answers in pieces: waits for the first, so that until then the next candidate can be tried,
     /// and leaves the rest to a task that goes on when the client goes away.
-    pub(crate) async fn stream(mut self, pieces: mpsc::Sender<Event>) -> Result<(), Error> {
-        let Answered { candidate, held, answer, failures } = self.answered::<Pieces>().await?;
-        let (first, rest) = answer;
-        self.begun.first_token = Some(self.begun.at.elapsed());
+    pub(crate) async fn stream(self: Arc<Self>, pieces: mpsc::Sender<Event>) -> Result<(), Error> {
+        let (answered, failures) = self.answered::<Pieces>().await?;
+        let Answered { candidate, held, answer: (first, rest) } = answered;
+        let first_token = Some(self.begun.at.elapsed());
         let started = self.receipt(&candidate, failures, Usage::default(), false);
         let mut client = Reader { pieces, patience: candidate.timeouts.idle(), gone: false };
         client.send(Event::Started(started.clone())).await;
-        let flow = Flow { planned: self, candidate, held, started };
+        let outcome = "answered";
+        let flow = Flow { call: self, candidate, held, started, first_token, outcome };
         tokio::spawn(flow.run(first, rest, client));
         Ok(())
     }
+
     /// Tells what each candidate could cost, and asks nobody.
     pub(crate) fn estimate_all(&self) -> EstimateResponse {
         let estimate = |candidate: &Arc<Candidate>| Estimate {
@@ -204,6 +217,17 @@ impl Planned {
 
     /// Keeps a row of how it ended; what was held is settled with it.
     fn ended(&self, outcome: &str, receipt: Option<&Receipt>, held: Option<Held>) {
+        self.ended_after(None, outcome, receipt, held);
+    }
+
+    /// As [`Planned::ended`], of a stream whose first token came after so long.
+    fn ended_after(
+        &self,
+        first_token: Option<Duration>,
+        outcome: &str,
+        receipt: Option<&Receipt>,
+        held: Option<Held>,
+    ) {
         let context = &self.context;
         let text = |id: Option<&str>| id.unwrap_or_default().to_owned();
         let receipt = receipt.cloned().unwrap_or_default();
@@ -228,7 +252,7 @@ impl Planned {
             cost_nanos: receipt.cost_nanos,
             started_at_ms: self.begun.at_ms,
             latency_micros: micros(self.begun.at.elapsed()),
-            first_token_micros: self.begun.first_token.map_or(0, micros),
+            first_token_micros: first_token.map_or(0, micros),
             outcome: outcome.to_owned(),
             privacy: context.privacy.as_str().to_owned(),
             prompt_version: self.request.prompt_version.clone(),

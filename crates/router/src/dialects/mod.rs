@@ -10,6 +10,7 @@ pub(crate) mod anthropic;
 pub(crate) mod gemini;
 pub(crate) mod render;
 pub(crate) mod responses;
+pub(crate) mod whole;
 
 use serde_json::{Map, Value};
 

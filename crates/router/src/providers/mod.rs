@@ -18,6 +18,7 @@ use types::CallContext;
 
 use crate::config::Model;
 use crate::request::ChatRequest;
+use crate::usage::Usage;
 
 /// Why a provider did not answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -42,6 +43,14 @@ pub(crate) enum Fault {
     /// It is slow, or talks nonsense; another may do.
     #[error("{0}")]
     Provider(String),
+    /// It failed in the middle of an answer, which has its cost; another may do.
+    #[error("{message}")]
+    Broken {
+        /// What it said, or how it failed.
+        message: String,
+        /// About what it had read and written until then.
+        usage: Usage,
+    },
 }
 
 impl Fault {
@@ -50,7 +59,7 @@ impl Fault {
         match self {
             Self::Down(_) => Some(Duration::ZERO),
             Self::Busy { after, .. } => Some(*after),
-            Self::Request(_) | Self::Dialect(_) | Self::Provider(_) => None,
+            Self::Request(_) | Self::Dialect(_) | Self::Provider(_) | Self::Broken { .. } => None,
         }
     }
 }

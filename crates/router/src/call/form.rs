@@ -1,0 +1,163 @@
+//! The forms that an answer is asked for in: whole, or in pieces.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use proto::router::{Circuit, Dialect, Receipt};
+use serde_json::Value;
+
+use super::attempt::Answered;
+use super::flow::{self, Flow, Reader};
+use super::{Planned, now};
+use crate::catalog::Candidate;
+use crate::dialects::render::Answer;
+use crate::dialects::whole;
+use crate::providers::{Chunks, Fault};
+use crate::usage::{self, Usage};
+
+/// How an answer is asked for.
+pub(super) trait Form: 'static {
+    /// What comes first, after which no other candidate is asked.
+    type Answer: Send;
+
+    const IN_PIECES: bool;
+
+    fn ask(
+        call: &Planned,
+        candidate: &Arc<Candidate>,
+    ) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
+
+    /// Pays for an answer that came too late to be given.
+    fn lose(
+        call: Arc<Planned>,
+        answered: Answered<Self::Answer>,
+    ) -> impl Future<Output = ()> + Send;
+}
+
+/// All of it at once.
+pub(super) struct Whole;
+
+/// Its first chunk, and those to come.
+pub(super) struct Pieces;
+
+impl Form for Whole {
+    type Answer = Value;
+
+    const IN_PIECES: bool = false;
+
+    async fn ask(call: &Planned, candidate: &Arc<Candidate>) -> Result<Value, Fault> {
+        let (provider, model) = (&candidate.provider, &candidate.model);
+        if call.request.embeds() {
+            return provider.embed(&call.context, model, &call.request).await;
+        }
+        // What comes whole says nothing until it is: only in pieces a model that thinks can be told
+        // from one that hangs, early enough to ask another.
+        let chunks = provider.dialect() == Dialect::ChatCompletions;
+        if chunks && call.hurries(candidate) && call.request.can_come_in_chunks() {
+            return put_together(call, candidate).await;
+        }
+        provider.complete(&call.context, model, &call.request, &call.groundings).await
+    }
+
+    async fn lose(call: Arc<Planned>, answered: Answered<Value>) {
+        let Answered { candidate, held, answer } = answered;
+        let (_, receipt) = call.account(&candidate, answer, Vec::new());
+        call.ended("hedged", Some(&receipt), Some(held));
+    }
+}
+
+impl Form for Pieces {
+    type Answer = (Bytes, Chunks);
+
+    const IN_PIECES: bool = true;
+
+    async fn ask(call: &Planned, candidate: &Arc<Candidate>) -> Result<(Bytes, Chunks), Fault> {
+        let timeouts = &candidate.timeouts;
+        let patience = match call.hurries(candidate) {
+            true => timeouts.failover().min(timeouts.first_token()),
+            false => timeouts.first_token(),
+        };
+        let wait = call.context.time_left(patience);
+        let late = |_| Fault::Provider(format!("no token within {} ms", wait.as_millis()));
+        let (provider, model) = (&candidate.provider, &candidate.model);
+        let first = async {
+            let asked = provider.stream(&call.context, model, &call.request, &call.groundings);
+            let mut chunks = asked.await?;
+            let none = || Fault::Provider("the stream is empty".to_owned());
+            let first = chunks.next().await.ok_or_else(none)??;
+            flow::read(&first)?;
+            Ok((first, chunks))
+        };
+        tokio::time::timeout(wait, first).await.map_err(late)?
+    }
+
+    async fn lose(call: Arc<Planned>, answered: Answered<(Bytes, Chunks)>) {
+        let Answered { candidate, held, answer: (first, rest) } = answered;
+        let started = Receipt::default();
+        let flow = Flow { call, candidate, held, started, first_token: None, outcome: "hedged" };
+        flow.run(first, rest, Reader::gone()).await;
+    }
+}
+
+/// Asks for pieces, and waits for the last: nothing has gone out until then.
+async fn put_together(call: &Planned, candidate: &Arc<Candidate>) -> Result<Value, Fault> {
+    let (first, mut rest) = Pieces::ask(call, candidate).await?;
+    let (mut whole, mut bytes) = (whole::Whole::default(), 0);
+    let mut next = Some(Ok(first));
+    while let Some(chunk) = next {
+        let read = chunk.and_then(|chunk| flow::read(&chunk));
+        let chunk = read.map_err(|fault| {
+            let usage = call.estimate(bytes);
+            Fault::Broken { message: fault.to_string(), usage }
+        })?;
+        bytes += usage::written(&chunk);
+        whole.push(chunk);
+        next = rest.next().await;
+    }
+    let nothing = || Fault::Provider("the answer has no choices".to_owned());
+    whole.finish().ok_or_else(nothing)
+}
+
+impl Planned {
+    /// Tells whether a candidate's first token is waited for briefly only: of tiers 0 and 1, where
+    /// another model can answer instead, unless one is asked besides anyway.
+    fn hurries(&self, candidate: &Arc<Candidate>) -> bool {
+        candidate.tier <= 1 && !self.hedges && self.another_model(candidate)
+    }
+
+    /// Tells whether a model stands behind `candidate` that may be asked instead.
+    fn another_model(&self, candidate: &Arc<Candidate>) -> bool {
+        let behind = self.candidates.iter().skip_while(|one| !Arc::ptr_eq(one, candidate)).skip(1);
+        behind.into_iter().any(|one| !one.is_last_resort() && one.circuit() == Circuit::Closed)
+    }
+
+    /// Returns who is asked besides a candidate, after which time.
+    pub(super) fn rival(
+        &self,
+        candidate: &Candidate,
+        next: Option<&Arc<Candidate>>,
+    ) -> Option<(Arc<Candidate>, Duration)> {
+        if !self.hedges || candidate.is_last_resort() {
+            return None;
+        }
+        let rival = next.filter(|next| next.circuit() == Circuit::Closed)?;
+        let usual = candidate.stats().usual_first_token();
+        Some((Arc::clone(rival), usual.unwrap_or(candidate.timeouts.failover())))
+    }
+
+    /// Returns a whole answer for its client, and what it cost.
+    pub(super) fn account(
+        &self,
+        candidate: &Candidate,
+        answer: Value,
+        failures: Vec<String>,
+    ) -> (Value, Receipt) {
+        let answer = Answer::new(candidate.provider.dialect(), answer);
+        let counted = Usage::of(&answer.chat);
+        let usage = counted.unwrap_or_else(|| self.estimate(answer.bytes()));
+        let receipt = self.receipt(candidate, failures, usage, counted.is_none());
+        (answer.to(&self.request, now()), receipt)
+    }
+}
