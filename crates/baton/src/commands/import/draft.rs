@@ -19,6 +19,7 @@ pub(super) const OUTPUT: &str = "output_usd_per_million";
 pub(super) struct Draft {
     providers: Vec<Provider>,
     routes: Vec<(String, Vec<String>)>,
+    splits: Vec<(String, Vec<(String, u32)>)>,
     timeouts: BTreeMap<&'static str, u64>,
     /// Whether the source had keys for clients.
     pub(super) client_keys: bool,
@@ -147,6 +148,30 @@ impl Draft {
         self.routes.push((name.to_owned(), unique));
     }
 
+    /// Returns the places of a route in which candidates have weights: those that have one share the
+    /// first place, those that have none come behind.
+    pub(super) fn by_weight(&mut self, name: &str, weights: Vec<(String, f64)>) -> Vec<String> {
+        let mut members: Vec<(String, f64)> = Vec::new();
+        let mut places: Vec<String> = Vec::new();
+        for (candidate, weight) in weights {
+            match members.iter_mut().find(|(known, _)| *known == candidate) {
+                Some((_, sum)) => *sum += weight,
+                None if weight > 0.0 => members.push((candidate, weight)),
+                None => places.push(candidate),
+            }
+        }
+        members.sort_by(|one, other| other.1.total_cmp(&one.1));
+        if members.len() < 2 {
+            return members.into_iter().map(|(only, _)| only).chain(places).collect();
+        }
+        let split = name.replace('/', "-");
+        let members = whole_numbers(members);
+        self.splits.retain(|(known, _)| *known != split);
+        self.splits.push((split.clone(), members));
+        places.insert(0, split);
+        places
+    }
+
     /// Returns what `name` stands for.
     pub(super) fn routed(&self, name: &str) -> Option<&[String]> {
         let found = self.routes.iter().find(|(known, _)| known == name);
@@ -206,6 +231,12 @@ impl Draft {
             }
             for (name, candidates) in &self.routes {
                 write_route(&mut text, name, candidates);
+            }
+        }
+        for (name, members) in &self.splits {
+            let _ = writeln!(text, "\n[router.splits.{}]", key(name));
+            for (candidate, weight) in members {
+                let _ = writeln!(text, "{} = {weight}", key(candidate));
             }
         }
         if self.client_keys {
@@ -291,14 +322,29 @@ impl Model {
     }
 }
 
+/// Returns weights that have about the same proportions as these.
+fn whole_numbers(weights: Vec<(String, f64)>) -> Vec<(String, u32)> {
+    let sum: f64 = weights.iter().map(|(_, weight)| weight).sum();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 1000")]
+    let share = |weight: f64| (weight / sum * 1000.0).round().clamp(1.0, 1000.0) as u32;
+    let shares: Vec<_> = weights.into_iter().map(|(name, weight)| (name, share(weight))).collect();
+    let divisor = |a: u32, b: u32| (1..=a.min(b)).rev().find(|d| a % d == 0 && b % d == 0);
+    let common = shares.iter().map(|(_, share)| *share).reduce(|a, b| divisor(a, b).unwrap_or(1));
+    let common = common.unwrap_or(1);
+    shares.into_iter().map(|(name, share)| (name, share / common)).collect()
+}
+
 fn write_route(text: &mut String, name: &str, candidates: &[String]) {
     let candidates: Vec<String> = candidates.iter().map(|candidate| quoted(candidate)).collect();
+    let _ = writeln!(text, "{} = [{}]", key(name), candidates.join(", "));
+}
+
+fn key(name: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let name = match !name.is_empty() && name.chars().all(bare) {
+    match !name.is_empty() && name.chars().all(bare) {
         true => name.to_owned(),
         false => quoted(name),
-    };
-    let _ = writeln!(text, "{name} = [{}]", candidates.join(", "));
+    }
 }
 
 /// Returns a basic string of TOML, which JSON's strings are but for one character.

@@ -19,7 +19,7 @@ const PRICES: [(&str, &str); 4] = [
 ];
 
 /// What else is read of a deployment's `litellm_params` and `model_info`.
-const PARAMS: [&str; 8] = [
+const PARAMS: [&str; 9] = [
     "api_base",
     "api_key",
     "base_url",
@@ -28,6 +28,7 @@ const PARAMS: [&str; 8] = [
     "max_tokens",
     "model",
     "order",
+    "weight",
 ];
 const INFO: [&str; 2] = ["id", "mode"];
 
@@ -84,7 +85,7 @@ const HINTS: [(&str, &str); 45] = [
     ("success_callback", METRICS),
     ("timeout", TIMEOUTS),
     ("tpm", RATES),
-    ("weight", ORDER),
+    ("weight", "not a number above 0"),
 ];
 const BREAKER: &str = "a circuit breaker is built in: five failures in a row, five seconds";
 const LIMITS: &str = "limits are set through /api/v1/budget/limit, and kept in the ledger";
@@ -92,7 +93,7 @@ const METRICS: &str = "traces go to telemetry.otlp_endpoint, metrics are at the 
 const ORDER: &str = "no equivalent: candidates are tried in order";
 const RATES: &str = "no equivalent: a provider that is busy is left alone for as long as it asks";
 const REFUSED: &str = "no equivalent: what one model refuses is told, and not sent to another";
-const RETRIES: &str = "no equivalent: the next candidate is tried, and none twice";
+const RETRIES: &str = "router.retries are the same for every model";
 const TIMEOUTS: &str = "router.timeouts are the same for every provider";
 const NOTHING: &str = "no equivalent";
 
@@ -139,10 +140,13 @@ struct Group {
     name: String,
     /// By `order`, those without one last.
     deployments: Vec<Deployment>,
+    /// What its route has, in this order: candidates, and what they share by weight.
+    places: Vec<String>,
 }
 
 struct Deployment {
     order: i64,
+    weight: Option<f64>,
     candidate: String,
     id: Option<String>,
 }
@@ -155,13 +159,25 @@ fn deployments(root: &Map<String, Value>, draft: &mut Draft) -> Vec<Group> {
         let Some((name, deployment)) = deployment(&path, entry, draft) else { continue };
         match groups.iter_mut().find(|group| group.name == name) {
             Some(group) => group.deployments.push(deployment),
-            None => groups.push(Group { name, deployments: vec![deployment] }),
+            None => groups.push(Group { name, deployments: vec![deployment], places: Vec::new() }),
         }
     }
     for group in &mut groups {
         group.deployments.sort_by_key(|deployment| deployment.order);
+        group.places = places(group, draft);
     }
     groups
+}
+
+/// Deployments of the first order share a place by weight, if they have any.
+fn places(group: &Group, draft: &mut Draft) -> Vec<String> {
+    let first = group.deployments.first().map_or(0, |deployment| deployment.order);
+    let (first, behind): (Vec<_>, Vec<_>) =
+        group.deployments.iter().partition(|deployment| deployment.order == first);
+    let weight = |one: &&Deployment| (one.candidate.clone(), one.weight.unwrap_or(0.0));
+    let mut places = draft.by_weight(&group.name, first.iter().map(weight).collect());
+    places.extend(behind.into_iter().map(|deployment| deployment.candidate.clone()));
+    places
 }
 
 fn deployment(path: &str, entry: &Value, draft: &mut Draft) -> Option<(String, Deployment)> {
@@ -208,11 +224,14 @@ fn deployment(path: &str, entry: &Value, draft: &mut Draft) -> Option<(String, D
     let candidate = draft.candidate(family, place, (&key.0, key.1), model)?;
     let order = params.get("order").and_then(Value::as_i64);
     let lost_order = order.is_none() && params.contains_key("order");
+    let weight = params.get("weight").and_then(Value::as_f64).filter(|weight| *weight > 0.0);
+    let lost_weight = weight.is_none() && params.contains_key("weight");
     let priced = PRICES.map(|(field, _)| field);
     for (section, known) in [("litellm_params", PARAMS.as_slice()), ("model_info", &INFO)] {
         for (field, value) in entry.get(section).and_then(Value::as_object).into_iter().flatten() {
             let read = known.contains(&field.as_str()) || priced.contains(&field.as_str());
-            if !value.is_null() && (!read || (lost_order && field == "order")) {
+            let lost = (lost_order && field == "order") || (lost_weight && field == "weight");
+            if !value.is_null() && (!read || lost) {
                 draft.leave(at(&at(path, section), field), hint(field));
             }
         }
@@ -223,7 +242,7 @@ fn deployment(path: &str, entry: &Value, draft: &mut Draft) -> Option<(String, D
         }
     }
     let id = info.get("id").and_then(Value::as_str).map(str::to_owned);
-    Some((name, Deployment { order: order.unwrap_or(i64::MAX), candidate, id }))
+    Some((name, Deployment { order: order.unwrap_or(i64::MAX), weight, candidate, id }))
 }
 
 /// Returns who serves a deployment, and what the model is called there.
@@ -404,8 +423,7 @@ impl Fallbacks {
                 continue;
             }
             let group = groups.iter().find(|group| group.name == name);
-            let deployments = group.into_iter().flat_map(|group| &group.deployments);
-            found.extend(deployments.map(|deployment| deployment.candidate.clone()));
+            found.extend(group.into_iter().flat_map(|group| group.places.clone()));
             let targets = self.of.get(&name).unwrap_or(&self.default);
             next.extend(targets.iter().rev().cloned());
             seen.push(name);
@@ -627,6 +645,34 @@ general_settings:
         why(&imported, "router_settings.model_group_alias.quick.hidden");
         why(&imported, "router_settings.model_group_alias.gone");
         assert_eq!(imported.left_out.len(), 8, "{:#?}", imported.left_out);
+    }
+
+    #[tokio::test]
+    async fn deployments_with_weights_share_a_place() {
+        let imported = import(
+            r#"
+model_list:
+  - model_name: a/b
+    litellm_params: {model: openai/x, order: 1, weight: 9}
+  - model_name: a/b
+    litellm_params: {model: openai/y, order: 1, weight: 1}
+  - model_name: a/b
+    litellm_params: {model: openai/z, order: 1}
+  - model_name: a/b
+    litellm_params: {model: openai/last, order: 2, weight: 5}
+  - model_name: c
+    litellm_params: {model: openai/x, weight: -1}
+router_settings:
+  fallbacks: [{c: [a/b]}]
+"#,
+        )
+        .unwrap();
+        let config = accepted(&imported).await;
+        assert_eq!(routes(&config, "a/b"), ["a-b", "openai/z", "openai/last"]);
+        assert_eq!(routes(&config, "c"), ["openai/x", "a-b", "openai/z", "openai/last"]);
+        let weights = [("openai/x".to_owned(), 9), ("openai/y".to_owned(), 1)];
+        assert_eq!(config.router.splits["a-b"], weights.into());
+        why(&imported, "model_list[4].litellm_params.weight");
     }
 
     #[tokio::test]

@@ -49,7 +49,7 @@ const HINTS: [(&str, &str); 37] = [
     ("provider_types", "no equivalent but for where keys are"),
     ("rate_limiting", "limits of money are set through /api/v1/budget/limit"),
     ("reasoning_effort", CLIENTS),
-    ("retries", "no equivalent: the next candidate is tried, and none twice"),
+    ("retries", "router.retries are the same for every model"),
     ("schemas", PROMPTS),
     ("seed", CLIENTS),
     ("service_tier", CLIENTS),
@@ -279,7 +279,7 @@ fn cost(path: &str, entries: Option<&Value>, draft: &mut Draft) -> BTreeMap<&'st
     prices
 }
 
-/// Makes a route of a function: the models of its variants, the heaviest first.
+/// Makes a route of a function: the models of its variants by weight, and those that take their place.
 fn route(name: &str, function: &Value, root: &Map<String, Value>, draft: &mut Draft) {
     let path = at("functions", name);
     let none = Map::new();
@@ -287,9 +287,8 @@ fn route(name: &str, function: &Value, root: &Map<String, Value>, draft: &mut Dr
     let mut variants: Vec<(&String, &Value)> = table(function, "variants").collect();
     let weight = |variant: &Value| variant.get("weight").and_then(Value::as_f64).unwrap_or(0.0);
     variants.sort_by(|one, other| weight(other.1).total_cmp(&weight(one.1)));
-    let alone = variants.len() == 1;
-    let mut candidates = Vec::new();
-    for (variant_name, variant) in variants {
+    let (mut weights, mut behind) = (Vec::new(), Vec::new());
+    for (variant_name, variant) in &variants {
         let path = at(&at(&path, "variants"), variant_name);
         let said = |field: &str| variant.get(field).and_then(Value::as_str);
         if said("type") != Some("chat_completion") {
@@ -297,15 +296,12 @@ fn route(name: &str, function: &Value, root: &Map<String, Value>, draft: &mut Dr
             continue;
         }
         let found = models(&at(&path, "model"), said("model").unwrap_or_default(), root, draft);
-        candidates.extend(found);
+        let mut found = found.into_iter();
+        weights.extend(found.next().map(|first| (first, weight(variant))));
+        behind.extend(found);
         for field in variant.as_object().into_iter().flat_map(Map::keys) {
             match field.as_str() {
-                "type" | "model" => {}
-                "weight" if alone => {}
-                "weight" => draft.leave(
-                    at(&path, field),
-                    "no equivalent: candidates are tried in order, the heaviest first",
-                ),
+                "type" | "model" | "weight" => {}
                 field => draft.leave(at(&path, field), hint(field)),
             }
         }
@@ -317,12 +313,19 @@ fn route(name: &str, function: &Value, root: &Map<String, Value>, draft: &mut Dr
             draft.leave(at(&path, field), why);
         }
     }
-    if candidates.is_empty() {
+    if weights.is_empty() {
         draft.leave(path, "none of its models was taken over");
     } else if draft.routed(name).is_some() {
         draft.leave(path, "a model has this name, and the route");
     } else {
-        draft.route(name, candidates);
+        if weights.iter().filter(|(_, weight)| *weight > 0.0).count() > 1 {
+            draft.leave(
+                at(&path, "variants"),
+                "a user always gets the same one, not each episode anew",
+            );
+        }
+        let places = draft.by_weight(name, weights);
+        draft.route(name, places.into_iter().chain(behind));
     }
 }
 
@@ -481,7 +484,9 @@ description = "hidden"
         let llama = "fireworks/accounts/fireworks/models/llama-v3p3-70b-instruct";
         assert_eq!(routes["llama-3.3"], [llama, "vllm/llama"]);
         assert_eq!(routes["haiku"], ["anthropic/claude-haiku-4-5"]);
-        assert_eq!(routes["draft"], ["anthropic/claude-haiku-4-5", llama, "vllm/llama"]);
+        assert_eq!(routes["draft"], ["draft", "vllm/llama"]);
+        let weights = [("anthropic/claude-haiku-4-5".to_owned(), 4), (llama.to_owned(), 1)];
+        assert_eq!(config.router.splits["draft"], weights.into());
         assert_eq!(routes["mini"], ["openai/gpt-5-mini"]);
         let providers = &config.router.providers;
         let prices = |name: &str| {
@@ -510,8 +515,7 @@ description = "hidden"
             "models.mini.providers.azure",
             "functions.draft.system_schema",
             "functions.draft.variants.light.system_template",
-            "functions.draft.variants.light.weight",
-            "functions.draft.variants.heavy.weight",
+            "functions.draft.variants",
             "functions.draft.variants.best",
             "functions.mini",
             "functions.mini.type",
@@ -523,7 +527,7 @@ description = "hidden"
         ] {
             why(&imported, path);
         }
-        assert_eq!(imported.left_out.len(), 17, "{:#?}", imported.left_out);
+        assert_eq!(imported.left_out.len(), 16, "{:#?}", imported.left_out);
         assert!(!serde_json::to_string(&imported).unwrap().contains("hidden"));
     }
 
