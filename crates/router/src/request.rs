@@ -7,7 +7,7 @@ use crate::Error;
 use crate::complexity::{self, Need};
 use crate::dialects::Refused;
 use crate::dialects::anthropic::{from_chat, to_chat};
-use crate::dialects::{gemini, responses};
+use crate::dialects::{gemini, plain, responses};
 use crate::media;
 
 /// What chat completions call the most tokens that an answer may have, now and before.
@@ -75,7 +75,8 @@ impl ChatRequest {
         }
         let input_tokens = media::most_tokens(messages, body.len());
         let image = media::image(messages);
-        let metadata = fields.get("metadata").and_then(|metadata| metadata.get("prompt_version"));
+        let metadata = wire.as_ref().map_or(fields.get("metadata"), |wire| wire.get("metadata"));
+        let metadata = metadata.and_then(|metadata| metadata.get("prompt_version"));
         let prompt_version = metadata.and_then(Value::as_str).unwrap_or_default();
         let prompt_version = prompt_version.chars().filter(|c| !c.is_control()).take(64).collect();
         let mut most = None;
@@ -164,6 +165,11 @@ impl ChatRequest {
         self.dialect == Dialect::Embeddings
     }
 
+    /// Returns how many answers are wanted.
+    pub(crate) fn choices(&self) -> u64 {
+        self.choices
+    }
+
     /// Returns how many vectors an embeddings request asks for.
     pub(crate) fn inputs(&self) -> usize {
         match self.chat.as_ref().ok().and_then(|fields| fields.get("input")) {
@@ -232,8 +238,12 @@ impl ChatRequest {
         stream: bool,
     ) -> Result<Value, Refused> {
         let mut body = self.chat.clone()?;
-        if self.max_output_tokens.is_none() {
-            body.insert(limit.0.to_owned(), limit.1.into());
+        if self.wire.is_some() {
+            plain::tell(&mut body)?;
+            body.remove(LIMITS[1]);
+        }
+        if self.max_output_tokens.is_none() || self.wire.is_some() {
+            body.insert(limit.0.to_owned(), self.output_tokens(limit.1).into());
         }
         body.insert("model".to_owned(), model.into());
         body.insert("stream".to_owned(), stream.into());
@@ -257,13 +267,15 @@ impl ChatRequest {
         let native = self.wire.as_ref().filter(|_| self.dialect == Dialect::Messages);
         let Some(wire) = native else {
             let chat = self.chat.as_ref().map_err(Clone::clone)?;
-            return from_chat::request(chat, model, self.output_tokens(limit), stream);
+            let wire = from_chat::request(chat, model, self.output_tokens(limit), stream);
+            return wire.map_err(|refused| self.pointed(refused));
         };
         let mut body = wire.clone();
         body.remove(LIMITS[0]);
         body.insert("max_tokens".to_owned(), self.output_tokens(limit).into());
         body.insert("model".to_owned(), model.into());
         body.insert("stream".to_owned(), stream.into());
+        from_chat::forget_unsigned(&mut body);
         Ok(Value::Object(body))
     }
 
@@ -273,7 +285,31 @@ impl ChatRequest {
     /// A JSON pointer to what Gemini cannot say.
     pub(crate) fn for_gemini(&self, limit: u64) -> Result<Value, Refused> {
         let chat = self.chat.as_ref().map_err(Clone::clone)?;
-        gemini::request(chat, self.output_tokens(limit))
+        gemini::request(chat, self.output_tokens(limit)).map_err(|refused| self.pointed(refused))
+    }
+
+    /// Points at the client's own words for an option that a provider cannot be told.
+    fn pointed(&self, refused: Refused) -> Refused {
+        let places: &[(&str, &str)] = match self.dialect {
+            Dialect::Messages => &[
+                ("/response_format/json_schema", "/output_config/format"),
+                ("/response_format", "/output_config/format"),
+                ("/reasoning_effort", "/output_config/effort"),
+                ("/parallel_tool_calls", "/tool_choice/disable_parallel_tool_use"),
+                ("/stop", "/stop_sequences"),
+            ],
+            Dialect::Responses => &[
+                ("/response_format/json_schema", "/text/format"),
+                ("/response_format", "/text/format"),
+                ("/reasoning_effort", "/reasoning/effort"),
+                ("/verbosity", "/text/verbosity"),
+            ],
+            Dialect::ChatCompletions | Dialect::Embeddings | Dialect::Unspecified => &[],
+        };
+        let told = places.iter().find_map(|(chat, theirs)| {
+            refused.strip_prefix(chat).map(|rest| format!("{theirs}{rest}"))
+        });
+        told.unwrap_or(refused)
     }
 
     /// Returns the text of the last message that a user wrote.

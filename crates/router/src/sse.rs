@@ -3,6 +3,9 @@
 /// The longest event: more is not an answer.
 const LONGEST: usize = 4 * 1024 * 1024;
 
+/// Some begin with it, and it means nothing.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Collects bytes and returns the data of whole events.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
@@ -10,6 +13,7 @@ pub(crate) struct Decoder {
     data: Vec<u8>,
     has_data: bool,
     after_cr: bool,
+    begun: bool,
 }
 
 impl Decoder {
@@ -33,16 +37,22 @@ impl Decoder {
 
     fn end_line(&mut self) -> Option<Vec<u8>> {
         let line = std::mem::take(&mut self.line);
+        let begun = std::mem::replace(&mut self.begun, true);
+        let line = match line.strip_prefix(BYTE_ORDER_MARK) {
+            Some(line) if !begun => line,
+            _ => line.as_slice(),
+        };
         if line.is_empty() {
+            self.has_data = false;
             let data = std::mem::take(&mut self.data);
-            return std::mem::take(&mut self.has_data).then_some(data);
+            // One that is empty says nothing: it keeps the connection.
+            return Some(data).filter(|data| !data.trim_ascii().is_empty());
         }
         // Comments and other fields carry nothing that counts here.
         if let Some(value) = line.strip_prefix(b"data:") {
-            if self.has_data {
+            if std::mem::replace(&mut self.has_data, true) {
                 self.data.push(b'\n');
             }
-            self.has_data = true;
             self.data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
         }
         None
@@ -55,7 +65,7 @@ mod tests {
 
     #[test]
     fn events_are_the_same_however_they_are_cut() {
-        let text = ": hello\r\n\r\ndata: {\"a\":\"ü\"}\r\n\r\nevent: x\ndata:1\ndata: 2\n\ndata: [DONE]\n\n";
+        let text = "\u{feff}: hello\r\n\r\ndata: {\"a\":\"ü\"}\r\n\r\ndata:\n\ndata\n\nevent: x\ndata:1\ndata: 2\n\n\u{feff}data: x\n\ndata: [DONE]\n\n";
         let wanted: [&[u8]; 3] = ["{\"a\":\"ü\"}".as_bytes(), b"1\n2", b"[DONE]"];
         for size in 1..text.len() {
             let mut decoder = Decoder::default();

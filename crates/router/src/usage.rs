@@ -8,6 +8,10 @@ use crate::config::Price;
 /// More tokens than any model takes or makes: a provider that counts more does not count.
 const MOST: u64 = 100_000_000;
 
+/// Where the tokens stand that came from a cache: OpenAI's place, `DeepSeek`'s, and Moonshot's.
+const CACHED: [&str; 3] =
+    ["/prompt_tokens_details/cached_tokens", "/prompt_cache_hit_tokens", "/cached_tokens"];
+
 /// Tokens as the provider counts them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -28,15 +32,17 @@ impl Usage {
     /// counts, and what cannot be true does not.
     pub(crate) fn of(chat: &Value) -> Option<Self> {
         let usage = chat.get("usage")?;
-        let known = |tokens: &u64| *tokens <= MOST;
-        let input = usage.get("prompt_tokens")?.as_u64().filter(known)?;
-        let output = match usage.get("completion_tokens") {
+        let input = tokens(usage.get("prompt_tokens")?)?;
+        let output = match (usage.get("completion_tokens"), usage.get("total_tokens")) {
+            (Some(output), _) if !output.is_null() => tokens(output)?,
+            (_, Some(total)) if !total.is_null() => tokens(total)?.checked_sub(input)?,
             // Embeddings write nothing, and some say nothing about it.
-            None | Some(Value::Null) => 0,
-            Some(output) => output.as_u64().filter(known)?,
+            _ if chat.get("choices").is_none() => 0,
+            _ => return None,
         };
-        let part = |at: &str| usage.pointer(at).and_then(Value::as_u64).unwrap_or_default();
-        let cached = part("/prompt_tokens_details/cached_tokens").min(input);
+        let part = |at: &str| usage.pointer(at).and_then(tokens);
+        let cached = CACHED.iter().find_map(|at| part(at)).unwrap_or_default().min(input);
+        let part = |at: &str| part(at).unwrap_or_default();
         let stored = part("/prompt_tokens_details/cache_creation_tokens").min(input - cached);
         let reasoning = part("/completion_tokens_details/reasoning_tokens").min(output);
         Some(Self { input, cached, stored, output, reasoning })
@@ -57,11 +63,26 @@ impl Usage {
     }
 }
 
-/// Returns the bytes of everything that a chunk of a chat completion writes: text, thoughts, refusals
-/// and calls of tools, of every choice.
-pub(crate) fn written(chunk: &Value) -> usize {
+/// Reads a count, if it can be one. There are servers that know no whole numbers.
+fn tokens(count: &Value) -> Option<u64> {
+    let float = || count.as_f64().filter(|count| *count >= 0.0 && count.fract() == 0.0);
+    // Too large a float is the largest number.
+    let whole = count.as_u64().or_else(|| float().map(|count| count as u64))?;
+    Some(whole).filter(|count| *count <= MOST)
+}
+
+/// Returns how many choices end with a chunk of a chat completion.
+pub(crate) fn ends(chunk: &Value) -> u64 {
     let choices = chunk["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
-    choices.iter().map(|choice| strings(&choice["delta"])).sum()
+    choices.iter().filter(|choice| !choice["finish_reason"].is_null()).count() as u64
+}
+
+/// Returns the bytes of everything that a chat completion or a chunk of one writes: text, thoughts,
+/// refusals and calls of tools, of every choice.
+pub(crate) fn written(chat: &Value) -> usize {
+    let choices = chat["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let said = |choice: &Value| strings(&choice["delta"]) + strings(&choice["message"]);
+    choices.iter().map(said).sum()
 }
 
 fn strings(value: &Value) -> usize {
@@ -70,7 +91,11 @@ fn strings(value: &Value) -> usize {
         Value::Array(list) => list.iter().map(strings).sum(),
         Value::Object(fields) => {
             let said = fields.iter().filter(|(name, _)| {
-                !matches!(name.as_str(), "role" | "id" | "type" | "reasoning_signature")
+                !matches!(
+                    name.as_str(),
+                    // What a thought is told as besides.
+                    "role" | "id" | "type" | "reasoning_signature" | "thinking_blocks"
+                )
             });
             said.map(|(_, value)| strings(value)).sum()
         }
@@ -104,6 +129,13 @@ mod tests {
         assert_eq!(of(Value::Null), None);
         assert_eq!(of(json!({ "prompt_tokens": 3, "completion_tokens": u64::MAX })), None);
         assert_eq!(of(json!({ "prompt_tokens": -1, "completion_tokens": 1 })), None);
+        assert_eq!(of(json!({ "prompt_tokens": 3 })), None, "half a count is none");
+        let rest = Some(Usage { input: 3, output: 2, ..Usage::default() });
+        assert_eq!(of(json!({ "prompt_tokens": 3, "total_tokens": 5 })), rest);
+        assert_eq!(of(json!({ "prompt_tokens": 3.0, "completion_tokens": 2.0 })), rest);
+        assert_eq!(of(json!({ "prompt_tokens": 3.5, "completion_tokens": 2 })), None);
+        let embeds = json!({ "data": [], "usage": { "prompt_tokens": 3 } });
+        assert_eq!(Usage::of(&embeds), Some(Usage { input: 3, ..Usage::default() }));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::catalog::Candidate;
 use crate::config::OnDisconnect;
 use crate::dialects::render::Rendering;
 use crate::money::Held;
-use crate::providers::{Chunks, Fault};
+use crate::providers::{Chunks, Fault, complaint};
 use crate::usage::{self, Usage};
 
 /// The client's end of a stream.
@@ -58,14 +58,23 @@ impl Flow {
     /// the usage that comes last.
     pub(super) async fn run(self, first: Bytes, mut rest: Chunks, mut client: Reader) {
         let (mut counted, mut bytes, mut broken, mut cancelled) = (None, 0, None, false);
+        let mut ends = 0;
         let speaks = self.candidate.provider.dialect();
         let mut rendering = Rendering::new(speaks, &self.call.request, now());
         let mut next = Some(Ok(first));
         while let Some(chunk) = next {
-            let read = chunk.and_then(|chunk| Ok((read(&chunk)?, chunk)));
-            match read {
+            let chunk = match chunk {
+                // Not every server marks the end of a stream: that everything has one is enough.
+                Err(_) if ends >= self.call.request.choices() => {
+                    next = rendering.missing_end().map(Ok);
+                    continue;
+                }
+                chunk => chunk.and_then(|chunk| Ok((read(&chunk)?, chunk))),
+            };
+            match chunk {
                 Ok((value, chunk)) => {
                     let chat = rendering.chat(value);
+                    ends += usage::ends(&chat);
                     let told = Usage::of(&chat);
                     counted = told.or(counted);
                     bytes += usage::written(&chat);
@@ -110,11 +119,9 @@ impl Flow {
 pub(super) fn read(chunk: &[u8]) -> Result<Value, Fault> {
     let value: Value = serde_json::from_slice(chunk)
         .map_err(|fault| Fault::Provider(format!("a chunk is not JSON: {fault}")))?;
-    match value.get("error") {
-        None | Some(Value::Null) => Ok(value),
-        Some(error) => {
-            let message = error.get("message").and_then(Value::as_str).unwrap_or("an error");
-            Err(Fault::Provider(message.to_owned()))
-        }
+    let failed = value.get("error").is_some_and(|error| !error.is_null());
+    if failed || value.get("object").is_some_and(|kind| kind == "error") {
+        return Err(Fault::Provider(complaint(&value).unwrap_or("an error").to_owned()));
     }
+    Ok(value)
 }

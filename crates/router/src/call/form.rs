@@ -106,13 +106,19 @@ async fn put_together(call: &Planned, candidate: &Arc<Candidate>) -> Result<Valu
     let (first, mut rest) = Pieces::ask(call, candidate).await?;
     let (mut whole, mut bytes) = (whole::Whole::default(), 0);
     let mut next = Some(Ok(first));
+    let mut ends = 0;
     while let Some(chunk) = next {
+        if chunk.is_err() && ends > 0 {
+            // Not every server marks the end of a stream.
+            break;
+        }
         let read = chunk.and_then(|chunk| flow::read(&chunk));
         let chunk = read.map_err(|fault| {
             let usage = call.estimate(bytes);
             Fault::Broken { message: fault.to_string(), usage }
         })?;
         bytes += usage::written(&chunk);
+        ends += usage::ends(&chunk);
         whole.push(chunk);
         next = rest.next().await;
     }
@@ -156,7 +162,7 @@ impl Planned {
     ) -> (Value, Receipt) {
         let answer = Answer::new(candidate.provider.dialect(), answer);
         let counted = Usage::of(&answer.chat);
-        let usage = counted.unwrap_or_else(|| self.estimate(answer.bytes()));
+        let usage = counted.unwrap_or_else(|| self.estimate(usage::written(&answer.chat)));
         let receipt = self.receipt(candidate, failures, usage, counted.is_none());
         (answer.to(&self.request, now()), receipt)
     }

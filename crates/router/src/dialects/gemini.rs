@@ -29,9 +29,8 @@ pub(crate) fn request(chat: &Map<String, Value>, max_tokens: u64) -> Result<Valu
     {
         fields.take(told_elsewhere);
     }
-    if fields.take("parallel_tool_calls") == Some(&Value::Bool(false)) {
-        return Err("/parallel_tool_calls: Gemini cannot be told to call one at a time".to_owned());
-    }
+    fields.labels();
+    let one_at_a_time = fields.take("parallel_tool_calls") == Some(&Value::Bool(false));
     if fields.take("n").is_some_and(|n| n != 1) {
         return Err("/n: only one answer can be had from Gemini".to_owned());
     }
@@ -57,19 +56,29 @@ pub(crate) fn request(chat: &Map<String, Value>, max_tokens: u64) -> Result<Valu
             Some("json_object") => settings["responseMimeType"] = "application/json".into(),
             Some("json_schema") => {
                 settings["responseMimeType"] = "application/json".into();
-                settings["responseJsonSchema"] = format["json_schema"]["schema"].clone();
+                let schema = format["json_schema"].get("schema").filter(|s| s.is_object());
+                let schema = schema.ok_or("/response_format/json_schema/schema: is required")?;
+                settings["responseJsonSchema"] = schema.clone();
             }
             _ => return Err("/response_format/type: text, json_object or json_schema".to_owned()),
         }
     }
-    if let Some(effort) = fields.take("reasoning_effort") {
-        settings["thinkingConfig"] = json!({ "thinkingLevel": effort });
+    let thinking = thinking(fields.take("reasoning_effort"), fields.take("thinking"))?;
+    if let Some(thinking) = thinking {
+        settings["thinkingConfig"] = thinking;
     }
     wire["generationConfig"] = settings;
     let tools = fields.list("tools")?.iter().enumerate();
     let tools = tools.map(|(index, one)| tool(&format!("/tools/{index}"), one));
     let tools = tools.collect::<Result<Vec<_>, _>>()?;
     let choice = fields.take("tool_choice").map(tool_choice).transpose()?;
+    let demands = choice.as_ref().is_some_and(|choice| choice["mode"] == "ANY");
+    if tools.is_empty() && demands {
+        return Err("/tool_choice: there are no tools to choose from".to_owned());
+    }
+    if !tools.is_empty() && one_at_a_time {
+        return Err("/parallel_tool_calls: Gemini cannot be told to call one at a time".to_owned());
+    }
     if !tools.is_empty() {
         wire["tools"] = json!([{ "functionDeclarations": tools }]);
         if let Some(choice) = choice {
@@ -78,6 +87,32 @@ pub(crate) fn request(chat: &Map<String, Value>, max_tokens: u64) -> Result<Valu
     }
     fields.done("Gemini")?;
     Ok(wire)
+}
+
+/// Says how much to think: chat completions have a word for it, Messages a number of tokens.
+fn thinking(effort: Option<&Value>, thinking: Option<&Value>) -> Result<Option<Value>, Refused> {
+    if let Some(thinking) = thinking {
+        return match (thinking["type"].as_str(), thinking["budget_tokens"].as_u64()) {
+            (Some("disabled"), _) => Ok(Some(json!({ "thinkingBudget": 0 }))),
+            (Some("enabled"), Some(most)) => {
+                Ok(Some(json!({ "thinkingBudget": most, "includeThoughts": true })))
+            }
+            (Some("adaptive"), _) => {
+                let mut told = self::thinking(effort, None)?.unwrap_or_else(|| json!({}));
+                told["includeThoughts"] = true.into();
+                Ok(Some(told))
+            }
+            _ => Err("/thinking/type: enabled with budget_tokens, adaptive or disabled".to_owned()),
+        };
+    }
+    match effort.map(|effort| (effort, effort.as_str())) {
+        None => Ok(None),
+        Some((_, Some("none"))) => Ok(Some(json!({ "thinkingBudget": 0 }))),
+        Some((level, Some("minimal" | "low" | "medium" | "high"))) => {
+            Ok(Some(json!({ "thinkingLevel": level })))
+        }
+        Some((level, _)) => Err(format!("/reasoning_effort: Gemini has no {level}")),
+    }
 }
 
 fn messages(chat: &[Value]) -> Result<(Vec<Value>, Vec<Value>), Refused> {
@@ -98,24 +133,35 @@ fn messages(chat: &[Value]) -> Result<(Vec<Value>, Vec<Value>), Refused> {
             "user" => ("user", said),
             "tool" => {
                 let id = fields.text("tool_call_id")?;
-                fields.take("is_error");
-                let name = called.iter().find(|(known, _)| *known == id).map(|(_, name)| *name);
+                // Ids may come again in a later turn.
+                let name = called.iter().rfind(|(known, _)| *known == id).map(|(_, name)| *name);
                 let name =
                     name.ok_or_else(|| format!("{at}/tool_call_id: {id:?} was not called"))?;
+                if let Some(index) = said.iter().position(|part| part.get("text").is_none()) {
+                    return Err(format!(
+                        "{at}/content/{index}: Gemini takes a tool's result as text"
+                    ));
+                }
                 let text: String = said.iter().filter_map(|part| part["text"].as_str()).collect();
+                let failed = fields.take("is_error") == Some(&Value::Bool(true));
                 // A result is an object; what is none is one under a name.
                 let result = serde_json::from_str(&text).ok().filter(Value::is_object);
-                let result = result.unwrap_or_else(|| json!({ "result": text }));
+                let result = match result {
+                    _ if failed => json!({ "error": text }),
+                    Some(result) => result,
+                    None => json!({ "result": text }),
+                };
                 let response = json!({ "name": name, "response": result });
                 ("user", vec![json!({ "functionResponse": response })])
             }
             "assistant" => {
                 for told_elsewhere in
-                    ["reasoning_content", "thinking_blocks", "refusal", "annotations", "audio"]
+                    ["reasoning_content", "reasoning", "thinking_blocks", "annotations", "audio"]
                 {
                     fields.take(told_elsewhere);
                 }
                 let mut said = said;
+                said.extend(parts(&format!("{at}/refusal"), fields.take("refusal"))?);
                 for (index, call) in fields.list("tool_calls")?.iter().enumerate() {
                     called.push((&call["id"], &call["function"]["name"]));
                     said.push(function_call(&format!("{at}/tool_calls/{index}"), call)?);
@@ -163,6 +209,7 @@ fn parts(at: &str, content: Option<&Value>) -> Result<Vec<Value>, Refused> {
         let at = format!("{at}/content/{index}");
         match part["type"].as_str() {
             Some("text") => Ok(json!({ "text": part["text"] })),
+            Some("refusal") => Ok(json!({ "text": part["refusal"] })),
             Some("image_url") => {
                 let url = part["image_url"]["url"].as_str().unwrap_or_default();
                 let data = url.strip_prefix("data:").and_then(|url| url.split_once(";base64,"));
@@ -177,6 +224,8 @@ fn parts(at: &str, content: Option<&Value>) -> Result<Vec<Value>, Refused> {
     parts.iter().enumerate().map(part).collect()
 }
 
+/// Writes a function; that it be called `strict`ly to its schema is not Gemini's to promise, nor to
+/// refuse: it keeps to schemas as well as it does.
 fn tool(at: &str, tool: &Value) -> Result<Value, Refused> {
     if tool["type"] != "function" {
         return Err(format!("{at}/type: Gemini takes functions"));
@@ -216,24 +265,58 @@ pub(crate) fn response(wire: &Value) -> Value {
     chat
 }
 
+/// Says why an answer or a piece of one is none, if so: another provider may do better.
+pub(crate) fn failure(wire: &Value) -> Option<String> {
+    let candidate = wire["candidates"].get(0)?;
+    let reason = candidate["finishReason"].as_str()?;
+    // The model tried to call a tool, and did not get it right.
+    let failed = matches!(reason, "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL");
+    failed.then(|| match candidate["finishMessage"].as_str() {
+        Some(message) => format!("{reason}: {message}"),
+        None => reason.to_owned(),
+    })
+}
+
 /// Writes the pieces of a stream as chat completion chunks.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     calls: usize,
     /// A reason to end was given: the end of the connection is the end of the stream.
     pub(crate) is_whole: bool,
+    begun: bool,
+    /// The last chunk, without its choices.
+    frame: Value,
+    usage: Option<Value>,
 }
 
 impl Chunks {
-    pub(crate) fn push(&mut self, wire: &Value) -> Value {
-        let (delta, finish) = said(wire, &mut self.calls);
+    /// Returns the chunk that a piece makes, if it says anything.
+    pub(crate) fn push(&mut self, wire: &Value) -> Option<Value> {
+        let (mut delta, finish) = said(wire, &mut self.calls);
         self.is_whole |= !finish.is_null();
-        let mut chunk = frame(wire, "chat.completion.chunk");
-        chunk["choices"] = json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
         if let Some(usage) = usage(&wire["usageMetadata"]) {
-            chunk["usage"] = usage;
+            self.usage = Some(usage);
         }
-        chunk
+        let is_empty = delta.as_object().is_none_or(Map::is_empty) && finish.is_null();
+        if is_empty {
+            return None;
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            delta["role"] = "assistant".into();
+        }
+        let mut chunk = frame(wire, "chat.completion.chunk");
+        self.frame = chunk.clone();
+        chunk["choices"] = json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
+        Some(chunk)
+    }
+
+    /// Returns the last chunk of a stream that has begun: Gemini counts on with every piece, and chat
+    /// completions count once.
+    pub(crate) fn counted(&mut self) -> Option<Value> {
+        let mut chunk = self.begun.then(|| self.frame.take())?;
+        chunk["choices"] = json!([]);
+        chunk["usage"] = self.usage.take()?;
+        Some(chunk)
     }
 }
 
@@ -253,8 +336,10 @@ fn said(wire: &Value, calls: &mut usize) -> (Value, Value) {
         if let Some(call) = part.get("functionCall") {
             let arguments = call.get("args").unwrap_or(&json!({})).to_string();
             let function = json!({ "name": call["name"], "arguments": arguments });
-            // Gemini gives calls no ids; they are told apart by their place.
-            let id = format!("call_{calls}");
+            // Most calls have no ids: they are told apart by their answer and their place in it.
+            let id = call["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
+            let answer = wire["responseId"].as_str().unwrap_or_default();
+            let id = id.unwrap_or_else(|| format!("call_{answer}_{calls}"));
             let mut one =
                 json!({ "index": *calls, "id": id, "type": "function", "function": function });
             if let Some(signature) = part.get("thoughtSignature") {
@@ -292,6 +377,7 @@ fn said(wire: &Value, calls: &mut usize) -> (Value, Value) {
 fn usage(usage: &Value) -> Option<Value> {
     let count = |name: &str| usage[name].as_u64().unwrap_or_default();
     let input = usage.get("promptTokenCount")?.as_u64()?;
+    let input = input.saturating_add(count("toolUsePromptTokenCount"));
     let thought = count("thoughtsTokenCount");
     let output = count("candidatesTokenCount").saturating_add(thought);
     Some(json!({
@@ -349,7 +435,11 @@ mod tests {
         assert_eq!(wire, wanted);
         for (chat, fault) in [
             (json!({ "messages": [], "n": 2 }), "/n"),
-            (json!({ "messages": [], "parallel_tool_calls": false }), "/parallel_tool_calls"),
+            (
+                json!({ "messages": [], "parallel_tool_calls": false,
+                    "tools": [{ "type": "function", "function": { "name": "f" } }] }),
+                "/parallel_tool_calls",
+            ),
             (json!({ "messages": [], "logit_bias": { "1": 2 } }), "/logit_bias"),
             (
                 json!({ "messages": [{ "role": "tool", "tool_call_id": "x", "content": "" }] }),
@@ -387,11 +477,12 @@ mod tests {
         assert_eq!(chat["usage"]["completion_tokens"], 5);
         let mut chunks = Chunks::default();
         let half = json!({ "candidates": [{ "content": { "parts": [{ "text": "po" }] } }] });
-        let chunk = chunks.push(&half);
+        let chunk = chunks.push(&half).unwrap();
         assert_eq!(chunk["choices"][0]["delta"]["content"], "po");
         assert!(!chunks.is_whole && chunk.get("usage").is_none());
-        assert_eq!(chunks.push(&wire)["usage"]["prompt_tokens_details"]["cached_tokens"], 4);
-        assert!(chunks.is_whole);
+        assert!(chunks.push(&wire).unwrap().get("usage").is_none() && chunks.is_whole);
+        let counted = chunks.counted().unwrap();
+        assert_eq!(counted["usage"]["prompt_tokens_details"]["cached_tokens"], 4);
         let blocked = json!({ "promptFeedback": { "blockReason": "SAFETY" } });
         assert_eq!(response(&blocked)["choices"][0]["finish_reason"], "content_filter");
     }

@@ -2,14 +2,19 @@
 //!
 //! Chat completions are the middle: a dialect is a few files of functions, and meets no other dialect.
 //! What the middle has no word for travels under the dialect's own name (`thinking_blocks`,
-//! `cache_control`, `top_k`), or is refused. Left out are labels that change no answer (`metadata`, a
-//! message's `name`), what only the model that made it can read (`annotations`, another's thoughts),
-//! and options that say "no" to what is not there.
+//! `cache_control`, `top_k`), or is refused. Left out are labels and hints that change no answer
+//! (`metadata`, a message's `name`, a picture's `detail`, where to cache), what only the model that
+//! made it can read (`annotations`, another's thoughts), and options that say what is so anyway.
+//!
+//! `tests/golden` holds what providers and clients send, and what becomes of it.
 
 pub(crate) mod anthropic;
+pub(crate) mod calls;
 pub(crate) mod gemini;
+pub(crate) mod plain;
 pub(crate) mod render;
 pub(crate) mod responses;
+pub(crate) mod said;
 pub(crate) mod whole;
 
 use serde_json::{Map, Value};
@@ -51,13 +56,20 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Takes what changes no answer.
+    pub(crate) fn labels(&mut self) {
+        for label in
+            ["metadata", "store", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"]
+        {
+            self.take(label);
+        }
+    }
+
     /// Refuses every field that was not taken, if it says anything.
     pub(crate) fn done(self, dialect: &str) -> Result<(), Refused> {
-        let says = |value: &Value| !(value.is_null() || *value == Value::Bool(false));
-        let mut left = self
-            .fields
-            .iter()
-            .filter(|(name, value)| !self.taken.contains(&name.as_str()) && says(value));
+        let mut left = self.fields.iter().filter(|(name, value)| {
+            !self.taken.contains(&name.as_str()) && !says_nothing(name, value)
+        });
         match left.next() {
             None => Ok(()),
             Some((name, _)) => Err(format!(
@@ -66,4 +78,18 @@ impl<'a> Fields<'a> {
             )),
         }
     }
+}
+
+/// Tells whether an option says what is so without it.
+fn says_nothing(name: &str, value: &Value) -> bool {
+    let is_default = match name {
+        "presence_penalty" | "frequency_penalty" | "top_logprobs" => value.as_f64() == Some(0.0),
+        "logit_bias" => value.as_object().is_some_and(Map::is_empty),
+        "functions" => value.as_array().is_some_and(Vec::is_empty),
+        "modalities" => value.as_array().is_some_and(|all| all.iter().all(|one| one == "text")),
+        "service_tier" => value == "auto" || value == "default",
+        "verbosity" => value == "medium",
+        _ => false,
+    };
+    is_default || matches!(value, Value::Null | Value::Bool(false))
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proto::router::Dialect;
 use serde_json::Value;
 
-use super::anthropic::{from_chat, to_chat};
+use super::anthropic::{events, from_chat};
 use super::responses;
 use crate::request::ChatRequest;
 
@@ -30,16 +30,11 @@ impl Answer {
         }
     }
 
-    /// Returns the length of the answer, for an estimate of its tokens.
-    pub(crate) fn bytes(&self) -> usize {
-        self.chat.to_string().len()
-    }
-
     /// Says it in the dialect of `request`.
     pub(crate) fn to(self, request: &ChatRequest, now: i64) -> Value {
         match (request.dialect, self.wire) {
             (Dialect::Messages, Some(wire)) => wire,
-            (Dialect::Messages, None) => to_chat::response(&self.chat),
+            (Dialect::Messages, None) => events::response(&self.chat),
             (Dialect::Responses, _) => {
                 responses::from_chat::response(&self.chat, &request.wire(), now)
             }
@@ -59,7 +54,7 @@ enum Writer {
     /// What came, as it came.
     Same,
     ChatCompletions,
-    Messages(to_chat::Events),
+    Messages(events::Events),
     Responses(Box<responses::from_chat::Events>),
 }
 
@@ -68,7 +63,7 @@ impl Rendering {
         let messages = provider == Dialect::Messages;
         let writer = match request.dialect {
             Dialect::Messages if messages => Writer::Same,
-            Dialect::Messages => Writer::Messages(to_chat::Events::default()),
+            Dialect::Messages => Writer::Messages(events::Events::default()),
             Dialect::Responses => {
                 Writer::Responses(Box::new(responses::from_chat::Events::new(request.wire(), now)))
             }
@@ -98,6 +93,12 @@ impl Rendering {
             Writer::Messages(events) => events.push(chat).iter().map(written).collect(),
             Writer::Responses(events) => events.push(chat).iter().map(written).collect(),
         }
+    }
+
+    /// Returns the last event of a stream whose provider left it out.
+    pub(crate) fn missing_end(&self) -> Option<Bytes> {
+        let reader = self.reader.as_ref().filter(|reader| !reader.is_stopped)?;
+        Some(written(&reader.end()))
     }
 
     /// Returns what the client gets when the stream is whole.

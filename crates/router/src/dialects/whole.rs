@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::dialects::calls::{Calls, Place};
+
 /// What is said once, and repeated by some.
 const ONCE: [&str; 4] = ["role", "id", "type", "name"];
 
@@ -11,6 +13,7 @@ pub(crate) struct Whole {
     completion: Map<String, Value>,
     choice: Map<String, Value>,
     message: Map<String, Value>,
+    calls: Calls,
 }
 
 impl Whole {
@@ -33,8 +36,22 @@ impl Whole {
         for (name, value) in choice {
             match value {
                 Value::Null => {}
-                Value::Object(delta) if name == "delta" => merge(&mut self.message, delta),
+                Value::Object(mut delta) if name == "delta" => {
+                    self.number(&mut delta);
+                    merge(&mut self.message, delta);
+                }
                 value => drop(self.choice.insert(name, value)),
+            }
+        }
+    }
+
+    /// Numbers the pieces of calls, as not every server does.
+    fn number(&mut self, delta: &mut Map<String, Value>) {
+        let calls = delta.get_mut("tool_calls").and_then(Value::as_array_mut);
+        for call in calls.into_iter().flatten() {
+            let (Place::New(place) | Place::Known(place)) = self.calls.take(call);
+            if let Value::Object(call) = call {
+                call.insert("index".to_owned(), place.into());
             }
         }
     }
@@ -67,6 +84,7 @@ fn merge(into: &mut Map<String, Value>, delta: Map<String, Value>) {
         let once = ONCE.contains(&name.as_str());
         match (into.get_mut(&name), value) {
             (Some(_), Value::Null) => {}
+            (Some(_), Value::String(nothing)) if once && nothing.is_empty() => {}
             (Some(Value::String(so_far)), Value::String(more)) if !once => so_far.push_str(&more),
             (Some(Value::Array(so_far)), Value::Array(more)) => {
                 more.into_iter().for_each(|item| add(so_far, item));

@@ -55,7 +55,7 @@ impl Provider for Anthropic {
         let answer = self.0.whole(context, PATH, &body(model, request, false)?).await?;
         match answer.get("content") {
             Some(Value::Array(_)) => Ok(answer),
-            _ => Err(Fault::Provider("the answer has no content".to_owned())),
+            _ => Err(Fault::without(&answer, "content")),
         }
     }
 

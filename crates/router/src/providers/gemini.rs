@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use egress::Reach;
-use futures::{StreamExt as _, future};
+use futures::{StreamExt as _, future, stream};
 use proto::router::{Dialect, Grounding};
 use reqwest::header::HeaderName;
 use serde_json::Value;
@@ -45,9 +45,14 @@ impl Provider for Gemini {
         let body = request.for_gemini(model.max_output_tokens).map_err(Fault::Dialect)?;
         let path = format!("models/{}:generateContent", model.name);
         let answer = self.0.whole(context, &path, &body).await?;
-        match answer.get("candidates").or(answer.get("promptFeedback")) {
-            Some(_) => Ok(gemini::response(&answer)),
-            None => Err(Fault::Provider("the answer has no candidates".to_owned())),
+        if let Some(failure) = gemini::failure(&answer) {
+            return Err(Fault::Provider(failure));
+        }
+        let is_answer =
+            answer["candidates"].get(0).is_some() || answer.get("promptFeedback").is_some();
+        match is_answer {
+            true => Ok(gemini::response(&answer)),
+            false => Err(Fault::without(&answer, "candidates")),
         }
     }
 
@@ -63,21 +68,29 @@ impl Provider for Gemini {
         let events = self.0.events(context, &path, &body).await?;
         // Nothing marks the end but the end itself: it is one when a reason for it was given.
         let chunks = events.scan(gemini::Chunks::default(), |chunks, event| {
-            let told = match event {
-                Err(_) if chunks.is_whole => None,
-                Err(fault) => Some(Err(fault)),
-                Ok(data) => Some(read(&data).map(|piece| match piece.get("error") {
-                    Some(_) => piece.to_string().into(),
-                    None => Bytes::from(chunks.push(&piece).to_string()),
-                })),
-            };
-            future::ready(told)
+            let mut told: Vec<Result<Bytes, Fault>> = Vec::new();
+            match event.and_then(|data| read(&data)) {
+                Ok(piece) => told.extend(chunks.push(&piece).map(|chunk| Ok(written(&chunk)))),
+                Err(fault) => {
+                    told.extend(chunks.counted().map(|chunk| Ok(written(&chunk))));
+                    told.extend((!chunks.is_whole).then_some(Err(fault)));
+                }
+            }
+            future::ready(Some(told))
         });
-        Ok(chunks.boxed())
+        Ok(chunks.flat_map(stream::iter).boxed())
     }
 }
 
+fn written(chunk: &Value) -> Bytes {
+    chunk.to_string().into()
+}
+
 fn read(data: &[u8]) -> Result<Value, Fault> {
-    serde_json::from_slice(data)
-        .map_err(|fault| Fault::Provider(format!("a chunk is not JSON: {fault}")))
+    let piece: Value = serde_json::from_slice(data)
+        .map_err(|fault| Fault::Provider(format!("a chunk is not JSON: {fault}")))?;
+    match piece.get("error") {
+        Some(_) => Err(Fault::without(&piece, "pieces")),
+        None => gemini::failure(&piece).map_or(Ok(piece), |failure| Err(Fault::Provider(failure))),
+    }
 }

@@ -12,9 +12,9 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use types::CallContext;
 
-use super::{Chunks, Fault};
+use super::{Chunks, Fault, complaint};
 use crate::config::{self, Timeouts};
-use crate::sse::Decoder;
+use crate::sse::{BYTE_ORDER_MARK, Decoder};
 
 /// The largest answer that is read whole.
 const LARGEST: usize = 16 * 1024 * 1024;
@@ -87,9 +87,8 @@ impl Http {
         let text =
             read(response, context.time_left(self.timeouts.idle())).await.unwrap_or_default();
         let error: Value = serde_json::from_slice(&text).unwrap_or_default();
-        let message =
-            error.pointer("/error/message").or(error.get("error")).and_then(Value::as_str);
-        let message = format!("{} {}", status.as_u16(), message.unwrap_or_default());
+        let message = complaint(&error).unwrap_or_default();
+        let message = format!("{} {message}", status.as_u16());
         let refused = matches!(
             status,
             StatusCode::BAD_REQUEST
@@ -115,7 +114,7 @@ impl Http {
     ) -> Result<Value, Fault> {
         let response = self.send(context, path, body, self.timeouts.answer()).await?;
         let answer = read(response, context.time_left(self.timeouts.idle())).await?;
-        serde_json::from_slice(&answer)
+        serde_json::from_slice(answer.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&answer))
             .map_err(|fault| Fault::Provider(format!("the answer is not JSON: {fault}")))
     }
 
@@ -129,6 +128,13 @@ impl Http {
     ) -> Result<Chunks, Fault> {
         let response = self.send(context, path, body, self.timeouts.first_token()).await?;
         let idle = self.timeouts.idle();
+        let kind = response.headers().get(header::CONTENT_TYPE);
+        if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json")) {
+            // No stream: there are servers that tell their errors so, as if all were well.
+            let body = read(response, context.time_left(idle)).await?;
+            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            return Err(Fault::without(&body, "events"));
+        }
         let bytes = response.bytes_stream().boxed();
         let events = stream::unfold(Some((bytes, Decoder::default())), move |state| async move {
             let (mut bytes, mut decoder) = state?;

@@ -62,6 +62,22 @@ impl Fault {
             Self::Request(_) | Self::Dialect(_) | Self::Provider(_) | Self::Broken { .. } => None,
         }
     }
+
+    /// Says that an answer lacks what makes it one; in the provider's own words, if it has any.
+    pub(crate) fn without(answer: &Value, part: &str) -> Self {
+        let told = complaint(answer).map(str::to_owned);
+        Self::Provider(told.unwrap_or_else(|| format!("the answer has no {part}")))
+    }
+}
+
+/// Returns a provider's own words about what went wrong, wherever it put them.
+pub(crate) fn complaint(answer: &Value) -> Option<&str> {
+    let places = ["/error/message", "/error", "/0/error/message", "/detail/0/msg", "/detail"];
+    let told = places.iter().find_map(|place| answer.pointer(place)?.as_str());
+    // Of an answer that went well, a message is something else.
+    let is_error = answer.get("object").is_some_and(|kind| kind == "error");
+    let message = answer.get("message").and_then(Value::as_str);
+    told.or_else(|| message.filter(|_| is_error || answer.get("choices").is_none()))
 }
 
 /// Chunks or events in JSON, in the provider's dialect, without SSE framing.

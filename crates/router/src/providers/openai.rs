@@ -1,6 +1,7 @@
 //! A server that speaks OpenAI's chat completions.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use egress::Reach;
 use futures::{StreamExt as _, future};
 use proto::router::{Dialect, Grounding};
@@ -55,7 +56,7 @@ impl Provider for OpenAi {
         let answer = self.http.whole(context, PATH, &body).await?;
         match answer.get("choices").and_then(Value::as_array) {
             Some(choices) if !choices.is_empty() => Ok(answer),
-            _ => Err(Fault::Provider("the answer has no choices".to_owned())),
+            _ => Err(Fault::without(&answer, "choices")),
         }
     }
 
@@ -84,7 +85,9 @@ impl Provider for OpenAi {
             .for_chat(&model.name, (self.limit, model.max_output_tokens), true)
             .map_err(Fault::Dialect)?;
         let events = self.http.events(context, PATH, &body).await?;
-        let goes_on = |event: &Result<_, _>| !matches!(event, Ok(data) if data == "[DONE]");
+        let goes_on = |event: &Result<Bytes, _>| {
+            !event.as_ref().is_ok_and(|data| data.trim_ascii().starts_with(b"[DONE]"))
+        };
         Ok(events.take_while(move |event| future::ready(goes_on(event))).boxed())
     }
 }

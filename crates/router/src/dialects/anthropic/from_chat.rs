@@ -20,6 +20,7 @@ pub(crate) fn request(
     for name in ["model", "stream", "stream_options", "max_tokens", "max_completion_tokens"] {
         fields.take(name);
     }
+    fields.labels();
     let mut wire = json!({ "model": model, "max_tokens": max_tokens, "stream": stream });
     if fields.take("n").is_some_and(|n| n != 1) {
         return Err("/n: only one answer can be had from a provider that speaks Messages".into());
@@ -29,7 +30,13 @@ pub(crate) fn request(
         wire["system"] = system.into();
     }
     wire["messages"] = messages.into();
-    for name in ["temperature", "top_p", "top_k", "thinking", "service_tier"] {
+    match fields.take("service_tier").map(|tier| (tier, tier.as_str())) {
+        None => {}
+        Some((_, Some("auto"))) => wire["service_tier"] = "auto".into(),
+        Some((_, Some("default"))) => wire["service_tier"] = "standard_only".into(),
+        Some((tier, _)) => return Err(format!("/service_tier: Messages has no {tier}")),
+    }
+    for name in ["temperature", "top_p", "top_k", "thinking"] {
         if let Some(value) = fields.take(name) {
             wire[name] = value.clone();
         }
@@ -55,20 +62,31 @@ pub(crate) fn request(
             choice["disable_parallel_tool_use"] = true.into();
         }
         wire["tool_choice"] = choice;
+    } else if choice.is_some_and(|choice| choice["type"] == "any" || choice["type"] == "tool") {
+        return Err("/tool_choice: there are no tools to choose from".to_owned());
     }
     if let Some(format) = fields.take("response_format") {
         match format["type"].as_str() {
             Some("text") => {}
             Some("json_schema") => {
-                let schema = &format["json_schema"]["schema"];
+                let schema = format["json_schema"].get("schema").filter(|s| s.is_object());
+                let schema = schema.ok_or("/response_format/json_schema/schema: is required")?;
                 wire["output_config"] =
                     json!({ "format": { "type": "json_schema", "schema": schema } });
             }
             _ => return Err("/response_format/type: Messages takes text or json_schema".into()),
         }
     }
-    if let Some(effort) = fields.take("reasoning_effort") {
-        wire["output_config"]["effort"] = effort.clone();
+    match fields.take("reasoning_effort").map(|effort| (effort, effort.as_str())) {
+        None => {}
+        Some((_, Some("none"))) if wire.get("thinking").is_none() => {
+            wire["thinking"] = json!({ "type": "disabled" });
+        }
+        Some((_, Some("minimal"))) => wire["output_config"]["effort"] = "low".into(),
+        Some((effort, Some("low" | "medium" | "high" | "xhigh" | "max"))) => {
+            wire["output_config"]["effort"] = effort.clone();
+        }
+        Some((effort, _)) => return Err(format!("/reasoning_effort: Messages has no {effort}")),
     }
     fields.done("Messages")?;
     Ok(wire)
@@ -118,13 +136,25 @@ fn messages(chat: &[Value]) -> Result<(Vec<Value>, Vec<Value>), Refused> {
     Ok((system, turns))
 }
 
+/// Takes thoughts without a signature out of a Messages request: they are another model's, which this
+/// client was told as thoughts, and no provider of Messages takes them back.
+pub(crate) fn forget_unsigned(wire: &mut Map<String, Value>) {
+    let messages = wire.get_mut("messages").and_then(Value::as_array_mut);
+    for message in messages.into_iter().flatten() {
+        if let Some(blocks) = message.get_mut("content").and_then(Value::as_array_mut) {
+            blocks.retain(|block| block["type"] != "thinking" || block["signature"] != "");
+        }
+    }
+}
+
 fn assistant(at: &str, fields: &mut Fields<'_>) -> Result<Vec<Value>, Refused> {
     // The signature of a thought is checked, so its blocks come back as they were, and first.
     let mut blocks = fields.list("thinking_blocks")?.to_vec();
-    for told_elsewhere in ["reasoning_content", "refusal", "annotations", "audio"] {
+    for told_elsewhere in ["reasoning_content", "reasoning", "annotations", "audio"] {
         fields.take(told_elsewhere);
     }
     blocks.extend(content(at, fields.take("content"))?);
+    blocks.extend(content(&format!("{at}/refusal"), fields.take("refusal"))?);
     for (index, call) in fields.list("tool_calls")?.iter().enumerate() {
         let at = format!("{at}/tool_calls/{index}/function");
         let function = &call["function"];
@@ -159,6 +189,7 @@ fn block(at: &str, part: &Value) -> Result<Value, Refused> {
     let mut fields = Fields::of(at.to_owned(), part)?;
     let mut block = match fields.text("type")? {
         "text" => json!({ "type": "text", "text": fields.text("text")? }),
+        "refusal" => json!({ "type": "text", "text": fields.text("refusal")? }),
         "image_url" => {
             let url = fields.take("image_url").and_then(|image| image["url"].as_str());
             let url = url.ok_or_else(|| format!("{at}/image_url/url: a string is required"))?;
@@ -264,7 +295,7 @@ impl Said {
             Some("tool_use") => self.calls.push(json!({
                 "id": block["id"],
                 "type": "function",
-                "function": { "name": block["name"], "arguments": block["input"].to_string() },
+                "function": { "name": block["name"], "arguments": arguments(&block["input"]) },
             })),
             Some("thinking" | "redacted_thinking") => {
                 self.thought.push_str(block["thinking"].as_str().unwrap_or_default());
@@ -275,10 +306,16 @@ impl Said {
     }
 }
 
+/// Writes a call's input as the text that it is in chat completions.
+fn arguments(input: &Value) -> String {
+    if input.is_null() { "{}".to_owned() } else { input.to_string() }
+}
+
+/// Returns why it ended; a reason that is newer than this is an end too.
 fn finish(reason: &Value) -> Value {
-    let reason = reason.as_str();
-    let known = ENDS.iter().find(|(theirs, _)| Some(*theirs) == reason);
-    known.map_or(Value::Null, |(_, chat)| (*chat).into())
+    let Some(reason) = reason.as_str() else { return Value::Null };
+    let known = ENDS.iter().find(|(theirs, _)| *theirs == reason);
+    known.map_or("stop", |(_, chat)| *chat).into()
 }
 
 /// Counts as chat completions do, where what was cached is part of what was read; null when the
@@ -306,6 +343,10 @@ pub(crate) struct Chunks {
     model: Value,
     usage: Map<String, Value>,
     calls: u64,
+    /// A call is being written that has no arguments yet.
+    is_bare: bool,
+    /// The last event has come.
+    pub(crate) is_stopped: bool,
 }
 
 impl Chunks {
@@ -323,7 +364,12 @@ impl Chunks {
                 match block["type"].as_str() {
                     Some("tool_use") => {
                         self.calls += 1;
-                        let function = json!({ "name": block["name"], "arguments": "" });
+                        // Most begin with no input, and then write it.
+                        let input = Some(&block["input"]);
+                        let input = input.filter(|i| i.as_object().is_some_and(|i| !i.is_empty()));
+                        self.is_bare = input.is_none();
+                        let arguments = input.map(arguments).unwrap_or_default();
+                        let function = json!({ "name": block["name"], "arguments": arguments });
                         let call = json!({
                             "index": self.calls - 1, "id": block["id"], "type": "function",
                             "function": function,
@@ -332,6 +378,15 @@ impl Chunks {
                     }
                     Some("redacted_thinking") => {
                         Some(self.chunk(json!({ "thinking_blocks": [block] }), Value::Null))
+                    }
+                    Some("text") if block["text"].as_str().is_some_and(|t| !t.is_empty()) => {
+                        Some(self.chunk(json!({ "content": block["text"] }), Value::Null))
+                    }
+                    Some("thinking")
+                        if block["thinking"].as_str().is_some_and(|t| !t.is_empty()) =>
+                    {
+                        let thought = json!({ "reasoning_content": block["thinking"] });
+                        Some(self.chunk(thought, Value::Null))
                     }
                     _ => None,
                 }
@@ -342,14 +397,21 @@ impl Chunks {
                     "text_delta" => json!({ "content": delta["text"] }),
                     "thinking_delta" => json!({ "reasoning_content": delta["thinking"] }),
                     "signature_delta" => json!({ "reasoning_signature": delta["signature"] }),
-                    "input_json_delta" => {
-                        let function = json!({ "arguments": delta["partial_json"] });
-                        let index = self.calls.saturating_sub(1);
-                        json!({ "tool_calls": [{ "index": index, "function": function }] })
-                    }
+                    "input_json_delta" => match delta["partial_json"].as_str() {
+                        None | Some("") => return None,
+                        Some(part) => {
+                            self.is_bare = false;
+                            self.arguments(part)
+                        }
+                    },
                     _ => return None,
                 };
                 Some(self.chunk(told, Value::Null))
+            }
+            // Chat completions have no call without arguments: its readers would find no JSON.
+            "content_block_stop" if std::mem::take(&mut self.is_bare) => {
+                let nothing = self.arguments("{}");
+                Some(self.chunk(nothing, Value::Null))
             }
             "message_delta" => {
                 self.count(&event["usage"]);
@@ -357,6 +419,7 @@ impl Chunks {
                 (!end.is_null()).then(|| self.chunk(json!({}), end))
             }
             "message_stop" => {
+                self.is_stopped = true;
                 let mut last = self.chunk(json!({}), Value::Null);
                 last["choices"] = json!([]);
                 last["usage"] = usage(&Value::Object(self.usage.clone()));
@@ -364,6 +427,16 @@ impl Chunks {
             }
             _ => None,
         }
+    }
+
+    /// Returns the last event of a stream, as Anthropic says it.
+    pub(crate) fn end(&self) -> Value {
+        json!({ "type": "message_stop" })
+    }
+
+    fn arguments(&self, part: &str) -> Value {
+        let index = self.calls.saturating_sub(1);
+        json!({ "tool_calls": [{ "index": index, "function": { "arguments": part } }] })
     }
 
     /// Counts are cumulative: a later one takes the place of an earlier one.

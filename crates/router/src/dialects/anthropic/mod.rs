@@ -1,6 +1,7 @@
 //! Anthropic's Messages API, version 2023-06-01
 //! (<https://platform.claude.com/docs/en/api/messages>, read November 2026).
 
+pub(crate) mod events;
 pub(crate) mod from_chat;
 pub(crate) mod to_chat;
 

@@ -1,8 +1,7 @@
-//! A Messages request, as chat completions take it; a chat completion, as Messages gives it.
+//! A Messages request, as chat completions take it.
 
 use serde_json::{Value, json};
 
-use super::ENDS;
 use crate::dialects::{Fields, Refused};
 
 /// Writes a Messages request as a chat completions request.
@@ -23,11 +22,20 @@ pub(crate) fn request(wire: &Value) -> Result<Value, Refused> {
         turn(&format!("/messages/{index}"), message, &mut messages)?;
     }
     chat["messages"] = messages.into();
-    for name in ["stream", "temperature", "top_p", "top_k", "thinking", "service_tier"] {
+    for name in ["stream", "temperature", "top_p", "top_k", "thinking"] {
         if let Some(value) = fields.take(name) {
             chat[name] = value.clone();
         }
     }
+    if let Some(tier) = fields.take("service_tier") {
+        chat["service_tier"] = match tier.as_str() {
+            Some("auto") => "auto".into(),
+            Some("standard_only") => "default".into(),
+            _ => return Err("/service_tier: auto or standard_only".to_owned()),
+        };
+    }
+    // Where to cache is a hint.
+    fields.take("cache_control");
     if let Some(stop) = fields.take("stop_sequences") {
         chat["stop"] = stop.clone();
     }
@@ -54,7 +62,9 @@ pub(crate) fn request(wire: &Value) -> Result<Value, Refused> {
     if let Some(config) = fields.take("output_config") {
         let mut inner = Fields::of("/output_config".to_owned(), config)?;
         if let Some(format) = inner.take("format") {
-            let schema = json!({ "name": "answer", "schema": format["schema"], "strict": true });
+            let schema = format.get("schema").filter(|schema| schema.is_object());
+            let schema = schema.ok_or("/output_config/format/schema: is required")?;
+            let schema = json!({ "name": "answer", "schema": schema, "strict": true });
             chat["response_format"] = json!({ "type": "json_schema", "json_schema": schema });
         }
         if let Some(effort) = inner.take("effort") {
@@ -72,13 +82,17 @@ fn turn(at: &str, message: &Value, chat: &mut Vec<Value>) -> Result<(), Refused>
     let role = fields.text("role")?;
     let content = fields.take("content").ok_or_else(|| format!("{at}/content: is required"))?;
     fields.done("chat completions")?;
+    if !matches!(role, "user" | "assistant") {
+        return Err(format!("{at}/role: {role:?} is neither user nor assistant"));
+    }
     if let Value::String(text) = content {
         chat.push(json!({ "role": role, "content": text }));
         return Ok(());
     }
     let blocks = content.as_array().ok_or_else(|| format!("{at}/content: a string or a list"))?;
     match role {
-        "user" => {
+        "assistant" => chat.push(assistant(at, blocks)?),
+        _ => {
             let mut said = Vec::new();
             for (index, block) in blocks.iter().enumerate() {
                 let at = format!("{at}/content/{index}");
@@ -102,8 +116,6 @@ fn turn(at: &str, message: &Value, chat: &mut Vec<Value>) -> Result<(), Refused>
                 chat.push(json!({ "role": "user", "content": plainly(said) }));
             }
         }
-        "assistant" => chat.push(assistant(at, blocks)?),
-        role => return Err(format!("{at}/role: {role:?} is neither user nor assistant")),
     }
     Ok(())
 }
@@ -115,7 +127,10 @@ fn assistant(at: &str, blocks: &[Value]) -> Result<Value, Refused> {
             Some("tool_use") => calls.push(json!({
                 "id": block["id"],
                 "type": "function",
-                "function": { "name": block["name"], "arguments": block["input"].to_string() },
+                "function": {
+                    "name": block["name"],
+                    "arguments": block.get("input").map_or_else(|| "{}".to_owned(), Value::to_string),
+                },
             })),
             Some("thinking" | "redacted_thinking") => thoughts.push(block.clone()),
             _ => said.push(part(&format!("{at}/content/{index}"), block)?),
@@ -204,173 +219,10 @@ fn tool(at: &str, tool: &Value) -> Result<Value, Refused> {
     Ok(chat)
 }
 
-/// Writes a chat completion as Anthropic's answer.
-pub(crate) fn response(chat: &Value) -> Value {
-    let choice = &chat["choices"][0];
-    let message = &choice["message"];
-    let mut content = message["thinking_blocks"].as_array().cloned().unwrap_or_default();
-    match message["content"].as_str() {
-        Some(text) if !text.is_empty() => content.push(json!({ "type": "text", "text": text })),
-        _ => {}
-    }
-    for call in message["tool_calls"].as_array().into_iter().flatten() {
-        let function = &call["function"];
-        let arguments = function["arguments"].as_str().unwrap_or_default();
-        let input: Value = serde_json::from_str(arguments).unwrap_or_else(|_| json!({}));
-        content.push(json!({
-            "type": "tool_use", "id": call["id"], "name": function["name"], "input": input,
-        }));
-    }
-    json!({
-        "id": id(chat),
-        "type": "message",
-        "role": "assistant",
-        "model": chat["model"],
-        "content": content,
-        "stop_reason": stop(&choice["finish_reason"]),
-        "stop_sequence": null,
-        "usage": usage(&chat["usage"]),
-    })
-}
-
-fn id(chat: &Value) -> String {
-    format!("msg_{}", chat["id"].as_str().unwrap_or("0"))
-}
-
-fn stop(finish: &Value) -> Value {
-    let finish = finish.as_str();
-    let known = ENDS.iter().find(|(_, chat)| Some(*chat) == finish);
-    known.map_or(Value::Null, |(theirs, _)| (*theirs).into())
-}
-
-/// Counts as Messages does, where what was cached stands beside what was read.
-fn usage(usage: &Value) -> Value {
-    let count = |at: &str| usage.pointer(at).and_then(Value::as_u64).unwrap_or_default();
-    let read = count("/prompt_tokens_details/cached_tokens");
-    let written = count("/prompt_tokens_details/cache_creation_tokens");
-    json!({
-        "input_tokens": count("/prompt_tokens").saturating_sub(read + written),
-        "cache_read_input_tokens": read,
-        "cache_creation_input_tokens": written,
-        "output_tokens": count("/completion_tokens"),
-    })
-}
-
-/// Writes chat completion chunks as the events of a stream.
-#[derive(Debug, Default)]
-pub(crate) struct Events {
-    started: bool,
-    blocks: u64,
-    open: Option<Block>,
-    stop: Value,
-    usage: Value,
-}
-
-/// The kind of block that is being written; a call by its place among the calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Block {
-    Text,
-    Thinking,
-    Call(u64),
-}
-
-impl Events {
-    /// Takes one chunk and returns the events that it makes.
-    pub(crate) fn push(&mut self, chunk: &Value) -> Vec<Value> {
-        let mut events = Vec::new();
-        if !self.started {
-            self.started = true;
-            let message = json!({
-                "id": id(chunk), "type": "message", "role": "assistant", "model": chunk["model"],
-                "content": [], "stop_reason": null, "stop_sequence": null,
-                "usage": usage(&Value::Null),
-            });
-            events.push(json!({ "type": "message_start", "message": message }));
-        }
-        if chunk["usage"].is_object() {
-            self.usage = usage(&chunk["usage"]);
-        }
-        let choice = &chunk["choices"][0];
-        if !choice["finish_reason"].is_null() {
-            self.stop = stop(&choice["finish_reason"]);
-        }
-        let delta = &choice["delta"];
-        if let Some(text) = delta["reasoning_content"].as_str().filter(|text| !text.is_empty()) {
-            self.open(
-                Block::Thinking,
-                json!({ "type": "thinking", "thinking": "", "signature": "" }),
-                &mut events,
-            );
-            events.push(self.delta(json!({ "type": "thinking_delta", "thinking": text })));
-        }
-        if let Some(signature) = delta["reasoning_signature"].as_str()
-            && self.open == Some(Block::Thinking)
-        {
-            events.push(self.delta(json!({ "type": "signature_delta", "signature": signature })));
-        }
-        if let Some(text) = delta["content"].as_str().filter(|text| !text.is_empty()) {
-            self.open(Block::Text, json!({ "type": "text", "text": "" }), &mut events);
-            events.push(self.delta(json!({ "type": "text_delta", "text": text })));
-        }
-        for call in delta["tool_calls"].as_array().into_iter().flatten() {
-            let function = &call["function"];
-            let block = json!({
-                "type": "tool_use", "id": call["id"], "name": function["name"], "input": {},
-            });
-            let place = call["index"].as_u64().unwrap_or_default();
-            self.open(Block::Call(place), block, &mut events);
-            if let Some(part) = function["arguments"].as_str().filter(|part| !part.is_empty()) {
-                let delta = json!({ "type": "input_json_delta", "partial_json": part });
-                events.push(self.delta(delta));
-            }
-        }
-        events
-    }
-
-    /// Returns the events that end the stream.
-    pub(crate) fn finish(&mut self) -> Vec<Value> {
-        let mut events = Vec::new();
-        self.close(&mut events);
-        let stop = match self.stop.take() {
-            Value::Null => "end_turn".into(),
-            stop => stop,
-        };
-        let usage = match self.usage.take() {
-            Value::Null => usage(&Value::Null),
-            usage => usage,
-        };
-        let delta = json!({ "stop_reason": stop, "stop_sequence": null });
-        events.push(json!({ "type": "message_delta", "delta": delta, "usage": usage }));
-        events.push(json!({ "type": "message_stop" }));
-        events
-    }
-
-    fn open(&mut self, kind: Block, block: Value, events: &mut Vec<Value>) {
-        if self.open == Some(kind) {
-            return;
-        }
-        self.close(events);
-        self.open = Some(kind);
-        let index = self.blocks;
-        events
-            .push(json!({ "type": "content_block_start", "index": index, "content_block": block }));
-    }
-
-    fn close(&mut self, events: &mut Vec<Value>) {
-        if self.open.take().is_some() {
-            events.push(json!({ "type": "content_block_stop", "index": self.blocks }));
-            self.blocks += 1;
-        }
-    }
-
-    fn delta(&self, delta: Value) -> Value {
-        json!({ "type": "content_block_delta", "index": self.blocks, "delta": delta })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialects::anthropic::events::{Events, response};
     use crate::dialects::anthropic::from_chat;
 
     /// Everything that both dialects can say, as Messages says it.
@@ -506,18 +358,22 @@ mod tests {
             delta(2, json!({ "type": "input_json_delta", "partial_json": "{}" })),
             stop(2),
             start(3, json!({ "type": "tool_use", "id": "t2", "name": "add", "input": {} })),
+            // A call of nothing says so, in chat.
+            delta(3, json!({ "type": "input_json_delta", "partial_json": "{}" })),
             stop(3),
             json!({ "type": "message_delta", "delta": { "stop_reason": "tool_use", "stop_sequence": null },
                 "usage": { "output_tokens": 9 } }),
             json!({ "type": "message_stop" }),
         ];
+        const BARE: usize = 12;
         let (mut reader, mut writer) = (from_chat::Chunks::default(), Events::default());
-        let chunks: Vec<Value> = events.iter().filter_map(|event| reader.push(event)).collect();
+        let said = events.iter().enumerate().filter(|(index, _)| *index != BARE);
+        let chunks: Vec<Value> = said.filter_map(|(_, event)| reader.push(event)).collect();
         let mut told: Vec<Value> = chunks.iter().flat_map(|chunk| writer.push(chunk)).collect();
         told.extend(writer.finish());
         assert_eq!(told[1..told.len() - 2], events[1..events.len() - 2]);
         let end = &told[told.len() - 2];
-        assert_eq!(end["delta"], events[13]["delta"]);
+        assert_eq!(end["delta"], events[events.len() - 2]["delta"]);
         assert_eq!(
             (&end["usage"]["input_tokens"], &end["usage"]["output_tokens"]),
             (&7.into(), &9.into())

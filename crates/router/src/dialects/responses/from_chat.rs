@@ -2,6 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::dialects::calls::{Calls, Place};
+use crate::dialects::said::{Said, first_choice};
+use crate::usage::Usage;
+
 /// What an answer repeats of its request, and what it says when the request did not.
 fn repeated() -> [(&'static str, Value); 12] {
     [
@@ -23,21 +27,16 @@ fn repeated() -> [(&'static str, Value); 12] {
 /// Writes a chat completion as a response to `request`, made at `now` (seconds since 1970).
 pub(crate) fn response(chat: &Value, request: &Map<String, Value>, now: i64) -> Value {
     let mut events = Events::new(request.clone(), now);
-    let choice = &chat["choices"][0];
-    let message = &choice["message"];
-    let mut calls = message["tool_calls"].as_array().cloned().unwrap_or_default();
-    for (index, call) in calls.iter_mut().enumerate() {
-        call["index"] = index.into();
+    let choice = first_choice(chat).unwrap_or(&Value::Null);
+    let mut message = choice["message"].clone();
+    for (index, call) in message["tool_calls"].as_array_mut().into_iter().flatten().enumerate() {
+        if let Value::Object(call) = call {
+            call.insert("index".to_owned(), index.into());
+        }
     }
     let chunk = json!({
         "id": chat["id"], "model": chat["model"], "usage": chat["usage"],
-        "choices": [{
-            "delta": {
-                "content": message["content"], "reasoning_content": message["reasoning_content"],
-                "tool_calls": calls,
-            },
-            "finish_reason": choice["finish_reason"],
-        }],
+        "choices": [{ "delta": message, "finish_reason": choice["finish_reason"] }],
     });
     events.push(&chunk);
     events.finish().pop().map(|mut last| last["response"].take()).unwrap_or_default()
@@ -53,17 +52,20 @@ pub(crate) struct Events {
     sequence: u64,
     started: bool,
     output: Vec<Value>,
-    open: Option<Open>,
+    /// What is being written besides calls, and which of the output it is.
+    open: Option<(Open, usize)>,
+    calls: Calls,
+    /// Which of the output each call is.
+    call_items: Vec<usize>,
     finish: Value,
-    usage: Value,
+    usage: Option<Usage>,
 }
 
-/// What is being written: the last of the output; a call by its place among the calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Open {
     Reasoning,
     Text,
-    Call(u64),
+    Refusal,
 }
 
 impl Events {
@@ -77,51 +79,44 @@ impl Events {
             started: false,
             output: Vec::new(),
             open: None,
+            calls: Calls::default(),
+            call_items: Vec::new(),
             finish: Value::Null,
-            usage: Value::Null,
+            usage: None,
         }
     }
 
     /// Takes one chunk and returns the events that it makes.
     pub(crate) fn push(&mut self, chunk: &Value) -> Vec<Value> {
         let mut events = Vec::new();
-        if !self.started {
-            self.started = true;
-            self.id = chunk["id"].as_str().unwrap_or("0").replace("chatcmpl-", "");
-            self.model = chunk["model"].clone();
-            for kind in ["response.created", "response.in_progress"] {
-                let response = self.whole("in_progress");
-                events.push(self.event(kind, json!({ "response": response })));
-            }
-        }
-        if chunk["usage"].is_object() {
-            self.usage = usage(&chunk["usage"]);
-        }
-        let choice = &chunk["choices"][0];
+        self.usage = Usage::of(chunk).or(self.usage);
+        // Azure begins with a chunk of what its filters found, which has no name.
+        let Some(choice) = first_choice(chunk) else { return events };
+        self.start(chunk, &mut events);
         if !choice["finish_reason"].is_null() {
             self.finish = choice["finish_reason"].clone();
         }
-        let delta = &choice["delta"];
-        let text = |name: &str| delta[name].as_str().filter(|text| !text.is_empty());
-        if let Some(thought) = text("reasoning_content") {
-            self.open(Open::Reasoning, &Value::Null, &mut events);
-            self.add("/summary/0/text", thought);
-            let delta = json!({ "summary_index": 0, "delta": thought });
-            events.push(self.at("response.reasoning_summary_text.delta", delta));
+        let said = Said::of(&choice["delta"]);
+        if !said.thought.is_empty() {
+            let item = self.open(Open::Reasoning, &mut events);
+            self.add(item, "/summary/0/text", &said.thought);
+            let delta = json!({ "summary_index": 0, "delta": said.thought });
+            events.push(self.at(item, "response.reasoning_summary_text.delta", delta));
         }
-        if let Some(said) = text("content") {
-            self.open(Open::Text, &Value::Null, &mut events);
-            self.add("/content/0/text", said);
-            let delta = json!({ "content_index": 0, "delta": said, "logprobs": [] });
-            events.push(self.at("response.output_text.delta", delta));
+        if !said.text.is_empty() {
+            let item = self.open(Open::Text, &mut events);
+            self.add(item, "/content/0/text", &said.text);
+            let delta = json!({ "content_index": 0, "delta": said.text, "logprobs": [] });
+            events.push(self.at(item, "response.output_text.delta", delta));
         }
-        for call in delta["tool_calls"].as_array().into_iter().flatten() {
-            self.open(Open::Call(call["index"].as_u64().unwrap_or_default()), call, &mut events);
-            if let Some(part) = call["function"]["arguments"].as_str().filter(|p| !p.is_empty()) {
-                self.add("/arguments", part);
-                let delta = json!({ "delta": part });
-                events.push(self.at("response.function_call_arguments.delta", delta));
-            }
+        if !said.refusal.is_empty() {
+            let item = self.open(Open::Refusal, &mut events);
+            self.add(item, "/content/0/refusal", said.refusal);
+            let delta = json!({ "content_index": 0, "delta": said.refusal });
+            events.push(self.at(item, "response.refusal.delta", delta));
+        }
+        for call in choice["delta"]["tool_calls"].as_array().into_iter().flatten() {
+            self.call(call, &mut events);
         }
         events
     }
@@ -129,107 +124,193 @@ impl Events {
     /// Returns the events that end the stream; the last carries the whole response.
     pub(crate) fn finish(&mut self) -> Vec<Value> {
         let mut events = Vec::new();
-        self.close(&mut events);
+        self.start(&Value::Null, &mut events);
         let (kind, status) = match self.finish.as_str() {
             Some("length" | "content_filter") => ("response.incomplete", "incomplete"),
             _ => ("response.completed", "completed"),
         };
+        self.close(true, status, &mut events);
         let response = self.whole(status);
         events.push(self.event(kind, json!({ "response": response })));
         events
     }
 
-    fn open(&mut self, what: Open, call: &Value, events: &mut Vec<Value>) {
-        if self.open == Some(what) {
+    fn start(&mut self, chunk: &Value, events: &mut Vec<Value>) {
+        if std::mem::replace(&mut self.started, true) {
             return;
         }
-        self.close(events);
-        self.open = Some(what);
-        let index = self.output.len();
-        let id = |kind: &str| format!("{kind}_{}_{index}", self.id);
+        self.id = chunk["id"].as_str().unwrap_or("0").replace("chatcmpl-", "");
+        self.model = chunk["model"].clone();
+        for kind in ["response.created", "response.in_progress"] {
+            let response = self.whole("in_progress");
+            events.push(self.event(kind, json!({ "response": response })));
+        }
+    }
+
+    fn call(&mut self, call: &Value, events: &mut Vec<Value>) {
         let function = &call["function"];
-        let item = match what {
-            Open::Reasoning => {
-                json!({ "type": "reasoning", "id": id("rs"), "summary": [] })
+        let place = match self.calls.take(call) {
+            Place::Known(place) => place,
+            Place::New(place) => {
+                self.close(false, "completed", events);
+                let given = call["id"].as_str().filter(|id| !id.is_empty());
+                let id = given.map_or_else(|| format!("call_{}_{place}", self.id), str::to_owned);
+                let item = json!({
+                    "type": "function_call", "id": self.item_id("fc"), "status": "in_progress",
+                    "call_id": id, "name": function["name"], "arguments": "",
+                });
+                let item = self.begin(item, events);
+                self.call_items.push(item);
+                place
             }
-            Open::Text => json!({
-                "type": "message", "id": id("msg"), "status": "in_progress", "role": "assistant",
+        };
+        if let Some(part) = function["arguments"].as_str().filter(|part| !part.is_empty()) {
+            self.arguments(place, part, events);
+        }
+    }
+
+    fn arguments(&mut self, place: usize, part: &str, events: &mut Vec<Value>) {
+        let Some(item) = self.call_items.get(place).copied() else { return };
+        if self.calls.add(place, part) {
+            self.add(item, "/arguments", part);
+            let delta = json!({ "delta": part });
+            events.push(self.at(item, "response.function_call_arguments.delta", delta));
+        }
+    }
+
+    /// Returns which of the output to go on with.
+    fn open(&mut self, what: Open, events: &mut Vec<Value>) -> usize {
+        if let Some((open, item)) = self.open
+            && open == what
+        {
+            return item;
+        }
+        self.close(false, "completed", events);
+        let (kind, part) = match what {
+            Open::Reasoning => ("rs", json!({ "type": "summary_text", "text": "" })),
+            Open::Text => (
+                "msg",
+                json!({ "type": "output_text", "text": "", "annotations": [], "logprobs": [] }),
+            ),
+            Open::Refusal => ("msg", json!({ "type": "refusal", "refusal": "" })),
+        };
+        let id = self.item_id(kind);
+        let item = match what {
+            Open::Reasoning => json!({ "type": "reasoning", "id": id, "summary": [] }),
+            Open::Text | Open::Refusal => json!({
+                "type": "message", "id": id, "status": "in_progress", "role": "assistant",
                 "content": [],
             }),
-            Open::Call(_) => json!({
-                "type": "function_call", "id": id("fc"), "status": "in_progress",
-                "call_id": call["id"], "name": function["name"], "arguments": "",
-            }),
         };
-        self.output.push(item.clone());
-        events.push(self.at("response.output_item.added", json!({ "item": item })));
-        match what {
+        let item = self.begin(item, events);
+        self.open = Some((what, item));
+        let added = match what {
             Open::Reasoning => {
-                let part = json!({ "type": "summary_text", "text": "" });
-                self.set("/summary", json!([part]));
+                self.set(item, "/summary", json!([part]));
                 let added = json!({ "summary_index": 0, "part": part });
-                events.push(self.at("response.reasoning_summary_part.added", added));
+                self.at(item, "response.reasoning_summary_part.added", added)
             }
-            Open::Text => {
-                let part =
-                    json!({ "type": "output_text", "text": "", "annotations": [], "logprobs": [] });
-                self.set("/content", json!([part]));
+            Open::Text | Open::Refusal => {
+                self.set(item, "/content", json!([part]));
                 let added = json!({ "content_index": 0, "part": part });
-                events.push(self.at("response.content_part.added", added));
-            }
-            Open::Call(_) => {}
-        }
-    }
-
-    fn close(&mut self, events: &mut Vec<Value>) {
-        let Some(what) = self.open.take() else { return };
-        let item = self.output.last().cloned().unwrap_or_default();
-        let done = match what {
-            Open::Reasoning => {
-                let part = item["summary"][0].clone();
-                let text = json!({ "summary_index": 0, "text": part["text"] });
-                events.push(self.at("response.reasoning_summary_text.done", text));
-                let part = json!({ "summary_index": 0, "part": part });
-                Some(self.at("response.reasoning_summary_part.done", part))
-            }
-            Open::Text => {
-                let part = item["content"][0].clone();
-                let text = json!({ "content_index": 0, "text": part["text"], "logprobs": [] });
-                events.push(self.at("response.output_text.done", text));
-                let part = json!({ "content_index": 0, "part": part });
-                Some(self.at("response.content_part.done", part))
-            }
-            Open::Call(_) => {
-                let done = json!({ "name": item["name"], "arguments": item["arguments"] });
-                Some(self.at("response.function_call_arguments.done", done))
+                self.at(item, "response.content_part.added", added)
             }
         };
-        events.extend(done);
-        if what != Open::Reasoning {
-            self.set("/status", "completed".into());
-        }
-        let item = self.output.last().cloned().unwrap_or_default();
-        events.push(self.at("response.output_item.done", json!({ "item": item })));
+        events.push(added);
+        item
     }
 
-    fn set(&mut self, at: &str, value: Value) {
-        if let Some(place) = self.output.last_mut().and_then(|item| item.pointer_mut(at)) {
+    fn item_id(&self, kind: &str) -> String {
+        format!("{kind}_{}_{}", self.id, self.output.len())
+    }
+
+    fn begin(&mut self, item: Value, events: &mut Vec<Value>) -> usize {
+        let index = self.output.len();
+        self.output.push(item.clone());
+        events.push(self.at(index, "response.output_item.added", json!({ "item": item })));
+        index
+    }
+
+    /// Closes what is whole; a call of which more may come only when `all` is over.
+    fn close(&mut self, all: bool, status: &str, events: &mut Vec<Value>) {
+        if let Some((what, item)) = self.open.take() {
+            self.close_text(what, item, events);
+            let status = (what != Open::Reasoning).then_some(status);
+            self.done(item, status, events);
+        }
+        if all {
+            // A call of nothing is told as OpenAI tells it.
+            for place in 0..self.calls.len() {
+                let item = self.call_items.get(place).and_then(|item| self.output.get(*item));
+                if item.is_some_and(|item| item["arguments"] == "") {
+                    self.arguments(place, "{}", events);
+                }
+            }
+        }
+        for place in self.calls.close(all) {
+            let Some(item) = self.call_items.get(place).copied() else { continue };
+            let call = &self.output[item];
+            let done = json!({ "name": call["name"], "arguments": call["arguments"] });
+            events.push(self.at(item, "response.function_call_arguments.done", done));
+            self.done(item, Some(status), events);
+        }
+    }
+
+    fn close_text(&mut self, what: Open, item: usize, events: &mut Vec<Value>) {
+        let at = if what == Open::Reasoning { "/summary/0" } else { "/content/0" };
+        let part = self.output[item].pointer(at).cloned().unwrap_or_default();
+        let (kind, text, index) = match what {
+            Open::Reasoning => (
+                "response.reasoning_summary_text.done",
+                json!({ "summary_index": 0, "text": part["text"] }),
+                "summary_index",
+            ),
+            Open::Text => (
+                "response.output_text.done",
+                json!({ "content_index": 0, "text": part["text"], "logprobs": [] }),
+                "content_index",
+            ),
+            Open::Refusal => (
+                "response.refusal.done",
+                json!({ "content_index": 0, "refusal": part["refusal"] }),
+                "content_index",
+            ),
+        };
+        events.push(self.at(item, kind, text));
+        let kind = match what {
+            Open::Reasoning => "response.reasoning_summary_part.done",
+            Open::Text | Open::Refusal => "response.content_part.done",
+        };
+        let mut done = json!({ "part": part });
+        done[index] = 0.into();
+        events.push(self.at(item, kind, done));
+    }
+
+    fn done(&mut self, item: usize, status: Option<&str>, events: &mut Vec<Value>) {
+        if let Some(status) = status {
+            self.set(item, "/status", status.into());
+        }
+        let told = json!({ "item": self.output[item] });
+        events.push(self.at(item, "response.output_item.done", told));
+    }
+
+    fn set(&mut self, item: usize, at: &str, value: Value) {
+        if let Some(place) = self.output.get_mut(item).and_then(|item| item.pointer_mut(at)) {
             *place = value;
         }
     }
 
-    fn add(&mut self, at: &str, more: &str) {
-        let place = self.output.last_mut().and_then(|item| item.pointer_mut(at));
+    fn add(&mut self, item: usize, at: &str, more: &str) {
+        let place = self.output.get_mut(item).and_then(|item| item.pointer_mut(at));
         if let Some(Value::String(text)) = place {
             text.push_str(more);
         }
     }
 
-    /// Makes an event about the item that is being written.
-    fn at(&mut self, kind: &str, mut event: Value) -> Value {
-        let index = self.output.len().saturating_sub(1);
-        event["output_index"] = index.into();
-        event["item_id"] = self.output.last().map_or(Value::Null, |item| item["id"].clone());
+    /// Makes an event about one of the output.
+    fn at(&mut self, item: usize, kind: &str, mut event: Value) -> Value {
+        event["output_index"] = item.into();
+        event["item_id"] = self.output[item]["id"].clone();
         self.event(kind, event)
     }
 
@@ -255,7 +336,7 @@ impl Events {
             "incomplete_details": if status == "incomplete" { reason } else { Value::Null },
             "model": self.model,
             "output": self.output,
-            "usage": self.usage,
+            "usage": self.usage.map(told),
             "previous_response_id": null,
             "store": false,
         });
@@ -267,17 +348,13 @@ impl Events {
     }
 }
 
-fn usage(usage: &Value) -> Value {
-    let count = |at: &str| usage.pointer(at).and_then(Value::as_u64).unwrap_or_default();
-    let (input, output) = (count("/prompt_tokens"), count("/completion_tokens"));
+fn told(usage: Usage) -> Value {
     json!({
-        "input_tokens": input,
-        "input_tokens_details": { "cached_tokens": count("/prompt_tokens_details/cached_tokens") },
-        "output_tokens": output,
-        "output_tokens_details": {
-            "reasoning_tokens": count("/completion_tokens_details/reasoning_tokens"),
-        },
-        "total_tokens": input + output,
+        "input_tokens": usage.input,
+        "input_tokens_details": { "cached_tokens": usage.cached },
+        "output_tokens": usage.output,
+        "output_tokens_details": { "reasoning_tokens": usage.reasoning },
+        "total_tokens": usage.input.saturating_add(usage.output),
     })
 }
 

@@ -46,6 +46,9 @@ pub(crate) fn request(wire: &Value) -> Result<Value, Refused> {
     }
     if let Some(text) = fields.take("text") {
         let mut inner = Fields::of("/text".to_owned(), text)?;
+        if let Some(verbosity) = inner.take("verbosity") {
+            chat["verbosity"] = verbosity.clone();
+        }
         if let Some(format) = inner.take("format") {
             chat["response_format"] = match format["type"].as_str() {
                 Some("json_schema") => {
@@ -84,8 +87,9 @@ pub(crate) fn request(wire: &Value) -> Result<Value, Refused> {
         return Err("/truncation: only disabled".to_owned());
     }
     // Hints and labels that change no answer; that nothing is stored, the answer says.
-    for label in ["metadata", "store", "include", "prompt_cache_key", "safety_identifier"] {
-        fields.take(label);
+    fields.labels();
+    for hint in ["include", "stream_options"] {
+        fields.take(hint);
     }
     fields.done("chat completions")?;
     Ok(chat)
@@ -130,9 +134,15 @@ fn item(at: &str, item: &Value, messages: &mut Vec<Value>) -> Result<(), Refused
         "function_call_output" => {
             let id = fields.text("call_id")?;
             let output = match fields.take("output") {
-                Some(Value::String(text)) => text.clone(),
-                Some(output) => output.to_string(),
-                None => String::new(),
+                Some(Value::Array(parts)) => {
+                    let parts = parts.iter().enumerate();
+                    parts
+                        .map(|(index, one)| part(&format!("{at}/output/{index}"), one))
+                        .collect::<Result<Value, _>>()?
+                }
+                Some(Value::String(text)) => text.as_str().into(),
+                Some(_) => return Err(format!("{at}/output: a string or a list is required")),
+                None => "".into(),
             };
             messages.push(json!({ "role": "tool", "tool_call_id": id, "content": output }));
         }
@@ -146,6 +156,7 @@ fn item(at: &str, item: &Value, messages: &mut Vec<Value>) -> Result<(), Refused
 fn part(at: &str, part: &Value) -> Result<Value, Refused> {
     match part["type"].as_str() {
         Some("input_text" | "output_text") => Ok(json!({ "type": "text", "text": part["text"] })),
+        Some("refusal") => Ok(json!({ "type": "refusal", "refusal": part["refusal"] })),
         Some("input_image") if part["image_url"].is_string() => {
             let mut image = json!({ "url": part["image_url"] });
             if let Some(detail) = part.get("detail").filter(|detail| !detail.is_null()) {
