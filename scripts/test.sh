@@ -23,6 +23,9 @@ if [ ${#missing[@]} -gt 0 ]; then
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
 fi
 
+# What comes out is compared here, never written anew.
+export INSTA_UPDATE="${INSTA_UPDATE:-no}"
+
 # The journeys start the programs that they test, so these are built first; with the tests, as
 # both then share what they are built from.
 cargo build --workspace --all-targets --locked

@@ -1,0 +1,78 @@
+//! A budget service that lends everything and keeps the rows: what the router says that calls took.
+
+use proto::budget::budget_service_server::{BudgetService, BudgetServiceServer};
+use proto::budget::{
+    GetStatementRequest, GetStatementResponse, ListAuditRequest, ListAuditResponse,
+    ListCostsRequest, ListCostsResponse, ListTopSpendersRequest, ListTopSpendersResponse,
+    RecordUsageRequest, RecordUsageResponse, ReleaseRequest, ReleaseResponse, ReserveRequest,
+    ReserveResponse, SetLimitRequest, SetLimitResponse, SettleRequest, SettleResponse, Usage,
+};
+use runtime::transport::{Peer, in_process};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Result, Status};
+
+pub(crate) struct Budget(mpsc::UnboundedSender<Usage>);
+
+/// Returns one, and its rows.
+pub(crate) fn start() -> (Peer, mpsc::UnboundedReceiver<Usage>) {
+    let (sender, rows) = mpsc::unbounded_channel();
+    (in_process(BudgetServiceServer::new(Budget(sender))), rows)
+}
+
+#[tonic::async_trait]
+impl BudgetService for Budget {
+    async fn reserve(&self, _: Request<ReserveRequest>) -> Result<Response<ReserveResponse>> {
+        Ok(Response::new(ReserveResponse::default()))
+    }
+
+    async fn release(&self, _: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>> {
+        Ok(Response::new(ReleaseResponse::default()))
+    }
+
+    async fn record_usage(
+        &self,
+        request: Request<RecordUsageRequest>,
+    ) -> Result<Response<RecordUsageResponse>> {
+        for row in request.into_inner().usages {
+            // A test that has ended wants no more rows.
+            let _ = self.0.send(row);
+        }
+        Ok(Response::new(RecordUsageResponse::default()))
+    }
+
+    async fn settle(&self, _: Request<SettleRequest>) -> Result<Response<SettleResponse>> {
+        Err(Status::unimplemented("rows settle"))
+    }
+
+    async fn set_limit(&self, _: Request<SetLimitRequest>) -> Result<Response<SetLimitResponse>> {
+        Err(Status::unimplemented("nothing is limited"))
+    }
+
+    async fn get_statement(
+        &self,
+        _: Request<GetStatementRequest>,
+    ) -> Result<Response<GetStatementResponse>> {
+        Err(Status::unimplemented("nothing is counted"))
+    }
+
+    async fn list_top_spenders(
+        &self,
+        _: Request<ListTopSpendersRequest>,
+    ) -> Result<Response<ListTopSpendersResponse>> {
+        Err(Status::unimplemented("nothing is counted"))
+    }
+
+    async fn list_costs(
+        &self,
+        _: Request<ListCostsRequest>,
+    ) -> Result<Response<ListCostsResponse>> {
+        Err(Status::unimplemented("nothing is counted"))
+    }
+
+    async fn list_audit(
+        &self,
+        _: Request<ListAuditRequest>,
+    ) -> Result<Response<ListAuditResponse>> {
+        Err(Status::unimplemented("nothing is kept"))
+    }
+}
