@@ -409,8 +409,17 @@ async fn an_estimate_names_who_would_be_asked_and_asks_nobody() {
             (&0.0.into(), &0.004.into())
         );
         assert_eq!(told["reason"], "complexity 0.00: tier 0", "{told}");
+        body["dry_run"] = true.into();
+        let (_, dry) = system.post("/v1/chat/completions", &body).await.unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&dry).unwrap(), told);
+        let message = serde_json::json!({ "model": "auto", "max_tokens": 1000, "dry_run": true,
+            "stream": true, "messages": body["messages"] });
+        let (_, dry) = system.post("/v1/messages", &message).await.unwrap();
+        let dry: serde_json::Value = serde_json::from_str(&dry).unwrap();
+        assert_eq!(dry["candidates"][0]["max_cost_usd"], 0.004, "{dry}");
         body["model"] = "none".into();
         assert_eq!(system.post("/api/v1/estimate", &body).await.unwrap().0, 400);
+        assert_eq!(system.post("/v1/chat/completions", &body).await.unwrap().0, 400);
         assert!(system.spent("local").await.unwrap().abs() < 1e-12);
     }
     assert_eq!(provider.requests(), 0);

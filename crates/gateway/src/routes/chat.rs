@@ -16,11 +16,14 @@ use serde_json::{Value, json};
 use tonic::Streaming;
 use types::{CallContext, ErrorKind, NanoUsd};
 
+use super::providers;
 use crate::{App, Error};
 
 /// Answers a conversation: OpenAI's chat completions.
 ///
-/// The body goes to the router as it is; the gateway reads no more of it than `stream`.
+/// The body goes to the router as it is; the gateway reads no more of it than `stream` and `dry_run`.
+/// With `dry_run: true`, here and in the other dialects, it is told who would answer and what that could
+/// cost, as by `/api/v1/estimate`, and nobody is asked.
 #[utoipa::path(post, operation_id = "create_chat_completion", path = "/v1/chat/completions", tag = "models",
     request_body(content = Object, description = "OpenAI's chat completions request; `model` names a route or a model"),
     responses((status = 200, description = "OpenAI's chat completion, or its chunks as server-sent events"),
@@ -44,10 +47,18 @@ pub(crate) async fn answer(
     #[derive(Deserialize)]
     struct Peek {
         stream: Option<bool>,
+        dry_run: Option<bool>,
     }
     let body = body.map_err(|fault| Error::with_status(fault.status(), fault.body_text()))?;
     let peek: Peek = serde_json::from_slice(&body)
         .map_err(|fault| Error::invalid(format!("the body is not valid: {fault}")))?;
+    let body = match peek.dry_run {
+        None => body,
+        Some(_) => without_dry_run(&body)?,
+    };
+    if peek.dry_run == Some(true) {
+        return Ok(providers::estimated(app, context, body, dialect).await?.into_response());
+    }
     let call = Some(Call { body, groundings: Vec::new(), dialect: dialect.into() });
     let mut router = RouterServiceClient::new(app.peers.router)
         .max_decoding_message_size(64 * 1024 * 1024)
@@ -66,6 +77,14 @@ pub(crate) async fn answer(
     let cost = NanoUsd::new(receipt.cost_nanos).to_string();
     say(headers, "x-baton-cost-usd", &cost);
     Ok(response)
+}
+
+/// Takes out what is ours alone: no provider knows the word.
+fn without_dry_run(body: &[u8]) -> Result<Bytes, Error> {
+    let mut body: serde_json::Map<String, Value> = serde_json::from_slice(body)
+        .map_err(|fault| Error::invalid(format!("the body is not valid: {fault}")))?;
+    body.remove("dry_run");
+    Ok(Value::Object(body).to_string().into())
 }
 
 /// Waits for the first piece, so that a failure before it is a status and not a broken stream.

@@ -45,9 +45,18 @@ pub(crate) async fn estimate(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<axum::Json<Value>, Error> {
     let body = body.map_err(|fault| Error::with_status(fault.status(), fault.body_text()))?;
-    let dialect = Dialect::ChatCompletions.into();
-    let call = Some(Call { body, groundings: Vec::new(), dialect });
-    let request = runtime::context::request(&context, EstimateRequest { call });
+    estimated(app, &context, body, Dialect::ChatCompletions).await
+}
+
+/// Tells of a request in any dialect what [`estimate`] tells.
+pub(crate) async fn estimated(
+    app: App,
+    context: &CallContext,
+    body: Bytes,
+    dialect: Dialect,
+) -> Result<axum::Json<Value>, Error> {
+    let call = Some(Call { body, groundings: Vec::new(), dialect: dialect.into() });
+    let request = runtime::context::request(context, EstimateRequest { call });
     let mut router =
         RouterServiceClient::new(app.peers.router).max_encoding_message_size(usize::MAX);
     let reply = router.estimate(request).await?.into_inner();
