@@ -1,6 +1,8 @@
 //! The calls of tools in a stream of chat completions, told apart. Pure.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use super::{Fields, Refused};
 
 /// More calls than any model makes at once: the pieces of others are taken for the last one's.
 const MOST: usize = 1024;
@@ -84,6 +86,36 @@ fn is_whole(arguments: &str) -> bool {
     // Cheap first: an object that is not closed is not whole.
     arguments.trim_end().ends_with('}')
         && serde_json::from_str::<serde::de::IgnoredAny>(arguments).is_ok()
+}
+
+/// Reads a call that a request repeats: its id, its function's name, and its arguments.
+///
+/// # Errors
+/// A JSON pointer below `at`.
+pub(crate) fn made<'a>(at: &str, call: &'a Value) -> Result<(&'a str, &'a str, Value), Refused> {
+    let mut fields = Fields::of(at.to_owned(), call)?;
+    if fields.take("type").is_some_and(|kind| kind != "function") {
+        return Err(format!("{at}/type: only a function's call has a translation"));
+    }
+    let id = fields.text("id")?;
+    let function = fields.take("function").unwrap_or(&Value::Null);
+    let mut function = Fields::of(format!("{at}/function"), function)?;
+    let name = function.text("name")?;
+    let arguments = match function.take("arguments") {
+        None => "",
+        Some(arguments) => arguments
+            .as_str()
+            .ok_or_else(|| format!("{at}/function/arguments: a string is required"))?,
+    };
+    let arguments: Value = match arguments.trim() {
+        "" => Value::Object(Map::new()),
+        text => serde_json::from_str(text)
+            .map_err(|fault| format!("{at}/function/arguments: not JSON: {fault}"))?,
+    };
+    match arguments {
+        Value::Object(_) => Ok((id, name, arguments)),
+        _ => Err(format!("{at}/function/arguments: an object is required")),
+    }
 }
 
 #[cfg(test)]

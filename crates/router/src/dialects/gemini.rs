@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Fields, Refused};
+use super::{Fields, Refused, calls};
 
 /// Generation settings: in chat completions, and here.
 const SETTINGS: [(&str, &str); 6] = [
@@ -45,10 +45,8 @@ pub(crate) fn request(chat: &Map<String, Value>, max_tokens: u64) -> Result<Valu
             settings[ours] = value.clone();
         }
     }
-    match fields.take("stop") {
-        None => {}
-        Some(Value::String(stop)) => settings["stopSequences"] = json!([stop]),
-        Some(stops) => settings["stopSequences"] = stops.clone(),
+    if let Some(stops) = fields.stops()? {
+        settings["stopSequences"] = stops;
     }
     if let Some(format) = fields.take("response_format") {
         match format["type"].as_str() {
@@ -184,13 +182,8 @@ fn messages(chat: &[Value]) -> Result<(Vec<Value>, Vec<Value>), Refused> {
 }
 
 fn function_call(at: &str, call: &Value) -> Result<Value, Refused> {
-    let function = &call["function"];
-    let arguments: Value = match function["arguments"].as_str().unwrap_or_default().trim() {
-        "" => json!({}),
-        text => serde_json::from_str(text)
-            .map_err(|fault| format!("{at}/function/arguments: not JSON: {fault}"))?,
-    };
-    let mut part = json!({ "functionCall": { "name": function["name"], "args": arguments } });
+    let (_, name, arguments) = calls::made(at, call)?;
+    let mut part = json!({ "functionCall": { "name": name, "args": arguments } });
     if let Some(signature) = call.pointer("/extra_content/google/thought_signature") {
         part["thoughtSignature"] = signature.clone();
     }
@@ -208,8 +201,10 @@ fn parts(at: &str, content: Option<&Value>) -> Result<Vec<Value>, Refused> {
     let part = |(index, part): (usize, &Value)| {
         let at = format!("{at}/content/{index}");
         match part["type"].as_str() {
-            Some("text") => Ok(json!({ "text": part["text"] })),
-            Some("refusal") => Ok(json!({ "text": part["refusal"] })),
+            Some(kind @ ("text" | "refusal")) => match part[kind].as_str() {
+                Some(text) => Ok(json!({ "text": text })),
+                None => Err(format!("{at}/{kind}: a string is required")),
+            },
             Some("image_url") => {
                 let url = part["image_url"]["url"].as_str().unwrap_or_default();
                 let data = url.strip_prefix("data:").and_then(|url| url.split_once(";base64,"));
@@ -231,7 +226,9 @@ fn tool(at: &str, tool: &Value) -> Result<Value, Refused> {
         return Err(format!("{at}/type: Gemini takes functions"));
     }
     let function = &tool["function"];
-    let mut wire = json!({ "name": function["name"] });
+    let name = function["name"].as_str();
+    let name = name.ok_or_else(|| format!("{at}/function/name: a string is required"))?;
+    let mut wire = json!({ "name": name });
     for (theirs, ours) in [("description", "description"), ("parameters", "parametersJsonSchema")] {
         if let Some(value) = function.get(theirs).filter(|value| !value.is_null()) {
             wire[ours] = value.clone();

@@ -56,6 +56,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Takes what ends an answer, one or many, as a list.
+    pub(crate) fn stops(&mut self) -> Result<Option<Value>, Refused> {
+        match self.take("stop") {
+            None => Ok(None),
+            Some(stop @ Value::String(_)) => Ok(Some(Value::Array(vec![stop.clone()]))),
+            Some(Value::Array(stops)) if stops.iter().all(Value::is_string) => {
+                Ok(Some(stops.clone().into()))
+            }
+            Some(_) => Err("/stop: a string or a list of strings is required".to_owned()),
+        }
+    }
+
     /// Takes what changes no answer.
     pub(crate) fn labels(&mut self) {
         for label in
@@ -73,8 +85,9 @@ impl<'a> Fields<'a> {
         match left.next() {
             None => Ok(()),
             Some((name, _)) => Err(format!(
-                "{}/{name}: cannot be told to a provider that speaks {dialect}",
-                self.at
+                "{}/{}: cannot be told to a provider that speaks {dialect}",
+                self.at,
+                name.replace('~', "~0").replace('/', "~1"),
             )),
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::ENDS;
-use crate::dialects::{Fields, Refused};
+use crate::dialects::{Fields, Refused, calls};
 
 /// Writes a chat completions request for `model` as a Messages request.
 ///
@@ -41,11 +41,8 @@ pub(crate) fn request(
             wire[name] = value.clone();
         }
     }
-    if let Some(stop) = fields.take("stop") {
-        wire["stop_sequences"] = match stop {
-            Value::String(_) => json!([stop]),
-            stops => stops.clone(),
-        };
+    if let Some(stops) = fields.stops()? {
+        wire["stop_sequences"] = stops;
     }
     if let Some(user) = fields.take("user") {
         wire["metadata"] = json!({ "user_id": user });
@@ -156,17 +153,8 @@ fn assistant(at: &str, fields: &mut Fields<'_>) -> Result<Vec<Value>, Refused> {
     blocks.extend(content(at, fields.take("content"))?);
     blocks.extend(content(&format!("{at}/refusal"), fields.take("refusal"))?);
     for (index, call) in fields.list("tool_calls")?.iter().enumerate() {
-        let at = format!("{at}/tool_calls/{index}/function");
-        let function = &call["function"];
-        let arguments = function["arguments"].as_str().unwrap_or_default();
-        let input: Value = match arguments.trim() {
-            "" => json!({}),
-            text => serde_json::from_str(text)
-                .map_err(|fault| format!("{at}/arguments: not JSON: {fault}"))?,
-        };
-        blocks.push(json!({
-            "type": "tool_use", "id": call["id"], "name": function["name"], "input": input,
-        }));
+        let (id, name, input) = calls::made(&format!("{at}/tool_calls/{index}"), call)?;
+        blocks.push(json!({ "type": "tool_use", "id": id, "name": name, "input": input }));
     }
     Ok(blocks)
 }
@@ -226,7 +214,11 @@ fn tool(at: &str, tool: &Value) -> Result<Value, Refused> {
         wire["description"] = description.clone();
     }
     let nothing = json!({ "type": "object", "properties": {} });
-    wire["input_schema"] = inner.take("parameters").cloned().unwrap_or(nothing);
+    let schema = inner.take("parameters").unwrap_or(&nothing);
+    if !schema.is_object() {
+        return Err(format!("{at}/function/parameters: an object is required"));
+    }
+    wire["input_schema"] = schema.clone();
     if let Some(strict) = inner.take("strict") {
         wire["strict"] = strict.clone();
     }

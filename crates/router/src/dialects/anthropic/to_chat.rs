@@ -124,14 +124,15 @@ fn assistant(at: &str, blocks: &[Value]) -> Result<Value, Refused> {
     let (mut said, mut calls, mut thoughts) = (Vec::new(), Vec::new(), Vec::new());
     for (index, block) in blocks.iter().enumerate() {
         match block["type"].as_str() {
-            Some("tool_use") => calls.push(json!({
-                "id": block["id"],
-                "type": "function",
-                "function": {
-                    "name": block["name"],
-                    "arguments": block.get("input").map_or_else(|| "{}".to_owned(), Value::to_string),
-                },
-            })),
+            Some("tool_use") => {
+                let mut fields = Fields::of(format!("{at}/content/{index}"), block)?;
+                let input = fields.take("input").map_or_else(|| "{}".to_owned(), Value::to_string);
+                calls.push(json!({
+                    "id": fields.text("id")?,
+                    "type": "function",
+                    "function": { "name": fields.text("name")?, "arguments": input },
+                }));
+            }
             Some("thinking" | "redacted_thinking") => thoughts.push(block.clone()),
             _ => said.push(part(&format!("{at}/content/{index}"), block)?),
         }

@@ -29,7 +29,8 @@ pub(crate) fn response(chat: &Value, request: &Map<String, Value>, now: i64) -> 
     let mut events = Events::new(request.clone(), now);
     let choice = first_choice(chat).unwrap_or(&Value::Null);
     let mut message = choice["message"].clone();
-    for (index, call) in message["tool_calls"].as_array_mut().into_iter().flatten().enumerate() {
+    let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+    for (index, call) in calls.into_iter().flatten().enumerate() {
         if let Value::Object(call) = call {
             call.insert("index".to_owned(), index.into());
         }
