@@ -10,6 +10,9 @@ mod complexity;
 mod config;
 mod dialects;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod media;
 mod meter;
 mod money;
