@@ -4,6 +4,7 @@
 
 mod asking;
 mod batches;
+mod caching;
 mod command_line;
 mod crashing;
 mod input;

@@ -107,11 +107,11 @@ impl Node {
     ///
     /// # Errors
     /// If a section is invalid or a store cannot be opened; the message names it.
-    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+    pub async fn start(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
         let budget = in_process(budget::server(config.budget.clone()).await?);
         let retriever = in_process(retriever::server(config.retriever.clone()).await?);
         let peers = router::Peers { budget: Peer::clone(&budget) };
-        let router = in_process(router::server(config.router.clone(), peers).await?);
+        let router = in_process(router::server(config.router.clone(), peers, metrics).await?);
         let peers = orchestrator::Peers { router: router.clone(), retriever: retriever.clone() };
         let (orchestrator, worker) =
             orchestrator::server(config.orchestrator.clone(), peers).await?;

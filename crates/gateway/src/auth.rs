@@ -10,12 +10,13 @@ use axum::middleware::Next;
 use axum::response::Response;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
-use types::{CallContext, ErrorKind, KeyId, Privacy, RequestId, TenantId, UserId};
+use types::{Caching, CallContext, ErrorKind, KeyId, Privacy, RequestId, TenantId, UserId};
 
 use crate::config::Key;
 use crate::{App, Error};
 
 const PRIVACY: HeaderName = HeaderName::from_static("x-baton-privacy");
+const CACHE: HeaderName = HeaderName::from_static("x-baton-cache");
 /// Where clients of Anthropic's API put their key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const USER: HeaderName = HeaderName::from_static("x-baton-user");
@@ -29,6 +30,7 @@ struct Owner {
     key: KeyId,
     tenant: TenantId,
     user: UserId,
+    caching: Caching,
 }
 
 impl Keys {
@@ -46,6 +48,7 @@ impl Keys {
                 key: KeyId::new(name.clone())?,
                 tenant: TenantId::new(key.tenant.clone())?,
                 user: UserId::new(key.user.clone())?,
+                caching: if key.cache { Caching::AsConfigured } else { Caching::Never },
             };
             if by_hash.insert(hash(secret), owner).is_some() {
                 bail!("gateway.keys.{name}.secret is another key's too");
@@ -58,12 +61,12 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// Returns who sent `headers`: with keys the owner of the one shown, without any the user that
-    /// they name, or `local`.
-    fn owner(&self, headers: &HeaderMap) -> Result<(TenantId, UserId, Option<KeyId>), Error> {
+    /// Returns the context of a call by who sent `headers`: with keys the owner of the one shown,
+    /// without any the user that they name, or `local`.
+    fn owner(&self, headers: &HeaderMap) -> Result<CallContext, Error> {
         if self.is_empty() {
             let user = text(headers, &USER)?.unwrap_or("local");
-            return Ok((TenantId::new("local")?, UserId::new(user)?, None));
+            return Ok(CallContext::new(TenantId::new("local")?, UserId::new(user)?));
         }
         let unknown = |message| Error::new(ErrorKind::Unauthenticated, message);
         let bearer = text(headers, &header::AUTHORIZATION)?;
@@ -72,7 +75,9 @@ impl Keys {
             .or(text(headers, &API_KEY)?)
             .ok_or_else(|| unknown("send a key as Authorization: Bearer KEY or x-api-key: KEY"))?;
         let owner = self.0.get(&hash(shown.trim())).ok_or_else(|| unknown("the key is unknown"))?;
-        Ok((owner.tenant.clone(), owner.user.clone(), Some(owner.key.clone())))
+        let mut context = CallContext::new(owner.tenant.clone(), owner.user.clone());
+        (context.key, context.caching) = (Some(owner.key.clone()), owner.caching);
+        Ok(context)
     }
 }
 
@@ -83,9 +88,7 @@ pub(crate) async fn require(
     next: Next,
 ) -> Result<Response, Error> {
     let headers = request.headers();
-    let (tenant, user, key) = app.keys.owner(headers)?;
-    let mut context = CallContext::new(tenant, user);
-    context.key = key;
+    let mut context = app.keys.owner(headers)?;
     if let Some(id) = request.extensions().get::<RequestId>() {
         context.request_id = id.clone();
     }
@@ -95,6 +98,16 @@ pub(crate) async fn require(
         Some(other) => {
             let fault = format!("x-baton-privacy: {other:?} is neither public nor private");
             return Err(Error::invalid(fault));
+        }
+    };
+    context.caching = match text(headers, &CACHE)? {
+        None => context.caching,
+        Some("off") => Caching::Never,
+        // What the key forbids, the call cannot ask for.
+        Some("on") if context.caching == Caching::Never => Caching::Never,
+        Some("on") => Caching::Asked,
+        Some(other) => {
+            return Err(Error::invalid(format!("x-baton-cache: {other:?} is neither on nor off")));
         }
     };
     let idempotency = HeaderName::from_static("idempotency-key");
@@ -167,7 +180,12 @@ mod tests {
 
     #[test]
     fn a_short_key_is_refused() {
-        let key = Key { secret: "sk-1234".into(), tenant: "t".to_owned(), user: "u".to_owned() };
+        let key = Key {
+            secret: "sk-1234".into(),
+            tenant: "t".to_owned(),
+            user: "u".to_owned(),
+            cache: true,
+        };
         assert!(Keys::new(&BTreeMap::from([("k".to_owned(), key)])).is_err());
     }
 }

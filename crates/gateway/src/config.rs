@@ -45,6 +45,13 @@ pub struct Key {
     pub tenant: String,
     /// Who pays.
     pub user: String,
+    /// Whether its calls may be answered from what was kept, and kept.
+    #[serde(default = "yes")]
+    pub cache: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Addresses such as `http://127.0.0.1:50051`.

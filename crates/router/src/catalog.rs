@@ -231,6 +231,12 @@ impl Catalog {
         }
     }
 
+    /// Tells whether a request may call its `model` so.
+    pub(crate) fn knows(&self, model: &str) -> bool {
+        let named = |c: &Arc<Candidate>| c.model.name == model || c.name() == model;
+        self.routes.contains_key(model) || self.candidates.iter().any(named)
+    }
+
     /// Returns the three names that are most like `model`.
     fn nearest(&self, model: &str) -> Vec<String> {
         let mut names: Vec<String> = self.names().map(|name| name.0).collect();

@@ -8,6 +8,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use types::NanoUsd;
 
+use crate::cache::CacheConfig;
+
 /// What the router needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -36,6 +38,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How often to ask again.
     pub retries: Retries,
+    /// Which answers are given again.
+    pub cache: CacheConfig,
     /// Where the budget service is, when it is another process.
     pub peers: PeerAddresses,
 }
@@ -53,6 +57,7 @@ impl Default for Config {
             spool_bytes: 64 * 1024 * 1024,
             timeouts: Timeouts::default(),
             retries: Retries::default(),
+            cache: CacheConfig::default(),
             peers: PeerAddresses::default(),
         }
     }

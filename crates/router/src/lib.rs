@@ -4,6 +4,7 @@
 //! gets an honest error.
 
 mod breaker;
+mod cache;
 mod call;
 mod catalog;
 mod complexity;
@@ -28,8 +29,10 @@ mod usage;
 use std::sync::Arc;
 
 use proto::router::router_service_server::RouterServiceServer;
+use runtime::metrics::Metrics;
 use runtime::transport::Peer;
 
+pub use cache::{CacheConfig, CacheMode};
 pub use config::{
     Config, Kind, Model, OnDisconnect, PeerAddresses, Provider, Retries, TierTimeouts, Timeouts,
     is_passed_on,
@@ -60,10 +63,20 @@ impl Peers {
 /// # Errors
 /// If a route names what is not configured, a price is missing or malformed, or the spool cannot be
 /// written.
-pub async fn server(config: Config, peers: Peers) -> anyhow::Result<RouterServiceServer<Service>> {
+pub async fn server(
+    config: Config,
+    peers: Peers,
+    metrics: &Metrics,
+) -> anyhow::Result<RouterServiceServer<Service>> {
     let catalog = catalog::Catalog::new(&config)?;
+    for name in config.cache.routes.keys() {
+        if !catalog.knows(name) {
+            anyhow::bail!("router.cache.routes.{name}: neither a route nor a model");
+        }
+    }
     let meter = meter::Meter::open(&config.spool, config.spool_bytes, peers.budget.clone())?;
-    let service = Service::new(Arc::new(catalog), &config, peers, meter);
+    let cache = cache::Cache::open(&config.cache, metrics);
+    let service = Service::new(Arc::new(catalog), &config, peers, meter, cache);
     // Bodies are limited where they come in; images and long contexts are large.
     Ok(RouterServiceServer::new(service).max_decoding_message_size(64 * 1024 * 1024))
 }

@@ -1,12 +1,15 @@
 //! The router, alone.
 
 use router::{Config, Peers};
+use runtime::grpc;
+use runtime::process::Node;
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
-    runtime::process::service("router", |config: Config| async move {
+    runtime::process::run("router", |config: Config, node: Node| async move {
         let peers = Peers::remote(&config.peers)?;
-        router::server(config, peers).await
+        let server = router::server(config, peers, &node.metrics).await?;
+        grpc::serve(server, node.listener, node.health, node.stop, node.drain).await
     })
     .await
 }

@@ -178,6 +178,11 @@ impl ChatRequest {
         }
     }
 
+    /// Returns what the client sent.
+    pub(crate) fn body(&self) -> Option<&Map<String, Value>> {
+        self.wire.as_ref().or(self.chat.as_ref().ok())
+    }
+
     /// Returns the body for a provider of embeddings.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 use types::CallContext;
 
+use crate::cache::Cache;
 use crate::call::{Planned, Policy, plan};
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -28,17 +29,25 @@ pub struct Service {
     policy: Policy,
     peers: Peers,
     meter: Meter,
+    cache: Option<Cache>,
 }
 
 impl Service {
-    pub(crate) fn new(catalog: Arc<Catalog>, config: &Config, peers: Peers, meter: Meter) -> Self {
+    pub(crate) fn new(
+        catalog: Arc<Catalog>,
+        config: &Config,
+        peers: Peers,
+        meter: Meter,
+        cache: Option<Cache>,
+    ) -> Self {
         let policy = Policy { on_disconnect: config.on_disconnect, retries: config.retries };
-        Self { catalog, policy, peers, meter }
+        Self { catalog, policy, peers, meter, cache }
     }
 
     fn plan(&self, context: CallContext, call: Option<Call>) -> Result<Arc<Planned>, Error> {
         let (budget, meter) = (self.peers.budget.clone(), self.meter.clone());
-        plan(context, call, &self.catalog, self.policy, budget, meter).map(Arc::new)
+        let planned = plan(context, call, &self.catalog, self.policy, budget, meter)?;
+        Ok(Arc::new(planned.with(self.cache.as_ref())))
     }
 }
 
@@ -57,8 +66,7 @@ impl RouterService for Service {
         let planned = self.plan(context, request.into_inner().call)?;
         // A task of its own: a caller that goes away must not leave what it caused unpaid.
         let asked = tokio::spawn(planned.complete().in_current_span());
-        let (answer, receipt) = asked.await.map_err(lost)??;
-        let body = answer.to_string().into_bytes().into();
+        let (body, receipt) = asked.await.map_err(lost)??;
         Ok(Response::new(CompleteResponse { body, receipt: Some(receipt) }))
     }
 

@@ -15,7 +15,9 @@ use tonic::{Request, Status};
 use tower::Service;
 use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use types::{CallContext, ErrorKind, IdError, Privacy, RequestId, RunId, TeamId, TenantId, UserId};
+use types::{
+    Caching, CallContext, ErrorKind, IdError, Privacy, RequestId, RunId, TeamId, TenantId, UserId,
+};
 
 use crate::error;
 
@@ -28,6 +30,7 @@ const RUN: &str = "baton-run-bin";
 const REQUEST: &str = "baton-request-bin";
 const IDEMPOTENCY: &str = "baton-idempotency-bin";
 const PRIVACY: &str = "baton-privacy";
+const CACHE: &str = "baton-cache";
 const DEADLINE: &str = "baton-deadline-ms";
 
 /// Returns a request that carries `context`, the time left of its deadline, and the current trace.
@@ -47,6 +50,11 @@ pub fn request<T>(context: &CallContext, message: T) -> Request<T> {
     put(REQUEST, Some(context.request_id.as_str()));
     put(IDEMPOTENCY, context.idempotency_key.as_deref());
     metadata.insert(PRIVACY, MetadataValue::from_static(context.privacy.as_str()));
+    match context.caching {
+        Caching::AsConfigured => None,
+        Caching::Asked => metadata.insert(CACHE, MetadataValue::from_static("on")),
+        Caching::Never => metadata.insert(CACHE, MetadataValue::from_static("off")),
+    };
     let trace = tracing::Span::current().context();
     TraceContextPropagator::new().inject_context(&trace, &mut Metadata(metadata));
     if let Some(deadline) = context.deadline {
@@ -89,6 +97,11 @@ pub fn read<T>(request: &Request<T>) -> Result<CallContext, Status> {
             Some("public") => Privacy::Public,
             // Anything else, also nothing: privacy fails closed.
             _ => Privacy::Private,
+        },
+        caching: match metadata.get(CACHE).map(|caching| caching.to_str()) {
+            None => Caching::AsConfigured,
+            Some(Ok("on")) => Caching::Asked,
+            Some(_) => Caching::Never,
         },
         deadline: deadline.map(|left: u64| Instant::now() + Duration::from_millis(left)),
         request_id: RequestId::new(required(REQUEST)?).map_err(id)?,
@@ -186,11 +199,13 @@ mod tests {
             CallContext::new(TenantId::new("t").unwrap(), UserId::new("zoë ☂").unwrap());
         context.run = Some(RunId::new("r").unwrap());
         context.privacy = Privacy::Private;
+        context.caching = Caching::Never;
         context.deadline = Some(Instant::now() + Duration::from_secs(60));
         let back = read(&request(&context, ())).unwrap();
         assert!(back.time_left(Duration::MAX) <= Duration::from_secs(60));
         assert_eq!((back.tenant, back.user), (context.tenant, context.user));
         assert_eq!((back.run, back.privacy), (context.run, context.privacy));
+        assert_eq!(back.caching, context.caching);
     }
 
     #[test]

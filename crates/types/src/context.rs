@@ -30,6 +30,18 @@ impl Privacy {
     }
 }
 
+/// Whether an answer that was kept of the same call may be given again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Caching {
+    /// Where the operator says so.
+    #[default]
+    AsConfigured,
+    /// Also where the operator leaves it to each call.
+    Asked,
+    /// Nowhere; and none is kept of this one.
+    Never,
+}
+
 /// Who asks for what, until when: every call carries one, and whatever reaches outside takes it first.
 #[derive(Debug, Clone)]
 pub struct CallContext {
@@ -45,6 +57,8 @@ pub struct CallContext {
     pub run: Option<RunId>,
     /// Whether data may leave the machine.
     pub privacy: Privacy,
+    /// Whether an answer may be one that was kept.
+    pub caching: Caching,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
     /// The HTTP request that started it all.
@@ -64,6 +78,7 @@ impl CallContext {
             key: None,
             run: None,
             privacy: Privacy::Public,
+            caching: Caching::AsConfigured,
             deadline: None,
             request_id: RequestId::generate(),
             idempotency_key: None,

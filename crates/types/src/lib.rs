@@ -15,7 +15,7 @@ mod ids;
 mod money;
 mod time;
 
-pub use context::{CallContext, Privacy};
+pub use context::{Caching, CallContext, Privacy};
 pub use error::{Classify, ErrorKind};
 pub use ids::{
     BatchId, DocumentId, FileId, IdError, KeyId, LeaseId, PassageId, RequestId, ReservationId,

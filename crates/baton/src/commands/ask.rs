@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use proto::orchestrator::event::Kind;
 use proto::orchestrator::orchestrator_service_client::OrchestratorServiceClient;
 use proto::orchestrator::{AskRequest, Citation, Completed};
+use runtime::metrics::Metrics;
 use types::{CallContext, NanoUsd, TenantId, UserId};
 
 use crate::cli::{Common, Failure};
@@ -47,7 +48,7 @@ async fn ask(
     docs: Option<PathBuf>,
     route: String,
 ) -> Result<(String, Completed), Failure> {
-    let node = Node::start(config).await?;
+    let node = Node::start(config, &Metrics::default()).await?;
     let local = |fault: types::IdError| anyhow!(fault);
     let tenant = TenantId::new("local").map_err(local)?;
     let context = CallContext::new(tenant, UserId::new("local").map_err(local)?);

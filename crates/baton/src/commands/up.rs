@@ -40,7 +40,8 @@ async fn serve(mut config: Config, json: bool) -> anyhow::Result<()> {
         None => None,
     };
     let found = discover::models(&mut config).await;
-    let node = Node::start(&config).await?;
+    let (health, metrics) = (Health::default(), Metrics::default());
+    let node = Node::start(&config, &metrics).await?;
     let url = format!("http://{}", http.local_addr()?);
     let operations_url = match &operations {
         Some(listener) => Some(format!("http://{}", listener.local_addr()?)),
@@ -69,7 +70,6 @@ async fn serve(mut config: Config, json: bool) -> anyhow::Result<()> {
         }
         println!("Stop with Ctrl-C.");
     }
-    let (health, metrics) = (Health::default(), Metrics::default());
     let ended = CancellationToken::new();
     let probes = operations.map(|listener| {
         let router = probes::router(health.clone(), metrics.clone());

@@ -8,7 +8,7 @@ use futures::stream;
 use proto::router::router_service_client::RouterServiceClient;
 use proto::router::stream_complete_response::Event as Piece;
 use proto::router::{
-    Call, CompleteRequest, Dialect, ListModelsRequest, Receipt, StreamCompleteRequest,
+    Call, CompleteRequest, Dialect, Kept, ListModelsRequest, Receipt, StreamCompleteRequest,
     StreamCompleteResponse,
 };
 use serde::Deserialize;
@@ -158,6 +158,12 @@ fn say_who(headers: &mut HeaderMap, receipt: &Receipt) {
     say(headers, "x-baton-provider", &receipt.provider);
     say(headers, "x-baton-model", &receipt.model);
     say(headers, "x-baton-reason", &receipt.reason);
+    match receipt.kept() {
+        Kept::Unspecified => {}
+        Kept::Miss => say(headers, "x-baton-cache", "miss"),
+        Kept::Hit => say(headers, "x-baton-cache", "hit"),
+        Kept::Similar => say(headers, "x-baton-cache", "similar"),
+    }
 }
 
 fn say(headers: &mut HeaderMap, name: &'static str, value: &str) {

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::Instrument as _;
-use types::{CallContext, ErrorKind, NanoUsd, RequestId};
+use types::{Caching, CallContext, ErrorKind, NanoUsd, RequestId};
 
 use super::files::{Closed, Files, OUTPUT};
 use super::lines::Reader;
@@ -301,6 +301,8 @@ impl Runner {
         let limit = Duration::from_millis(self.config.request_timeout_ms);
         CallContext {
             request_id: RequestId::generate(),
+            // Its creator's key may forbid it, which a batch does not know.
+            caching: Caching::Never,
             deadline: Instant::now().checked_add(limit),
             idempotency_key: Some(output::request_name(&batch.lease.batch, request.line)),
             ..batch.context.clone()

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{Planned, now};
+use crate::cache::Recording;
 use crate::catalog::Candidate;
 use crate::config::OnDisconnect;
 use crate::dialects::render::Rendering;
@@ -20,15 +21,29 @@ use crate::usage::{self, Usage};
 
 /// The client's end of a stream.
 pub(super) struct Reader {
-    pub(super) pieces: mpsc::Sender<Event>,
-    pub(super) patience: Duration,
-    pub(super) gone: bool,
+    pieces: mpsc::Sender<Event>,
+    patience: Duration,
+    gone: bool,
+    /// Notes what it gets, to be kept.
+    pub(super) recording: Option<Recording>,
 }
 
 impl Reader {
     /// Returns the end of nobody.
     pub(super) fn gone() -> Self {
-        Self { pieces: mpsc::channel(1).0, patience: Duration::ZERO, gone: true }
+        Self { gone: true, ..Self::new(mpsc::channel(1).0, Duration::ZERO) }
+    }
+
+    pub(super) fn new(pieces: mpsc::Sender<Event>, patience: Duration) -> Self {
+        Self { pieces, patience, gone: false, recording: None }
+    }
+
+    /// Passes a chunk on; it is noted also for a client that is gone.
+    pub(super) async fn send_chunk(&mut self, chunk: Bytes) {
+        if let Some(recording) = &mut self.recording {
+            recording.push(&chunk);
+        }
+        self.send(Event::Chunk(chunk)).await;
     }
 
     /// Passes a piece on. A client that is gone, or takes nothing for as long as a provider may say
@@ -82,7 +97,7 @@ impl Flow {
                         told.is_some() && chat["choices"].as_array().is_none_or(Vec::is_empty);
                     let hidden = only_usage && !self.call.request.wants_usage;
                     for chunk in rendering.push(chunk, &chat, hidden) {
-                        client.send(Event::Chunk(chunk)).await;
+                        client.send_chunk(chunk).await;
                     }
                 }
                 Err(fault) => {
@@ -107,8 +122,13 @@ impl Flow {
         self.call.ended_after(self.first_token, outcome, Some(&receipt), Some(self.held));
         if broken.is_none() {
             for chunk in rendering.finish() {
-                client.send(Event::Chunk(chunk)).await;
+                client.send_chunk(chunk).await;
             }
+        }
+        if outcome == "answered"
+            && let Some(recording) = client.recording.take()
+        {
+            recording.keep(&receipt).await;
         }
         let last = broken.map_or(Event::Finished(receipt), Event::Failed);
         client.send(last).await;

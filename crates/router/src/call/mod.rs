@@ -4,14 +4,15 @@ mod attempt;
 mod flow;
 mod form;
 mod hedge;
+mod kept;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use proto::router::stream_complete_response::Event;
-use proto::router::{Call, Estimate, EstimateResponse, Grounding, Receipt};
+use proto::router::{Call, Estimate, EstimateResponse, Grounding, Kept, Receipt};
 use runtime::transport::Peer;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use types::{CallContext, Clock as _, KeyId, NanoUsd, ReservationId, RunId, SystemClock, TeamId};
 
@@ -19,6 +20,7 @@ use self::attempt::Answered;
 use self::flow::{Flow, Reader};
 use self::form::{Pieces, Whole};
 use crate::Error;
+use crate::cache::{Form, Place};
 use crate::catalog::{Candidate, Catalog, Chosen};
 use crate::config::{OnDisconnect, Retries};
 use crate::meter::Meter;
@@ -39,6 +41,8 @@ pub(crate) struct Planned {
     policy: Policy,
     budget: Peer,
     meter: Meter,
+    /// Where its answer is kept, if it is.
+    place: Option<Place>,
     begun: Begun,
 }
 
@@ -90,6 +94,7 @@ pub(crate) fn plan(
         policy,
         budget,
         meter,
+        place: None,
         begun,
     };
     if let Some(refused) = refused {
@@ -130,22 +135,36 @@ fn fitting(candidates: &mut Vec<Arc<Candidate>>, request: &ChatRequest) -> Resul
 
 impl Planned {
     /// Answers whole.
-    pub(crate) async fn complete(self: Arc<Self>) -> Result<(Value, Receipt), Error> {
+    pub(crate) async fn complete(self: Arc<Self>) -> Result<(Bytes, Receipt), Error> {
+        if let Some(kept) = self.kept(Form::Whole).await {
+            return Ok((kept.chunks.concat().into(), kept.receipt));
+        }
         let (answered, failures) = self.answered::<Whole>().await?;
         let Answered { candidate, held, answer } = answered;
         let (answer, receipt) = self.account(&candidate, answer, failures);
         self.ended("answered", Some(&receipt), Some(held));
-        Ok((answer, receipt))
+        let body = answer.to_string().into();
+        if let Some(mut recording) = self.record(Form::Whole, &candidate) {
+            recording.push(&body);
+            recording.keep(&receipt).await;
+        }
+        Ok((body, receipt))
     }
 
     /// Answers in pieces: waits for the first, so that until then the next candidate can be tried,
     /// and leaves the rest to a task that goes on when the client goes away.
     pub(crate) async fn stream(self: Arc<Self>, pieces: mpsc::Sender<Event>) -> Result<(), Error> {
+        if let Some(kept) = self.kept(Form::Pieces).await {
+            let patience = self.candidates.first().map_or(Duration::MAX, |c| c.timeouts.idle());
+            tokio::spawn(kept::replay(kept, Reader::new(pieces, patience)));
+            return Ok(());
+        }
         let (answered, failures) = self.answered::<Pieces>().await?;
         let Answered { candidate, held, answer: (first, rest) } = answered;
         let first_token = Some(self.begun.at.elapsed());
         let started = self.receipt(&candidate, failures, Usage::default(), false);
-        let mut client = Reader { pieces, patience: candidate.timeouts.idle(), gone: false };
+        let mut client = Reader::new(pieces, candidate.timeouts.idle());
+        client.recording = self.record(Form::Pieces, &candidate);
         client.send(Event::Started(started.clone())).await;
         let outcome = "answered";
         let flow = Flow { call: self, candidate, held, started, first_token, outcome };
@@ -212,6 +231,7 @@ impl Planned {
             cache_write_tokens: usage.stored,
             reasoning_tokens: usage.reasoning,
             reason: self.reason.clone(),
+            kept: self.place.as_ref().map_or(Kept::Unspecified, |_| Kept::Miss).into(),
         }
     }
 

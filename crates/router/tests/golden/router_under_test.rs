@@ -5,6 +5,7 @@ use proto::router::router_service_client::RouterServiceClient;
 use proto::router::stream_complete_response::Event;
 use proto::router::{Call, CompleteRequest, Dialect, Receipt, StreamCompleteRequest};
 use router::{Config, Kind, Model, Peers, Provider};
+use runtime::metrics::Metrics;
 use runtime::transport::{Peer, in_process};
 use tokio::sync::mpsc;
 use types::{CallContext, TenantId, UserId};
@@ -54,7 +55,7 @@ impl Router {
             ..Config::default()
         };
         let (budget, rows) = budget::start();
-        let server = router::server(config, Peers { budget }).await.unwrap();
+        let server = router::server(config, Peers { budget }, &Metrics::default()).await.unwrap();
         Self { peer: in_process(server), rows, _spool: spool }
     }
 

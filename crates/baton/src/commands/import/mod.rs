@@ -115,6 +115,8 @@ fn table<'a>(
 
 #[cfg(test)]
 mod tests {
+    use runtime::metrics::Metrics;
+
     use super::*;
     use crate::node::Config;
 
@@ -126,7 +128,7 @@ mod tests {
         let config = Config::load(Some(file.path()), None)
             .unwrap_or_else(|fault| panic!("{fault:#}\n{}", imported.config));
         let peers = router::Peers::remote(&config.router.peers).unwrap();
-        match router::server(config.router.clone(), peers).await {
+        match router::server(config.router.clone(), peers, &Metrics::default()).await {
             Ok(_) => assert!(!imported.config.contains("TODO"), "{}", imported.config),
             Err(fault) => {
                 let told = format!("{fault:#}");

@@ -1,0 +1,164 @@
+//! Answers that are given again for the same call, at no cost. Off unless configured.
+//!
+//! Only what a model said whole is kept: no errors, no streams that broke or were given up, and
+//! nothing of the last resort.
+
+mod config;
+mod entry;
+mod key;
+mod memory;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use proto::router::{Grounding, Kept, Receipt};
+use runtime::metrics::Metrics;
+use sha2::{Digest as _, Sha256};
+use types::{Caching, CallContext, Clock as _, SystemClock};
+
+pub use config::{CacheConfig, CacheMode};
+pub(crate) use entry::Entry;
+use key::Key;
+use memory::Memory;
+
+use crate::catalog::Candidate;
+use crate::request::ChatRequest;
+
+/// Where entries are.
+#[async_trait]
+trait Store: Send + Sync {
+    /// Returns what is kept; nothing also when the store cannot be asked in time.
+    async fn find(&self, key: &Key) -> Option<Bytes>;
+
+    /// Keeps an entry, unless there is no room or the store cannot be reached.
+    async fn keep(&self, key: Key, entry: Bytes);
+}
+
+/// Kept answers. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Cache(Arc<Inner>);
+
+struct Inner {
+    config: CacheConfig,
+    memory: Memory,
+    hits: Counter,
+    misses: Counter,
+}
+
+/// Whether an answer comes whole. A stream is given again as a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Whole,
+    Pieces,
+}
+
+impl Cache {
+    /// Opens what the configuration says; nothing when that is off.
+    pub(crate) fn open(config: &CacheConfig, metrics: &Metrics) -> Option<Self> {
+        if config.is_off() {
+            return None;
+        }
+        let looked = Family::<[(&str, &str); 1], Counter>::default();
+        let looked = metrics.register("baton_cache", "Calls by what the cache had", looked);
+        let counter = |outcome| looked.get_or_create(&[("outcome", outcome)]).clone();
+        let memory = Memory::new(config.max_bytes, Duration::from_millis(config.ttl_ms));
+        let (hits, misses) = (counter("hit"), counter("miss"));
+        Some(Self(Arc::new(Inner { config: config.clone(), memory, hits, misses })))
+    }
+
+    /// Returns where the answer to a call is, or will be; nowhere when none is kept of it.
+    pub(crate) fn place(
+        &self,
+        context: &CallContext,
+        request: &ChatRequest,
+        groundings: &[Grounding],
+        candidates: &[Arc<Candidate>],
+    ) -> Option<Place> {
+        match (self.0.config.mode(&request.model), context.caching) {
+            (CacheMode::Off, _) | (_, Caching::Never) => return None,
+            (CacheMode::Asked, Caching::AsConfigured) => return None,
+            (CacheMode::Asked, Caching::Asked) | (CacheMode::Always, _) => {}
+        }
+        let names = candidates.iter().map(|one| (&*one.provider_name, &*one.model.name));
+        let body = request.body()?;
+        let scope = key::scope(context, request.dialect, body, groundings, names);
+        Some(Place { cache: self.clone(), scope })
+    }
+}
+
+/// Where the answer to one call is kept.
+pub(crate) struct Place {
+    cache: Cache,
+    scope: Sha256,
+}
+
+impl Place {
+    /// Returns the answer that is kept, if any.
+    pub(crate) async fn find(&self, form: Form) -> Option<Entry> {
+        let cache = &*self.cache.0;
+        let bytes = cache.memory.find(&self.key(form)).await;
+        let entry = bytes.and_then(|bytes| Entry::read(bytes, SystemClock.now_ms()));
+        match &entry {
+            Some(_) => cache.hits.inc(),
+            None => cache.misses.inc(),
+        };
+        entry
+    }
+
+    /// Begins to note an answer that may be kept.
+    pub(crate) fn record(&self, form: Form) -> Recording {
+        let room = Some(self.cache.0.config.max_entry_bytes);
+        Recording { cache: self.cache.clone(), key: self.key(form), chunks: Vec::new(), room }
+    }
+
+    fn key(&self, form: Form) -> Key {
+        let form: &[u8] = match form {
+            Form::Whole => b"whole",
+            Form::Pieces => b"pieces",
+        };
+        self.scope.clone().chain_update(form).finalize().into()
+    }
+}
+
+/// An answer on its way to the client, noted as it goes. Dropped before it is kept, it is forgotten.
+pub(crate) struct Recording {
+    cache: Cache,
+    key: Key,
+    chunks: Vec<Bytes>,
+    /// How many bytes it may have yet; nothing when it was too long.
+    room: Option<usize>,
+}
+
+impl Recording {
+    /// Notes a chunk.
+    pub(crate) fn push(&mut self, chunk: &Bytes) {
+        // A chunk is not free, however short.
+        self.room = self.room.and_then(|room| room.checked_sub(chunk.len() + 8));
+        match self.room {
+            Some(_) => self.chunks.push(chunk.clone()),
+            None => self.chunks = Vec::new(),
+        }
+    }
+
+    /// Keeps the answer, which is whole, unless it is too long.
+    pub(crate) async fn keep(self, receipt: &Receipt) {
+        if self.room.is_none() {
+            return;
+        }
+        let receipt = Receipt {
+            provider: receipt.provider.clone(),
+            model: receipt.model.clone(),
+            tier: receipt.tier,
+            kept: Kept::Hit.into(),
+            ..Receipt::default()
+        };
+        let ttl = i64::try_from(self.cache.0.config.ttl_ms).unwrap_or(i64::MAX);
+        let until = SystemClock.now_ms().saturating_add(ttl);
+        let entry = Entry { receipt, chunks: self.chunks }.to_bytes(until);
+        self.cache.0.memory.keep(self.key, entry).await;
+    }
+}
