@@ -49,11 +49,7 @@ impl System {
     /// # Errors
     /// As [`System::start`].
     pub async fn start_in(data: TempDir, shape: Shape, settings: &str) -> anyhow::Result<Self> {
-        // Whatever else runs on this machine is no part of a test.
-        let quiet = match settings.contains("local_models") {
-            true => "",
-            false => "local_models = { ollama = '', jan = '' }\n",
-        };
+        let quiet = quiet(settings);
         std::fs::write(data.path().join("baton.toml"), format!("{quiet}{settings}"))?;
         let processes = match shape {
             Shape::One => vec![Process::up(|up| in_directory(up, data.path())).await?],
@@ -74,6 +70,50 @@ impl System {
             process.kill().await?;
         }
         Ok(self.data)
+    }
+
+    /// Replaces the configuration file at once, as a good editor does.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn configure(&self, settings: &str) -> std::io::Result<()> {
+        let (new, file) = (self.data.path().join("new.toml"), self.data.path().join("baton.toml"));
+        std::fs::write(&new, format!("{}{settings}", quiet(settings)))?;
+        std::fs::rename(new, file)
+    }
+
+    /// Sends SIGHUP to every process.
+    ///
+    /// # Errors
+    /// If one has ended.
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        for process in &self.processes {
+            rustix::process::kill_process(process.pid(), rustix::process::Signal::HUP)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the list of providers is as `wanted` says, and returns it.
+    ///
+    /// # Errors
+    /// As [`System::send`], or if it is not within a minute.
+    pub async fn providers(&self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let seen = async {
+            loop {
+                let (_, list) = self.get("/api/v1/providers").await?;
+                if wanted(&list["providers"]) {
+                    return Ok(list["providers"].clone());
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), seen).await?
+    }
+
+    /// Returns where the data lies.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        self.data.path()
     }
 
     /// Posts JSON and returns the answer as it comes.
@@ -151,6 +191,14 @@ impl System {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+}
+
+/// Whatever else runs on this machine is no part of a test.
+fn quiet(settings: &str) -> &'static str {
+    match settings.contains("local_models") {
+        true => "",
+        false => "local_models = { ollama = '', jan = '' }\n",
     }
 }
 

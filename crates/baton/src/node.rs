@@ -10,7 +10,6 @@ use runtime::probes::Health;
 use runtime::telemetry::Telemetry;
 use runtime::transport::{Peer, in_process};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::discover;
@@ -98,6 +97,8 @@ impl Config {
 pub struct Node {
     /// What the gateway calls.
     pub peers: gateway::Peers,
+    /// How the router gets another configuration.
+    pub router: router::Control,
     /// Who works on batches, while the node serves.
     worker: orchestrator::Worker,
 }
@@ -111,14 +112,15 @@ impl Node {
         let budget = in_process(budget::server(config.budget.clone()).await?);
         let retriever = in_process(retriever::server(config.retriever.clone()).await?);
         let peers = router::Peers { budget: Peer::clone(&budget) };
-        let router = in_process(router::server(config.router.clone(), peers, metrics).await?);
+        let (router, control) = router::server(config.router.clone(), peers, metrics).await?;
+        let router = in_process(router);
         let peers = orchestrator::Peers { router: router.clone(), retriever: retriever.clone() };
         let (orchestrator, worker) =
             orchestrator::server(config.orchestrator.clone(), peers).await?;
         let orchestrator = in_process(orchestrator);
         let bridge = in_process(mcp_bridge::server(config.mcp_bridge.clone()).await?);
         let peers = gateway::Peers { router, retriever, budget, orchestrator, bridge };
-        Ok(Self { peers, worker })
+        Ok(Self { peers, router: control, worker })
     }
 
     /// Serves HTTP and works on batches until `stop`.
@@ -128,14 +130,14 @@ impl Node {
     pub async fn serve(
         self,
         config: Config,
-        http: TcpListener,
+        door: gateway::Door,
         health: Health,
         metrics: &Metrics,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
         let drain = Duration::from_millis(config.drain_ms);
         let worker = tokio::spawn(self.worker.run(stop.clone()));
-        gateway::serve(config.gateway, self.peers, http, health, metrics, stop, drain).await?;
+        gateway::serve(config.gateway, self.peers, door, health, metrics, stop, drain).await?;
         Ok(worker.await?)
     }
 }

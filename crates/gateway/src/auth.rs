@@ -1,6 +1,7 @@
 //! Who is asking.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -21,9 +22,11 @@ const CACHE: HeaderName = HeaderName::from_static("x-baton-cache");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const USER: HeaderName = HeaderName::from_static("x-baton-user");
 
-/// The configured keys by the hash of their secrets.
+/// The configured keys by the hash of their secrets; others may take their place.
 #[derive(Debug, Default)]
-pub struct Keys(BTreeMap<[u8; 32], Owner>);
+pub struct Keys(RwLock<Arc<ByHash>>);
+
+type ByHash = BTreeMap<[u8; 32], Owner>;
 
 #[derive(Debug, Clone)]
 struct Owner {
@@ -54,17 +57,27 @@ impl Keys {
                 bail!("gateway.keys.{name}.secret is another key's too");
             }
         }
-        Ok(Self(by_hash))
+        Ok(Self(RwLock::new(Arc::new(by_hash))))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.now().is_empty()
+    }
+
+    /// Takes `other` keys for the requests that come from now on.
+    pub fn replace(&self, other: &Self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = other.now();
+    }
+
+    fn now(&self) -> Arc<ByHash> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns the context of a call by who sent `headers`: with keys the owner of the one shown,
     /// without any the user that they name, or `local`.
     fn owner(&self, headers: &HeaderMap) -> Result<CallContext, Error> {
-        if self.is_empty() {
+        let keys = self.now();
+        if keys.is_empty() {
             let user = text(headers, &USER)?.unwrap_or("local");
             return Ok(CallContext::new(TenantId::new("local")?, UserId::new(user)?));
         }
@@ -74,7 +87,7 @@ impl Keys {
         let shown = bearer
             .or(text(headers, &API_KEY)?)
             .ok_or_else(|| unknown("send a key as Authorization: Bearer KEY or x-api-key: KEY"))?;
-        let owner = self.0.get(&hash(shown.trim())).ok_or_else(|| unknown("the key is unknown"))?;
+        let owner = keys.get(&hash(shown.trim())).ok_or_else(|| unknown("the key is unknown"))?;
         let mut context = CallContext::new(owner.tenant.clone(), owner.user.clone());
         (context.key, context.caching) = (Some(owner.key.clone()), owner.caching);
         Ok(context)

@@ -88,20 +88,31 @@ pub fn check(config: &Config, address: SocketAddr) -> anyhow::Result<Keys> {
     Ok(keys)
 }
 
+/// What of `[gateway]` holds without a restart: [`Keys::replace`].
+pub const RELOADED: [&str; 1] = ["gateway.keys"];
+
+/// Where it serves, and whom: what [`check`] returned.
+#[derive(Debug)]
+pub struct Door {
+    /// The traffic.
+    pub listener: TcpListener,
+    /// Who may come in.
+    pub keys: Arc<Keys>,
+}
+
 /// Serves HTTP until `stop`, says "not ready" for `drain`, and finishes what is in flight.
 ///
 /// # Errors
-/// If the address is open to others and no key is configured, or the listener fails.
+/// If the listener fails.
 pub async fn serve(
     config: Config,
     peers: Peers,
-    listener: TcpListener,
+    Door { listener, keys }: Door,
     health: Health,
     metrics: &Metrics,
     stop: CancellationToken,
     drain: Duration,
 ) -> anyhow::Result<()> {
-    let keys = check(&config, listener.local_addr()?)?;
     let total = Duration::from_millis(config.shutdown_ms);
     let router = router(config, peers, keys, health.clone(), metrics);
     health.started();
@@ -111,14 +122,21 @@ pub async fn serve(
     Ok(())
 }
 
-fn router(config: Config, peers: Peers, keys: Keys, health: Health, metrics: &Metrics) -> Router {
+fn router(
+    config: Config,
+    peers: Peers,
+    keys: Arc<Keys>,
+    health: Health,
+    metrics: &Metrics,
+) -> Router {
     let limit = config.max_body_bytes;
-    let app = App { peers, config: Arc::new(config), keys: Arc::new(keys) };
+    let app = App { peers, config: Arc::new(config), keys };
     let counted = request::Counters::new(metrics);
     let api = OpenApiRouter::new()
         .routes(routes!(chat::completions))
         .routes(routes!(messages::create))
         .routes(routes!(providers::list))
+        .routes(routes!(providers::probe))
         .routes(routes!(providers::estimate))
         .routes(routes!(responses::create))
         .routes(routes!(chat::models))

@@ -5,20 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use egress::Reach;
 use ipnet::IpNet;
-use proto::router::{Circuit, ModelState, ProviderState};
+use proto::router::{Circuit, ModelState, ProbeProviderResponse, ProviderState};
 use types::{CallContext, Privacy};
 
 use crate::Error;
 use crate::breaker::Breaker;
+use crate::call::Policy;
 use crate::complexity::Need;
-use crate::config::{Config, Kind, Model, Price, Timeouts, is_local, is_passed_on};
+use crate::config::{Config, Model, Price, Timeouts, is_local};
+use crate::live::Found;
+use crate::prices::{Origin, Prices};
 use crate::providers::Provider;
-use crate::providers::anthropic::Anthropic;
 use crate::providers::extractive::Extractive;
-use crate::providers::gemini::Gemini;
-use crate::providers::openai::OpenAi;
+use crate::site::Site;
 use crate::split::Split;
 use crate::stats::Stats;
 
@@ -28,6 +28,8 @@ pub(crate) struct Candidate {
     pub(crate) model: Model,
     pub(crate) tier: u32,
     pub(crate) price: Price,
+    /// Where the price comes from, when it is not the configuration.
+    pub(crate) origin: Option<Origin>,
     pub(crate) timeouts: Timeouts,
     pub(crate) provider: Arc<dyn Provider>,
     breaker: Mutex<Breaker>,
@@ -53,6 +55,29 @@ impl Candidate {
     /// Returns how it did.
     pub(crate) fn stats(&self) -> MutexGuard<'_, Stats> {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how it does, and what it costs.
+    fn state(&self) -> ModelState {
+        let (stats, price, origin) = (self.stats(), &self.price, self.origin.as_ref());
+        ModelState {
+            name: self.model.name.clone(),
+            circuit: self.circuit().into(),
+            calls: stats.calls,
+            answered: stats.answered,
+            p50_micros: stats.percentile(50),
+            p95_micros: stats.percentile(95),
+            embeddings: self.model.embeddings,
+            price: Some(proto::router::Price {
+                input_nanos: price.input.nanos(),
+                cached_input_nanos: price.cached.nanos(),
+                cache_write_nanos: price.stored.nanos(),
+                output_nanos: price.output.nanos(),
+                reasoning_nanos: price.reasoning.nanos(),
+                source: origin.map(|origin| origin.source.to_string()).unwrap_or_default(),
+                date: origin.map(|origin| origin.date.to_string()).unwrap_or_default(),
+            }),
+        }
     }
 
     /// Returns how its circuit breaker stands.
@@ -86,11 +111,24 @@ pub(crate) struct Catalog {
     hedged: BTreeSet<String>,
     /// `auto` is ours: each call's need decides its order.
     decides: bool,
+    /// Configured providers by name.
+    sites: BTreeMap<String, Arc<Site>>,
+    /// What the operator decides for every call.
+    pub(crate) policy: Policy,
 }
 
 impl Catalog {
-    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
-        let mut candidates = Vec::new();
+    /// Makes it from a configuration. What is as it was in the catalog `before` is the same still: its
+    /// connections, its circuit breaker, its statistics.
+    ///
+    /// # Errors
+    /// If a name, tier, address, price or route is wrong.
+    pub(crate) fn new(
+        config: &Config,
+        prices: &Prices,
+        before: Option<&Self>,
+    ) -> anyhow::Result<Self> {
+        let (mut candidates, mut sites) = (Vec::new(), BTreeMap::new());
         let networks: Arc<[IpNet]> = config.local_networks.clone().into();
         if let Some(tier) =
             config.timeouts.tiers.keys().find(|tier| !TIERS.contains(&tier.as_str()))
@@ -103,52 +141,67 @@ impl Catalog {
                     "router.providers.{name}: the tier must be 0 to 4, the name free of '/' and not \"extractive\""
                 );
             }
-            let reach = match is_local(provider.tier) {
-                true => Reach::Local(Arc::clone(&networks)),
-                false => Reach::Anywhere,
-            };
             let timeouts = config.timeouts.of_tier(provider.tier);
-            let client: Arc<dyn Provider> = match provider.kind {
-                Kind::Openai => Arc::new(OpenAi::new(name, provider, &timeouts, reach)?),
-                Kind::Gemini => Arc::new(Gemini::new(name, provider, &timeouts, reach)?),
-                Kind::Anthropic => Arc::new(Anthropic::new(name, provider, &timeouts, reach)?),
+            let known = before.and_then(|before| before.sites.get(name));
+            let known = known.filter(|known| known.leads_to(provider, &timeouts, &networks));
+            let site = match known {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(Site::open(name, provider, timeouts, Arc::clone(&networks))?),
             };
-            for model in &provider.models {
-                if is_local(provider.tier) && is_passed_on(&model.name) {
-                    bail!(
-                        "router.providers.{name}: model {:?} is passed on to a cloud: not of tier {}",
-                        model.name,
-                        provider.tier
-                    );
-                }
-                candidates.push(Arc::new(Candidate {
+            let new = |model: &Model| {
+                let (model, origin) = prices.complete(provider, model);
+                Ok(Candidate {
                     provider_name: name.clone(),
-                    model: model.clone(),
                     tier: provider.tier,
                     price: model
                         .price(provider.tier)
                         .with_context(|| format!("router.providers.{name}"))?,
-                    timeouts: timeouts.clone(),
-                    provider: Arc::clone(&client),
+                    model,
+                    origin,
+                    timeouts: site.timeouts.clone(),
+                    provider: Arc::clone(&site.provider),
                     breaker: Mutex::default(),
                     stats: Mutex::default(),
-                }));
-            }
+                })
+            };
+            let said = provider.models.iter().map(new).collect::<anyhow::Result<Vec<_>>>()?;
+            // A listed model whose price nobody knows is not offered.
+            let listed = site.listed_models(provider).into_iter();
+            let listed = listed.filter_map(|model| new(&model).ok());
+            candidates.extend(said.into_iter().chain(listed).map(|one| kept(one, before)));
+            sites.insert(name.clone(), site);
         }
-        let extractive = Arc::new(Candidate {
+        let extractive = Candidate {
             provider_name: EXTRACTIVE.to_owned(),
             model: Model { vision: false, ..Model::free("extractive".to_owned()) },
             tier: 0,
             price: Price::default(),
+            origin: None,
             timeouts: config.timeouts.of_tier(0),
-            provider: Arc::new(Extractive),
+            provider: before.map_or_else(
+                || Arc::new(Extractive) as Arc<dyn Provider>,
+                |before| {
+                    let known = before.candidates.iter().find(|known| known.is_last_resort());
+                    known.map_or_else(
+                        || Arc::new(Extractive) as _,
+                        |known| Arc::clone(&known.provider),
+                    )
+                },
+            ),
             breaker: Mutex::default(),
             stats: Mutex::default(),
-        });
+        };
+        let extractive = kept(extractive, before);
         let find = |place: String, name: &String| {
             let found = candidates.iter().find(|known| known.name() == *name);
+            // It may be listed later.
+            let site = name.split_once('/').and_then(|(site, _)| sites.get(site));
+            if found.is_none() && site.is_some_and(|site: &Arc<Site>| site.lists()) {
+                return Ok(None);
+            }
             found
                 .cloned()
+                .map(Some)
                 .with_context(|| format!("{place}: {name:?} is no configured provider/model"))
         };
         let mut splits = BTreeMap::new();
@@ -157,18 +210,21 @@ impl Catalog {
             if name.contains('/') || weights.is_empty() || weights.values().any(|w| *w == 0) {
                 bail!("{}: its name must be free of '/', its weights above 0", at());
             }
-            let member = |(one, weight): (&String, &u32)| Ok((find(at(), one)?, *weight));
+            let member = |(one, weight): (&String, &u32)| {
+                Ok(find(at(), one)?.map(|candidate| (candidate, *weight)))
+            };
             let members: anyhow::Result<Vec<_>> = weights.iter().map(member).collect();
-            splits.insert(name, Arc::new(Split { name: name.clone(), members: members? }));
+            let members = members?.into_iter().flatten().collect();
+            splits.insert(name, Arc::new(Split { name: name.clone(), members }));
         }
         let mut routes = BTreeMap::new();
         for (name, wanted) in &config.routes {
             let place = |place: &String| match splits.get(place) {
-                Some(split) => Ok(Place::Split(Arc::clone(split))),
-                None => find(format!("router.routes.{name}"), place).map(Place::One),
+                Some(split) => Ok(Some(Place::Split(Arc::clone(split)))),
+                None => Ok(find(format!("router.routes.{name}"), place)?.map(Place::One)),
             };
             let route: anyhow::Result<Vec<_>> = wanted.iter().map(place).collect();
-            routes.insert(name.clone(), route?);
+            routes.insert(name.clone(), route?.into_iter().flatten().collect::<Vec<_>>());
         }
         let decides = routes.is_empty();
         if decides {
@@ -192,7 +248,9 @@ impl Catalog {
             bail!("router.hedged_routes: {name:?} is no route");
         }
         candidates.push(extractive);
-        Ok(Self { candidates, routes, hedged: config.hedged_routes.clone(), decides })
+        let hedged = config.hedged_routes.clone();
+        let policy = Policy { on_disconnect: config.on_disconnect, retries: config.retries };
+        Ok(Self { candidates, routes, hedged, decides, sites, policy })
     }
 
     /// Returns who may serve `model`.
@@ -221,7 +279,8 @@ impl Catalog {
             }
         };
         if candidates.is_empty() {
-            let near = self.nearest(model).join(", ");
+            let names = self.names().map(|name| name.0).collect();
+            let near = nearest(names, model).join(", ");
             return Err(Error::Invalid(format!("/model: {model:?} is unknown; near are {near}")));
         }
         candidates.retain(|c| context.privacy == Privacy::Public || is_local(c.tier));
@@ -237,36 +296,96 @@ impl Catalog {
         self.routes.contains_key(model) || self.candidates.iter().any(named)
     }
 
-    /// Returns the three names that are most like `model`.
-    fn nearest(&self, model: &str) -> Vec<String> {
-        let mut names: Vec<String> = self.names().map(|name| name.0).collect();
-        let like = |name: &String| {
-            let own = name.rsplit('/').next().unwrap_or_default();
-            strsim::jaro_winkler(name, model).max(strsim::jaro_winkler(own, model))
-        };
-        names.sort_by(|a, b| like(b).total_cmp(&like(a)));
-        names.truncate(3);
-        names
-    }
-
     /// Returns every provider with how its models do, by name.
     pub(crate) fn providers(&self) -> Vec<ProviderState> {
-        let mut providers = BTreeMap::new();
+        let new = |name: &str, tier| ProviderState {
+            name: name.to_owned(),
+            tier,
+            ..ProviderState::default()
+        };
+        let mut providers: BTreeMap<String, ProviderState> = BTreeMap::new();
+        for (name, site) in &self.sites {
+            let fault = site.fault().unwrap_or_default();
+            let state = ProviderState { lists: site.lists(), fault, ..new(name, site.tier()) };
+            providers.insert(name.clone(), state);
+        }
         for candidate in &self.candidates {
-            let name = candidate.provider_name.clone();
-            let new =
-                ProviderState { name: name.clone(), tier: candidate.tier, models: Vec::new() };
-            let stats = candidate.stats();
-            providers.entry(name).or_insert(new).models.push(ModelState {
-                name: candidate.model.name.clone(),
-                circuit: candidate.circuit().into(),
-                calls: stats.calls,
-                answered: stats.answered,
-                p50_micros: stats.percentile(50),
-                p95_micros: stats.percentile(95),
-            });
+            let name = &candidate.provider_name;
+            let provider =
+                providers.entry(name.clone()).or_insert_with(|| new(name, candidate.tier));
+            provider.models.push(candidate.state());
         }
         providers.into_values().collect()
+    }
+
+    /// Asks a provider which models it has; never for an answer.
+    ///
+    /// # Errors
+    /// [`Error::UnknownProvider`], or [`Error::NothingLocal`] for a private call to what is not local.
+    pub(crate) async fn probe(
+        &self,
+        name: &str,
+        privacy: Privacy,
+    ) -> Result<ProbeProviderResponse, Error> {
+        let models = self.candidates.iter().filter(|one| one.provider_name == name);
+        let wanted: Vec<String> = models.map(|one| one.model.name.clone()).collect();
+        let site = match self.sites.get(name) {
+            Some(site) if privacy == Privacy::Private && !is_local(site.tier()) => {
+                return Err(Error::NothingLocal(name.to_owned()));
+            }
+            Some(site) => site,
+            // It is a part of this program.
+            None if name == EXTRACTIVE => {
+                let listed = wanted.len().try_into().unwrap_or(u32::MAX);
+                let nothing = ProbeProviderResponse::default();
+                return Ok(ProbeProviderResponse {
+                    reachable: true,
+                    found: wanted,
+                    listed,
+                    ..nothing
+                });
+            }
+            None => {
+                let names = self.sites.keys().map(String::as_str).chain([EXTRACTIVE]);
+                let near = nearest(names.map(str::to_owned).collect(), name).join(", ");
+                let fault = format!("provider {name:?} is unknown; near are {near}");
+                return Err(Error::UnknownProvider(fault));
+            }
+        };
+        Ok(site.probe(&wanted).await)
+    }
+
+    /// Returns the configured providers.
+    pub(crate) fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
+        self.sites.values()
+    }
+
+    /// Returns each configured provider with its models.
+    pub(crate) fn found(&self) -> Vec<Found> {
+        let of = |site: &Arc<Site>| {
+            let models = self.candidates.iter().filter(|one| one.provider_name == site.name);
+            Found {
+                provider: site.name.clone(),
+                models: models.map(|one| one.model.name.clone()).collect(),
+                fault: site.fault(),
+            }
+        };
+        self.sites().map(of).collect()
+    }
+
+    /// Says which prices come from a table, a line each, but for those of the catalog `before`.
+    pub(crate) fn log_prices(&self, before: Option<&Self>) {
+        for candidate in &self.candidates {
+            let told = before.is_some_and(|before| before.has(candidate));
+            if let (Some(Origin { source, date }), false) = (&candidate.origin, told) {
+                let model = candidate.name();
+                tracing::info!(model, %source, %date, "its price is from the table");
+            }
+        }
+    }
+
+    fn has(&self, candidate: &Arc<Candidate>) -> bool {
+        self.candidates.iter().any(|one| Arc::ptr_eq(one, candidate))
     }
 
     /// Returns every name with its owner and tier, routes first.
@@ -313,6 +432,30 @@ fn sort(candidates: &mut [Arc<Candidate>], need: &Need) -> String {
     format!("{}: tier {}", need.reason, need.tier)
 }
 
+/// Returns the candidate of the catalog `before` when it is the same as this new one.
+fn kept(new: Candidate, before: Option<&Catalog>) -> Arc<Candidate> {
+    let known = before.into_iter().flat_map(|before| &before.candidates);
+    let same = |known: &&Arc<Candidate>| {
+        Arc::ptr_eq(&known.provider, &new.provider)
+            && known.provider_name == new.provider_name
+            && known.model == new.model
+            && (known.price, &known.origin) == (new.price, &new.origin)
+            && known.timeouts == new.timeouts
+    };
+    known.into_iter().find(same).map_or_else(|| Arc::new(new), Arc::clone)
+}
+
+/// Returns the three of `names` that are most like `wanted`.
+fn nearest(mut names: Vec<String>, wanted: &str) -> Vec<String> {
+    let like = |name: &String| {
+        let own = name.rsplit('/').next().unwrap_or_default();
+        strsim::jaro_winkler(name, wanted).max(strsim::jaro_winkler(own, wanted))
+    };
+    names.sort_by(|a, b| like(b).total_cmp(&like(a)));
+    names.truncate(3);
+    names
+}
+
 /// The provider that needs no model; always the last resort.
 const EXTRACTIVE: &str = "extractive";
 
@@ -340,7 +483,8 @@ mod tests {
     fn catalog(toml: &str) -> anyhow::Result<Catalog> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
-        Catalog::new(&runtime::config::load(Some(file.path())).unwrap())
+        let config = runtime::config::load(Some(file.path())).unwrap();
+        Catalog::new(&config, &Prices::default(), None)
     }
 
     const TWO: &str = "[providers.cloud]\nkind='openai'\nbase_url='http://127.0.0.1:1/v1'\ntier=1\n\
@@ -423,6 +567,35 @@ mod tests {
         assert!((10..40).contains(&firsts["here/small"]), "{firsts:?}");
         for fault in ["[splits.a]", "[splits.a]\n'x/y' = 1", "[splits.'a/b']\n'here/small' = 1"] {
             assert!(super::tests::catalog(&format!("{TWO}{fault}")).is_err(), "{fault}");
+        }
+    }
+
+    #[test]
+    fn what_did_not_change_is_the_same_in_the_next_catalog() {
+        let config = |toml: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), toml).unwrap();
+            runtime::config::load::<Config>(Some(file.path())).unwrap()
+        };
+        let prices = Prices::default();
+        let before = Catalog::new(&config(TWO), &prices, None).unwrap();
+        for (toml, same) in [
+            (TWO.to_owned(), ["cloud/big", "here/small", "extractive/extractive"].as_slice()),
+            (TWO.replace("'1'", "'3'"), &["here/small", "extractive/extractive"]),
+            (
+                TWO.replacen("127.0.0.1:1", "127.0.0.1:2", 1),
+                &["here/small", "extractive/extractive"],
+            ),
+            (format!("timeouts={{idle_ms=7}}\n{TWO}"), &[]),
+            (
+                TWO.replace("tier=0", "tier=0\nlist_models=true"),
+                &["cloud/big", "extractive/extractive"],
+            ),
+        ] {
+            let after = Catalog::new(&config(&toml), &prices, Some(&before)).unwrap();
+            let kept = after.candidates.iter().filter(|candidate| before.has(candidate));
+            let kept: Vec<String> = kept.map(|candidate| candidate.name()).collect();
+            assert_eq!(kept, same, "{toml}");
         }
     }
 

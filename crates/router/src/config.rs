@@ -28,6 +28,11 @@ pub struct Config {
     /// Networks that are as good as this machine for tiers 0 and 2, such as `10.1.0.0/16`: what is
     /// private may be sent there. None by default.
     pub local_networks: Vec<IpNet>,
+    /// How often providers are asked for their models that list them, in milliseconds.
+    pub list_models_ms: u64,
+    /// A file of price lists that are asked before our own; see `prices.toml` for its form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prices: Option<PathBuf>,
     /// What becomes of a stream whose client went away.
     pub on_disconnect: OnDisconnect,
     /// The directory where a row a call waits until the budget service has it.
@@ -52,6 +57,8 @@ impl Default for Config {
             splits: BTreeMap::new(),
             hedged_routes: BTreeSet::new(),
             local_networks: Vec::new(),
+            list_models_ms: 30_000,
+            prices: None,
             on_disconnect: OnDisconnect::Drain,
             spool: "data/spool".into(),
             spool_bytes: 64 * 1024 * 1024,
@@ -87,11 +94,16 @@ pub struct Provider {
     /// 0 to 4.
     pub tier: u32,
     /// What it offers.
+    #[serde(default)]
     pub models: Vec<Model>,
+    /// It is asked for its models too; those are offered beside the ones above. Where a tier costs
+    /// money, only those whose price the table knows.
+    #[serde(default)]
+    pub list_models: bool,
 }
 
 /// A provider's dialect.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// OpenAI's chat completions: also Ollama, Jan, Fireworks, Together, vLLM.
@@ -103,7 +115,7 @@ pub enum Kind {
 }
 
 /// A model and its prices.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// As the provider calls it.
@@ -146,7 +158,7 @@ fn max_output_tokens() -> u64 {
 }
 
 /// How long to wait for a provider, in milliseconds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
     /// For the connection.
@@ -166,7 +178,7 @@ pub struct Timeouts {
 }
 
 /// How long to wait for a provider of one tier, in milliseconds, where it differs.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TierTimeouts {
     /// As [`Timeouts::connect_ms`].
@@ -310,6 +322,18 @@ impl Model {
             embeddings: false,
             vision: true,
         }
+    }
+
+    /// Tells whether it says what it costs, or a part of it.
+    pub(crate) fn has_price(&self) -> bool {
+        let all = [
+            &self.input_usd_per_million,
+            &self.cached_input_usd_per_million,
+            &self.cache_write_usd_per_million,
+            &self.output_usd_per_million,
+            &self.reasoning_usd_per_million,
+        ];
+        all.into_iter().any(Option::is_some)
     }
 
     /// Returns its prices a token; free only where a tier is free.

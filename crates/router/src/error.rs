@@ -7,6 +7,9 @@ pub enum Error {
     /// The request is wrong, here or in the provider's own words.
     #[error("{0}")]
     Invalid(String),
+    /// No provider has this name.
+    #[error("{0}")]
+    UnknownProvider(String),
     /// The call is private and nothing local can serve it.
     #[error("{0:?} has no local candidate, and the request is private")]
     NothingLocal(String),
@@ -22,6 +25,7 @@ impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
+            Self::UnknownProvider(_) => ErrorKind::NotFound,
             Self::NothingLocal(_) => ErrorKind::Denied,
             Self::AllFailed(_) => ErrorKind::Unavailable,
             Self::Budget(status) => runtime::error::kind_of(status),

@@ -14,23 +14,26 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod live;
 mod media;
 mod meter;
 mod money;
+mod prices;
 mod providers;
 mod request;
 mod retry;
 mod service;
+mod site;
 mod split;
 mod sse;
 mod stats;
 mod usage;
 
-use std::sync::Arc;
-
 use proto::router::router_service_server::RouterServiceServer;
 use runtime::metrics::Metrics;
 use runtime::transport::Peer;
+
+use crate::live::Live;
 
 pub use cache::{CacheConfig, CacheMode};
 pub use config::{
@@ -38,6 +41,7 @@ pub use config::{
     is_passed_on,
 };
 pub use error::Error;
+pub use live::{Control, Found, RELOADED};
 pub use service::Service;
 
 /// The services that the router calls.
@@ -58,7 +62,7 @@ impl Peers {
     }
 }
 
-/// Checks the configuration and returns the service.
+/// Checks the configuration and returns the service, and how to give it another one.
 ///
 /// # Errors
 /// If a route names what is not configured, a price is missing or malformed, or the spool cannot be
@@ -67,16 +71,20 @@ pub async fn server(
     config: Config,
     peers: Peers,
     metrics: &Metrics,
-) -> anyhow::Result<RouterServiceServer<Service>> {
-    let catalog = catalog::Catalog::new(&config)?;
-    for name in config.cache.routes.keys() {
+) -> anyhow::Result<(RouterServiceServer<Service>, Control)> {
+    let (spool, spool_bytes, caching) =
+        (config.spool.clone(), config.spool_bytes, config.cache.clone());
+    let (live, control) = Live::start(config).await?;
+    let catalog = live.now();
+    for name in caching.routes.keys() {
         if !catalog.knows(name) {
             anyhow::bail!("router.cache.routes.{name}: neither a route nor a model");
         }
     }
-    let meter = meter::Meter::open(&config.spool, config.spool_bytes, peers.budget.clone())?;
-    let cache = cache::Cache::open(&config.cache, metrics);
-    let service = Service::new(Arc::new(catalog), &config, peers, meter, cache);
+    let meter = meter::Meter::open(&spool, spool_bytes, peers.budget.clone())?;
+    let cache = cache::Cache::open(&caching, metrics);
+    let service = Service::new(live, peers, meter, cache);
     // Bodies are limited where they come in; images and long contexts are large.
-    Ok(RouterServiceServer::new(service).max_decoding_message_size(64 * 1024 * 1024))
+    let server = RouterServiceServer::new(service).max_decoding_message_size(64 * 1024 * 1024);
+    Ok((server, control))
 }

@@ -4,8 +4,8 @@ use proto::router::router_service_server::RouterService;
 use proto::router::stream_complete_response::Event;
 use proto::router::{
     Call, CompleteRequest, CompleteResponse, EstimateRequest, EstimateResponse, ListModelsRequest,
-    ListModelsResponse, ListProvidersRequest, ListProvidersResponse, Model, StreamCompleteRequest,
-    StreamCompleteResponse,
+    ListModelsResponse, ListProvidersRequest, ListProvidersResponse, Model, ProbeProviderRequest,
+    ProbeProviderResponse, StreamCompleteRequest, StreamCompleteResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -15,9 +15,8 @@ use tracing::Instrument as _;
 use types::CallContext;
 
 use crate::cache::Cache;
-use crate::call::{Planned, Policy, plan};
-use crate::catalog::Catalog;
-use crate::config::Config;
+use crate::call::{Planned, plan};
+use crate::live::Live;
 use crate::meter::Meter;
 use crate::{Error, Peers};
 
@@ -25,28 +24,21 @@ use crate::{Error, Peers};
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "a peer has nothing to show")]
 pub struct Service {
-    catalog: Arc<Catalog>,
-    policy: Policy,
+    live: Arc<Live>,
     peers: Peers,
     meter: Meter,
     cache: Option<Cache>,
 }
 
 impl Service {
-    pub(crate) fn new(
-        catalog: Arc<Catalog>,
-        config: &Config,
-        peers: Peers,
-        meter: Meter,
-        cache: Option<Cache>,
-    ) -> Self {
-        let policy = Policy { on_disconnect: config.on_disconnect, retries: config.retries };
-        Self { catalog, policy, peers, meter, cache }
+    pub(crate) fn new(live: Arc<Live>, peers: Peers, meter: Meter, cache: Option<Cache>) -> Self {
+        Self { live, peers, meter, cache }
     }
 
     fn plan(&self, context: CallContext, call: Option<Call>) -> Result<Arc<Planned>, Error> {
         let (budget, meter) = (self.peers.budget.clone(), self.meter.clone());
-        let planned = plan(context, call, &self.catalog, self.policy, budget, meter)?;
+        let catalog = self.live.now();
+        let planned = plan(context, call, &catalog, catalog.policy, budget, meter)?;
         Ok(Arc::new(planned.with(self.cache.as_ref())))
     }
 }
@@ -97,7 +89,16 @@ impl RouterService for Service {
         request: Request<ListProvidersRequest>,
     ) -> tonic::Result<Response<ListProvidersResponse>> {
         runtime::context::read(&request)?;
-        Ok(Response::new(ListProvidersResponse { providers: self.catalog.providers() }))
+        Ok(Response::new(ListProvidersResponse { providers: self.live.now().providers() }))
+    }
+
+    async fn probe_provider(
+        &self,
+        request: Request<ProbeProviderRequest>,
+    ) -> tonic::Result<Response<ProbeProviderResponse>> {
+        let context = runtime::context::read(&request)?;
+        let found = self.live.now().probe(&request.into_inner().name, context.privacy).await?;
+        Ok(Response::new(found))
     }
 
     async fn list_models(
@@ -105,7 +106,8 @@ impl RouterService for Service {
         request: Request<ListModelsRequest>,
     ) -> tonic::Result<Response<ListModelsResponse>> {
         runtime::context::read(&request)?;
-        let names = self.catalog.names();
+        let catalog = self.live.now();
+        let names = catalog.names();
         let models = names.map(|(id, owned_by, tier)| Model { id, owned_by, tier }).collect();
         Ok(Response::new(ListModelsResponse { models }))
     }

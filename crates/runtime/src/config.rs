@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
-use figment::value::Dict;
+use figment::value::{Dict, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -96,6 +96,53 @@ where
     Figment::from(Serialized::defaults(C::default())).merge(given).extract().map_err(precise)
 }
 
+/// What the file and the environment say, to tell what has changed.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "it has secrets")]
+pub struct Given(Dict);
+
+impl Given {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If the file is missing or is no TOML.
+    pub fn read(file: Option<&Path>) -> anyhow::Result<Self> {
+        Ok(Self(given(file)?.extract().map_err(precise)?))
+    }
+
+    /// Returns the keys whose values are others than in `before`, such as `budget.ledger`. For a service
+    /// with a section of its `own`, those of other services are left out.
+    #[must_use]
+    pub fn changed_from(&self, before: &Self, own: Option<&str>) -> Vec<String> {
+        let mut keys = Vec::new();
+        differ("", &before.0, &self.0, &mut keys);
+        keys.retain(|key| {
+            let section = key.split('.').next().unwrap_or_default();
+            match own {
+                Some(own) => section == own || !SECTIONS.contains(&section),
+                None => !PROGRAMS.contains(&section),
+            }
+        });
+        keys
+    }
+}
+
+fn differ(path: &str, before: &Dict, now: &Dict, keys: &mut Vec<String>) {
+    let mut names: Vec<&String> = before.keys().chain(now.keys()).collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        match (before.get(name), now.get(name)) {
+            (Some(Value::Dict(_, before)), Some(Value::Dict(_, now))) => {
+                differ(&at, before, now, keys);
+            }
+            (before, now) if before != now => keys.push(at),
+            _ => {}
+        }
+    }
+}
+
 /// Returns `config` as TOML. Secrets are not serialised, so they are not in it.
 ///
 /// # Errors
@@ -150,6 +197,18 @@ mod tests {
         assert!(shared.is_ok(), "a program that never runs within another");
         let fault = load::<Root>(Some(file("[budget]\nledgre = 'x'").path())).unwrap_err();
         assert!(fault.to_string().contains("ledgre"), "{fault}");
+    }
+
+    #[test]
+    fn what_changed_is_named_without_its_value() {
+        let given = |text: &str| Given::read(Some(file(text).path())).unwrap();
+        let before =
+            given("listen = 'a'\n[budget]\nledger = 'x'\n[router]\non = 1\n[mcp_git]\nx = 1");
+        let after = given("listen = 'b'\n[budget]\nledger = 'y'\n[router]\non = 1\noff = 2");
+        let changed = |own| after.changed_from(&before, own);
+        assert_eq!(changed(None), ["budget.ledger", "listen", "router.off"]);
+        assert_eq!(changed(Some("router")), ["listen", "router.off"]);
+        assert!(before.changed_from(&before, None).is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod http;
 pub mod metrics;
 pub mod probes;
 pub mod process;
+pub mod reload;
 pub mod shutdown;
 pub mod telemetry;
 pub mod transport;

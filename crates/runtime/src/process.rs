@@ -20,6 +20,7 @@ use tower::Service;
 
 use crate::metrics::Metrics;
 use crate::probes::Health;
+use crate::reload::Reload;
 use crate::telemetry::Telemetry;
 use crate::{config, grpc, http, probes, shutdown, telemetry};
 
@@ -84,7 +85,7 @@ impl Default for Process {
 }
 
 /// What a process runs with, once it is bound.
-#[derive(Debug)]
+#[allow(missing_debug_implementations, reason = "a configuration has secrets")]
 pub struct Node {
     /// The traffic.
     pub listener: TcpListener,
@@ -92,6 +93,8 @@ pub struct Node {
     pub health: Health,
     /// What Prometheus reads.
     pub metrics: Metrics,
+    /// How the configuration is read again.
+    pub reload: Reload,
     /// When to stop.
     pub stop: CancellationToken,
     /// How long to say "not ready" first.
@@ -151,6 +154,7 @@ where
     F: FnOnce(C, Node) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
+    let reload = Reload::new(arguments.config.as_deref(), Some(&section(name)))?;
     let (process, config): (Process, C) = arguments.load(name)?;
     if arguments.print_config {
         let section = BTreeMap::from([(section(name), &config)]);
@@ -174,7 +178,7 @@ where
     let probes =
         tokio::spawn(http::serve(probes, operations, ended.clone(), Duration::from_secs(1)));
     let drain = Duration::from_millis(process.drain_ms);
-    let result = serve(config, Node { listener, health, metrics, stop, drain }).await;
+    let result = serve(config, Node { listener, health, metrics, reload, stop, drain }).await;
     ended.cancel();
     probes.await??;
     tracing::info!(service = name, "stopped");

@@ -3,8 +3,8 @@
 mod gemini;
 mod messages;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -54,6 +54,9 @@ pub struct Provider {
 struct Counts {
     requests: AtomicUsize,
     gate: Semaphore,
+    listings: AtomicUsize,
+    /// Its models as it lists them; nothing while it does not say.
+    listed: Mutex<Option<Vec<String>>>,
 }
 
 impl Provider {
@@ -64,7 +67,13 @@ impl Provider {
     pub async fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
-        let state = Arc::new(Counts { requests: AtomicUsize::new(0), gate: Semaphore::new(0) });
+        let listed = ["m", "m-embed"].map(str::to_owned).to_vec();
+        let state = Arc::new(Counts {
+            requests: AtomicUsize::new(0),
+            gate: Semaphore::new(0),
+            listings: AtomicUsize::new(0),
+            listed: Mutex::new(Some(listed)),
+        });
         let provider = Self { url, state };
         let router = provider.router();
         // Or a stream's second piece would wait 40 ms for the first one's acknowledgement.
@@ -77,6 +86,18 @@ impl Provider {
     #[must_use]
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// Returns how often it was asked for its models.
+    #[must_use]
+    pub fn listings(&self) -> usize {
+        self.state.listings.load(Ordering::SeqCst)
+    }
+
+    /// From now on lists these models, or none and says 503.
+    pub fn list(&self, models: Option<&[&str]>) {
+        let models = models.map(|models| models.iter().map(|&name| name.to_owned()).collect());
+        *self.state.listed.lock().unwrap_or_else(PoisonError::into_inner) = models;
     }
 
     /// Lets one answer go on: to `wait`, after its first chunk, or to `late`, before it.
@@ -95,8 +116,15 @@ impl Provider {
     }
 }
 
-async fn models() -> Json<Value> {
-    Json(json!({ "object": "list", "data": [{ "id": "m" }, { "id": "m-embed" }] }))
+/// Lists its models as every dialect does: OpenAI and Anthropic in `data`, Gemini in `models`.
+async fn models(State(state): State<Arc<Counts>>) -> Response {
+    state.listings.fetch_add(1, Ordering::SeqCst);
+    let listed = state.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Some(listed) = listed else { return refused("503") };
+    let data: Vec<Value> = listed.iter().map(|name| json!({ "id": name })).collect();
+    let models = listed.iter().map(|name| json!({ "name": format!("models/{name}") }));
+    let models: Vec<Value> = models.collect();
+    Json(json!({ "object": "list", "data": data, "models": models })).into_response()
 }
 
 /// A vector a text, of its length and a half; a thousand tokens.

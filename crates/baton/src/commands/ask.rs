@@ -32,7 +32,7 @@ pub(crate) async fn run(
     }
     let _flush = runtime::telemetry::init("baton", &config.telemetry)?;
     let started = Instant::now();
-    let _found = discover::models(&mut config).await;
+    discover::local_servers(&mut config);
     let (run, done) = ask(&config, question, docs, route).await?;
     if common.json {
         println!("{}", gateway::answer(&run, &done));

@@ -17,8 +17,9 @@ use proto::orchestrator::{
 use proto::router::router_service_server::{RouterService, RouterServiceServer};
 use proto::router::{
     CompleteRequest, CompleteResponse, Estimate, EstimateRequest, EstimateResponse,
-    ListModelsRequest, ListModelsResponse, ListProvidersRequest, ListProvidersResponse, Receipt,
-    StreamCompleteRequest, StreamCompleteResponse,
+    ListModelsRequest, ListModelsResponse, ListProvidersRequest, ListProvidersResponse,
+    ProbeProviderRequest, ProbeProviderResponse, Receipt, StreamCompleteRequest,
+    StreamCompleteResponse,
 };
 use runtime::context::request;
 use runtime::transport::{Peer, in_process};
@@ -185,6 +186,13 @@ impl RouterService for Router {
         &self,
         _: Request<ListProvidersRequest>,
     ) -> tonic::Result<Response<ListProvidersResponse>> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+
+    async fn probe_provider(
+        &self,
+        _: Request<ProbeProviderRequest>,
+    ) -> tonic::Result<Response<ProbeProviderResponse>> {
         Err(Status::unimplemented("nobody asks"))
     }
 

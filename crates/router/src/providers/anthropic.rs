@@ -59,6 +59,10 @@ impl Provider for Anthropic {
         }
     }
 
+    async fn list(&self) -> Result<Vec<String>, Fault> {
+        self.0.names("models?limit=1000", "data", "id").await
+    }
+
     async fn stream(
         &self,
         context: &CallContext,

@@ -46,6 +46,10 @@ impl Provider for Extractive {
         Ok(completion)
     }
 
+    async fn list(&self) -> Result<Vec<String>, Fault> {
+        Ok(vec!["extractive".to_owned()])
+    }
+
     async fn stream(
         &self,
         _context: &CallContext,

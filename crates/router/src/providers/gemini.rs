@@ -56,6 +56,12 @@ impl Provider for Gemini {
         }
     }
 
+    async fn list(&self) -> Result<Vec<String>, Fault> {
+        let names = self.0.names("models?pageSize=1000", "models", "name").await?;
+        let short = |name: String| name.strip_prefix("models/").map(str::to_owned).unwrap_or(name);
+        Ok(names.into_iter().map(short).collect())
+    }
+
     async fn stream(
         &self,
         context: &CallContext,

@@ -19,6 +19,10 @@ use crate::sse::{BYTE_ORDER_MARK, Decoder};
 /// The largest answer that is read whole.
 const LARGEST: usize = 16 * 1024 * 1024;
 
+/// How many models are taken from a list, and the longest name of one, in bytes.
+const MOST_NAMES: usize = 1000;
+const LONGEST_NAME: usize = 256;
+
 pub(crate) struct Http {
     client: Client,
     base: String,
@@ -103,6 +107,39 @@ impl Http {
             (false, None) if is_for_the_moment(status) => Fault::Down(message.trim().to_owned()),
             (false, None) => Fault::Provider(message.trim().to_owned()),
         })
+    }
+
+    /// Returns what each entry of the list `list` at `path` calls its `name`. Says of a refusal no
+    /// more than its status, because a provider may quote the key.
+    pub(crate) async fn names(
+        &self,
+        path: &str,
+        list: &str,
+        name: &str,
+    ) -> Result<Vec<String>, Fault> {
+        let url = format!("{}/{path}", self.base);
+        let sent = self.client.get(url).headers(self.headers.clone()).send();
+        let response = sent.await.map_err(|fault| told(&fault))?;
+        match response.status() {
+            status if status.is_success() => {}
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                return Err(Fault::Provider(format!("the key was refused ({})", status.as_u16())));
+            }
+            status => return Err(Fault::Provider(format!("status {}", status.as_u16()))),
+        }
+        let answer = read(response, self.timeouts.idle()).await?;
+        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let entries = match answer.get(list) {
+            // What Ollama says without any.
+            Some(Value::Null) => &[],
+            Some(Value::Array(entries)) => entries.as_slice(),
+            _ => return Err(Fault::Provider("the answer is no list of models".to_owned())),
+        };
+        let good = |name: &&str| {
+            (1..=LONGEST_NAME).contains(&name.len()) && !name.contains(char::is_control)
+        };
+        let names = entries.iter().filter_map(|entry| entry.get(name)?.as_str()).filter(good);
+        Ok(names.take(MOST_NAMES).map(str::to_owned).collect())
     }
 
     /// Sends `body` and returns the whole answer.

@@ -98,6 +98,9 @@ pub(crate) trait Provider: Send + Sync {
         groundings: &[Grounding],
     ) -> Result<Value, Fault>;
 
+    /// Returns the names of its models. Asked for on nobody's behalf, free, and never an answer.
+    async fn list(&self) -> Result<Vec<String>, Fault>;
+
     /// Embeds what an embeddings request holds; its answer is the same in every dialect.
     async fn embed(
         &self,

@@ -60,6 +60,10 @@ impl Provider for OpenAi {
         }
     }
 
+    async fn list(&self) -> Result<Vec<String>, Fault> {
+        self.http.names("models", "data", "id").await
+    }
+
     async fn embed(
         &self,
         context: &CallContext,

