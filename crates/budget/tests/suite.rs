@@ -168,6 +168,19 @@ async fn contract(ledger: Arc<dyn Ledger>, clock: &Hands) {
     assert!(l.expire().await.unwrap() >= 1);
     assert_eq!(l.expire().await.unwrap(), 0);
 
+    // A repeat that comes in time lengthens a hold; one that asks for less, or comes late, does not.
+    let first = l.reserve(&hold("long", "lasting", 7)).await.unwrap();
+    clock.0.fetch_add(900, Ordering::SeqCst);
+    assert_eq!(l.reserve(&hold("long", "lasting", 7)).await.unwrap(), first + 900);
+    let short = Reservation { ttl_ms: 1, ..hold("long", "lasting", 7) };
+    assert_eq!(l.reserve(&short).await.unwrap(), first + 900);
+    clock.0.fetch_add(900, Ordering::SeqCst);
+    assert_eq!(state(l, "lasting", Period::Total).await, (0, 7), "once, and still");
+    clock.0.fetch_add(100, Ordering::SeqCst);
+    let late = l.reserve(&hold("long", "lasting", 7)).await;
+    assert!(late.is_err() || late.unwrap() == first + 900, "what is over stays over");
+    assert_eq!(state(l, "lasting", Period::Total).await, (0, 0));
+
     // The next day is a new one; the week goes on.
     clock.0.fetch_add(24 * 3_600_000, Ordering::SeqCst);
     assert_eq!(state(l, "a", Period::Daily).await, (0, 0));

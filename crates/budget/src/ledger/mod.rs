@@ -47,7 +47,8 @@ pub trait Ledger: Send + Sync {
     /// since 1970.
     ///
     /// Atomic: concurrent reservations never take settled + held above a limit. Idempotent in the
-    /// id: a repeat takes nothing and returns the first answer.
+    /// id: a repeat takes nothing. It lengthens a hold whose time is not over, if it asks for longer,
+    /// so that whoever works for days can say that they still do.
     ///
     /// # Errors
     /// [`Error::Exceeded`] if a limit does not cover it, [`Error::Conflict`] if the id holds another

@@ -120,6 +120,23 @@ impl Postgres {
     }
 }
 
+/// Lets a hold that is found to last, under its user's lock, end later.
+async fn lengthen(db: &mut PgConnection, wanted: &Reservation, until: i64) -> Result<(), Error> {
+    let longer = sqlx::query(
+        "UPDATE reservations SET expires_at = greatest(expires_at, $3)
+         WHERE tenant = $1 AND id = $2 AND state = 'held'",
+    )
+    .bind(wanted.tenant.as_str())
+    .bind(wanted.id.as_str())
+    .bind(until)
+    .execute(db)
+    .await?;
+    match longer.rows_affected() {
+        0 => Err(conflict(&wanted.id, "ended meanwhile")),
+        _ => Ok(()),
+    }
+}
+
 /// What became of an attempt to end a reservation.
 enum Ended {
     Now,
@@ -134,7 +151,10 @@ impl Ledger for Postgres {
         lock(&mut tx, &wanted.tenant, &wanted.user).await?;
         let now = self.clock.now_ms();
         if let Some(kept) = self.find(&mut tx, &wanted.tenant, &wanted.id).await? {
-            return kept.repeated(wanted);
+            let Some(until) = kept.lengthened(wanted, now) else { return kept.repeated(wanted) };
+            lengthen(&mut tx, wanted, until).await?;
+            tx.commit().await?;
+            return Ok(until);
         }
         for state in read(&mut tx, &wanted.tenant, &wanted.user, &Period::ALL, now).await? {
             cover(wanted, &state, now)?;

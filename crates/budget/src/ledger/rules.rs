@@ -25,6 +25,13 @@ impl Kept {
         }
     }
 
+    /// Returns when a hold that a repeat lengthens ends; none if it stays as it is.
+    pub(crate) fn lengthened(&self, wanted: &Reservation, now: i64) -> Option<i64> {
+        let until = now.saturating_add(i64::from(wanted.ttl_ms));
+        let lasts = self.state == "held" && self.expires_at > now && self.repeated(wanted).is_ok();
+        (lasts && until > self.expires_at).then_some(until)
+    }
+
     /// Answers a settle of what is neither held nor expired.
     pub(crate) fn settled_before(&self, id: &ReservationId, amount: NanoUsd) -> Result<(), Error> {
         match self.state.as_str() {

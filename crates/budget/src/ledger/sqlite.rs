@@ -10,7 +10,7 @@ use sqlx::sqlite::{
 use sqlx::{Row as _, SqlitePool};
 use types::{Clock, NanoUsd, ReservationId, TenantId, UserId};
 
-use crate::ledger::rules::{Kept, counted, cover};
+use crate::ledger::rules::{Kept, conflict, counted, cover};
 use crate::ledger::{Ledger, Reservation, Statement};
 use crate::usage::{self, Audited, Cost, Group, Usage};
 use crate::{Error, Period};
@@ -81,6 +81,23 @@ impl Sqlite {
         .execute(&self.pool)
         .await?;
         Ok((made.rows_affected() == 1).then_some(expires_at))
+    }
+
+    /// Lets a hold that is found to last end later, unless it has ended meanwhile.
+    async fn lengthen(&self, wanted: &Reservation, until: i64) -> Result<i64, Error> {
+        let longer = sqlx::query(
+            "UPDATE reservations SET expires_at = max(expires_at, ?3)
+             WHERE tenant = ?1 AND id = ?2 AND state = 'held'",
+        )
+        .bind(wanted.tenant.as_str())
+        .bind(wanted.id.as_str())
+        .bind(until)
+        .execute(&self.pool)
+        .await?;
+        match longer.rows_affected() {
+            0 => Err(conflict(&wanted.id, "ended meanwhile")),
+            _ => Ok(until),
+        }
     }
 
     async fn find(&self, tenant: &TenantId, id: &ReservationId) -> Result<Option<Kept>, Error> {
@@ -171,7 +188,10 @@ impl Ledger for Sqlite {
                 return Ok(expires_at);
             }
             if let Some(kept) = self.find(&wanted.tenant, &wanted.id).await? {
-                return kept.repeated(wanted);
+                return match kept.lengthened(wanted, self.clock.now_ms()) {
+                    Some(until) => self.lengthen(wanted, until).await,
+                    None => kept.repeated(wanted),
+                };
             }
             for state in self.read(&wanted.tenant, &wanted.user, &Period::ALL).await? {
                 cover(wanted, &state, self.clock.now_ms())?;
