@@ -48,7 +48,7 @@ pub enum Error {
     Busy,
     /// The store failed; nothing was moved.
     #[error("the ledger is unavailable")]
-    Ledger(#[from] sqlx::Error),
+    Ledger(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 fn resets(at_ms: Option<i64>) -> String {
@@ -74,6 +74,18 @@ impl Classify for Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         runtime::error::to_status(error)
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(fault: sqlx::Error) -> Self {
+        Self::Ledger(fault.into())
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(fault: rusqlite::Error) -> Self {
+        Self::Ledger(fault.into())
     }
 }
 

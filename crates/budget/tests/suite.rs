@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -115,8 +117,45 @@ async fn rows_settle(l: &dyn Ledger) {
     assert_eq!(l.audited(&none, 0, 10).await.unwrap(), []);
 }
 
+/// What comes at once may be written together: it is as if it had come in turn.
+async fn what_comes_at_once(l: &dyn Ledger) {
+    let usd = NanoUsd::new;
+    l.set_limit(&tenant(), &user("m"), Period::Daily, usd(100)).await.unwrap();
+
+    // One is refused, and it alone.
+    let wanted = [hold("m1", "m", 60), hold("m2", "m", 101), hold("m3", "free", 7)];
+    let [first, second, third] = &wanted;
+    let (first, second, third) =
+        tokio::join!(l.reserve(first), l.reserve(second), l.reserve(third));
+    assert!(first.is_ok() && third.is_ok(), "{first:?}, {third:?}");
+    assert!(matches!(second, Err(Error::Exceeded { .. })), "{second:?}");
+
+    // The same id twice at once holds once; one of two amounts is a conflict.
+    let (same, other) = (hold("m4", "m", 20), hold("m4", "m", 21));
+    let (first, second) = tokio::join!(l.reserve(&same), l.reserve(&same));
+    assert_eq!(first.unwrap(), second.unwrap());
+    assert!(matches!(l.reserve(&other).await, Err(Error::Conflict { .. })));
+    assert_eq!(state(l, "m", Period::Daily).await, (0, 80));
+
+    // Of a release and a reserve of one id, and of two settlements, one is first and nothing is lost.
+    let (tenant, payer, one) = (tenant(), user("m"), id("m5"));
+    let late = hold("m5", "m", 1);
+    let (_, released) = tokio::join!(l.reserve(&late), l.release(&tenant, &payer, &one));
+    released.unwrap();
+    let (same, other) = (id("m1"), id("m4"));
+    let (first, second, third) = tokio::join!(
+        l.settle(&tenant, &same, usd(50)),
+        l.settle(&tenant, &same, usd(50)),
+        l.settle(&tenant, &other, usd(5)),
+    );
+    first.and(second).and(third).unwrap();
+    assert_eq!(state(l, "m", Period::Daily).await, (55, 0));
+    l.release(&tenant, &user("free"), &id("m3")).await.unwrap();
+}
+
 async fn contract(ledger: Arc<dyn Ledger>, clock: &Hands) {
     rows_settle(ledger.as_ref()).await;
+    what_comes_at_once(ledger.as_ref()).await;
     let l = ledger.as_ref();
     let usd = NanoUsd::new;
 
@@ -218,7 +257,7 @@ async fn contract(ledger: Arc<dyn Ledger>, clock: &Hands) {
     l.settle(&tenant(), &id("c1"), usd(500)).await.unwrap();
     let top = l.top_spenders(&tenant(), Period::Total, 10).await.unwrap();
     let top: Vec<_> = top.iter().map(|s| (s.user.as_str(), s.spent.nanos())).collect();
-    assert_eq!(top, [("c", 500), ("a", 105)]);
+    assert_eq!(top, [("c", 500), ("a", 105), ("m", 55)]);
 }
 
 #[tokio::test]
@@ -252,6 +291,63 @@ async fn postgres_loses_nothing_when_it_is_killed_and_the_ledger_recovers() {
         states.push(ledger.statement(&tenant(), &user("a"), Period::Daily).await.map(|s| s.held));
     }
     assert!(matches!(states.last(), Some(Ok(held)) if held.nanos() == 7), "{states:?}");
+}
+
+/// Reserves and settles in the current directory, many at once, and says what was acknowledged; see
+/// the test below.
+#[tokio::test]
+#[ignore = "it goes on until it is killed"]
+async fn moves_money_without_end() {
+    let clock: Arc<dyn Clock> = Arc::new(Hands(AtomicI64::new(NOON)));
+    let ledger = Arc::new(Sqlite::open("killed.db", clock).await.unwrap());
+    let workers = (0..16).map(|worker| {
+        let ledger = Arc::clone(&ledger);
+        tokio::spawn(async move {
+            for n in 0.. {
+                let one = format!("w{worker}-{n}");
+                ledger.reserve(&hold(&one, "a", 9)).await.unwrap();
+                ledger.settle(&tenant(), &id(&one), NanoUsd::new(3)).await.unwrap();
+                println!("settled {one}");
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("killed.db");
+    let mut killed = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "moves_money_without_end", "--ignored", "--nocapture"])
+        .current_dir(&directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(killed.stdout.take().unwrap()).lines();
+    let mut told = Vec::new();
+    for line in lines {
+        told.extend(line.unwrap().strip_prefix("settled ").map(str::to_owned));
+        if told.len() == 200 {
+            killed.kill().unwrap();
+        }
+    }
+    killed.wait().unwrap();
+    assert!(told.len() >= 200);
+
+    let clock: Arc<dyn Clock> = Arc::new(Hands(AtomicI64::new(NOON)));
+    let ledger = Sqlite::open(&file, clock).await.unwrap();
+    let (spent, held) = state(&ledger, "a", Period::Daily).await;
+    for one in &told {
+        // A repeat changes nothing; had it been lost, this would find nothing or book it now.
+        ledger.settle(&tenant(), &id(one), NanoUsd::new(3)).await.unwrap();
+    }
+    assert_eq!(state(&ledger, "a", Period::Daily).await, (spent, held));
+    // What is more was done, and its answer was on the way.
+    let more = spent / 3 - i64::try_from(told.len()).unwrap();
+    assert!((0..=16).contains(&more) && held % 9 == 0, "{more} more, {held} held");
 }
 
 #[tokio::test]

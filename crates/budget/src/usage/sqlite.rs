@@ -1,72 +1,92 @@
 //! Usage in SQLite.
 
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use sqlx::{Row as _, SqlitePool};
 use types::TenantId;
 
 use super::{Audited, Cost, Group, Usage, chained, costs};
 use crate::Error;
+use crate::ledger::sqlite::moves;
 
 /// Keeps rows and settles their reservations, all or nothing; rows that are known change nothing.
-pub(crate) async fn record(pool: &SqlitePool, usages: &[Usage], now: i64) -> Result<(), Error> {
-    let rows = serde_json::json!(usages).to_string();
-    let mut tx = pool.begin().await?;
-    for usage in usages.iter().filter(|usage| usage.is_private()) {
-        audit(&mut tx, usage).await?;
+pub(crate) fn record(db: &Connection, usages: &[Usage], now: i64) -> Result<(), Error> {
+    let run = |statement: &str| -> rusqlite::Result<()> {
+        db.prepare_cached(statement)?.execute([]).map(drop)
+    };
+    run("SAVEPOINT record")?;
+    let done = usages.iter().try_for_each(|usage| record_one(db, usage, now));
+    if done.is_err() {
+        run("ROLLBACK TO record")?;
     }
-    sqlx::query(
+    run("RELEASE record")?;
+    done
+}
+
+fn record_one(db: &Connection, usage: &Usage, now: i64) -> Result<(), Error> {
+    if usage.is_private() {
+        audit(db, usage)?;
+    }
+    keep(db, usage)?;
+    if !usage.reservation.is_empty() {
+        moves::settle_open(db, &usage.tenant, &usage.reservation, usage.cost, now)?;
+    }
+    Ok(())
+}
+
+fn keep(db: &Connection, usage: &Usage) -> Result<(), Error> {
+    let mut statement = db.prepare_cached(
         "INSERT INTO usage (id, tenant, team, payer, key, run, route, provider, model, tier, input_tokens,
            cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost,
            started_at, latency_micros, first_token_micros, outcome, privacy, prompt_version, reason,
            request_id, reservation)
-         SELECT value ->> 'id', value ->> 'tenant', value ->> 'team', value ->> 'payer', value ->> 'key',
-           value ->> 'run', value ->> 'route', value ->> 'provider', value ->> 'model', value ->>
-           'tier', value ->> 'input_tokens', value ->> 'cached_tokens', value ->>
-           'cache_write_tokens', value ->> 'output_tokens', value ->> 'reasoning_tokens', value ->>
-           'estimated', value ->> 'cost', value ->> 'started_at', value ->> 'latency_micros', value
-           ->> 'first_token_micros', value ->> 'outcome', value ->> 'privacy', value ->>
-           'prompt_version', value ->> 'reason', value ->> 'request_id', value ->> 'reservation'
-         FROM json_each(?) WHERE true ON CONFLICT DO NOTHING",
-    )
-    .bind(&rows)
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query(
-        "UPDATE reservations SET state = 'settled', settled = value ->> 'cost', ended_at = ?2
-         FROM json_each(?1)
-         WHERE reservations.tenant = value ->> 'tenant'
-           AND reservations.id = value ->> 'reservation'
-           AND state IN ('held', 'expired')",
-    )
-    .bind(&rows)
-    .bind(now)
-    .execute(&mut *tx)
-    .await?;
-    tx.commit().await?;
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT DO NOTHING",
+    )?;
+    statement.execute(params![
+        usage.id,
+        usage.tenant,
+        usage.team,
+        usage.payer,
+        usage.key,
+        usage.run,
+        usage.route,
+        usage.provider,
+        usage.model,
+        usage.tier,
+        usage.input_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+        usage.estimated,
+        usage.cost,
+        usage.started_at,
+        usage.latency_micros,
+        usage.first_token_micros,
+        usage.outcome,
+        usage.privacy,
+        usage.prompt_version,
+        usage.reason,
+        usage.request_id,
+        usage.reservation,
+    ])?;
     Ok(())
 }
 
-async fn audit(db: &mut SqliteConnection, usage: &Usage) -> Result<(), Error> {
-    let known = sqlx::query("SELECT 1 FROM usage WHERE id = ?").bind(&usage.id);
-    if known.fetch_optional(&mut *db).await?.is_some() {
+fn audit(db: &Connection, usage: &Usage) -> Result<(), Error> {
+    let mut known = db.prepare_cached("SELECT 1 FROM usage WHERE id = ?")?;
+    if known.exists([&usage.id])? {
         return Ok(());
     }
-    let last =
-        sqlx::query("SELECT number, hash FROM audit WHERE tenant = ? ORDER BY number DESC LIMIT 1")
-            .bind(&usage.tenant)
-            .fetch_optional(&mut *db)
-            .await?;
-    let (number, before) = match last {
-        Some(row) => (row.try_get::<i64, _>(0)?, row.try_get(1)?),
-        None => (0, vec![0; 32]),
-    };
+    let mut last = db.prepare_cached(
+        "SELECT number, hash FROM audit WHERE tenant = ? ORDER BY number DESC LIMIT 1",
+    )?;
+    let last = last.query_row([&usage.tenant], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (number, before): (i64, Vec<u8>) = last.unwrap_or_else(|| (0, vec![0; 32]));
     let record = usage.audited();
-    sqlx::query("INSERT INTO audit (tenant, number, record, hash) VALUES (?, ?, ?, ?)")
-        .bind(&usage.tenant)
-        .bind(number + 1)
-        .bind(&record)
-        .bind(chained(&before, &record))
-        .execute(db)
-        .await?;
+    let mut add =
+        db.prepare_cached("INSERT INTO audit (tenant, number, record, hash) VALUES (?, ?, ?, ?)")?;
+    add.execute(params![usage.tenant, number + 1, record, chained(&before, &record)])?;
     Ok(())
 }
 
