@@ -328,7 +328,9 @@ fn whole_numbers(weights: Vec<(String, f64)>) -> Vec<(String, u32)> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 1000")]
     let share = |weight: f64| (weight / sum * 1000.0).round().clamp(1.0, 1000.0) as u32;
     let shares: Vec<_> = weights.into_iter().map(|(name, weight)| (name, share(weight))).collect();
-    let divisor = |a: u32, b: u32| (1..=a.min(b)).rev().find(|d| a % d == 0 && b % d == 0);
+    let divisor = |a: u32, b: u32| {
+        (1..=a.min(b)).rev().find(|d| a.is_multiple_of(*d) && b.is_multiple_of(*d))
+    };
     let common = shares.iter().map(|(_, share)| *share).reduce(|a, b| divisor(a, b).unwrap_or(1));
     let common = common.unwrap_or(1);
     shares.into_iter().map(|(name, share)| (name, share / common)).collect()
