@@ -16,6 +16,8 @@ struct Call {
     index: Option<u64>,
     id: Option<String>,
     arguments: String,
+    /// They have changed since they were looked at.
+    is_new: bool,
     closed: bool,
 }
 
@@ -50,7 +52,7 @@ impl Calls {
         let place = known.map_or(Place::New(self.0.len()), Place::Known);
         if let Place::New(_) = place {
             let id = id.map(str::to_owned);
-            self.0.push(Call { index, id, arguments: String::new(), closed: false });
+            self.0.push(Call { index, id, arguments: String::new(), is_new: false, closed: false });
         }
         place
     }
@@ -64,6 +66,7 @@ impl Calls {
         let call = self.0.get_mut(place).filter(|call| !call.closed);
         call.is_some_and(|call| {
             call.arguments.push_str(arguments);
+            call.is_new = true;
             true
         })
     }
@@ -73,7 +76,8 @@ impl Calls {
     pub(crate) fn close(&mut self, all: bool) -> Vec<usize> {
         let mut closed = Vec::new();
         for (place, call) in self.0.iter_mut().enumerate().filter(|(_, call)| !call.closed) {
-            if all || is_whole(&call.arguments) {
+            let is_new = std::mem::take(&mut call.is_new);
+            if all || (is_new && is_whole(&call.arguments)) {
                 call.closed = true;
                 closed.push(place);
             }
