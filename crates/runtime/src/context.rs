@@ -33,39 +33,63 @@ const PRIVACY: &str = "baton-privacy";
 const CACHE: &str = "baton-cache";
 const DEADLINE: &str = "baton-deadline-ms";
 
+/// What goes with a request: as it is within this process, as metadata to another.
+#[derive(Debug, Clone)]
+struct Carried {
+    context: CallContext,
+    trace: opentelemetry::Context,
+}
+
 /// Returns a request that carries `context`, the time left of its deadline, and the current trace.
 pub fn request<T>(context: &CallContext, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    let metadata = request.metadata_mut();
-    let mut put = |key: &'static str, value: Option<&str>| {
-        if let Some(value) = value {
-            metadata.insert_bin(key, BinaryMetadataValue::from_bytes(value.as_bytes()));
-        }
-    };
-    put(TENANT, Some(context.tenant.as_str()));
-    put(TEAM, context.team.as_ref().map(TeamId::as_str));
-    put(USER, Some(context.user.as_str()));
-    put(KEY, context.key.as_ref().map(types::KeyId::as_str));
-    put(RUN, context.run.as_ref().map(RunId::as_str));
-    put(REQUEST, Some(context.request_id.as_str()));
-    put(IDEMPOTENCY, context.idempotency_key.as_deref());
-    metadata.insert(PRIVACY, MetadataValue::from_static(context.privacy.as_str()));
-    match context.caching {
-        Caching::AsConfigured => None,
-        Caching::Asked => metadata.insert(CACHE, MetadataValue::from_static("on")),
-        Caching::Never => metadata.insert(CACHE, MetadataValue::from_static("off")),
-    };
     let trace = tracing::Span::current().context();
-    TraceContextPropagator::new().inject_context(&trace, &mut Metadata(metadata));
-    if let Some(deadline) = context.deadline {
-        let left = deadline.saturating_duration_since(Instant::now());
-        metadata.insert(
-            DEADLINE,
-            MetadataValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
-        );
-        request.set_timeout(left);
+    request.extensions_mut().insert(Carried { context: context.clone(), trace });
+    request
+}
+
+/// Writes what a request carries to where another process reads it.
+pub(crate) fn to_wire(mut request: ::http::Request<Body>) -> ::http::Request<Body> {
+    if let Some(carried) = request.extensions_mut().remove::<Carried>() {
+        let headers = std::mem::take(request.headers_mut());
+        let mut written =
+            Request::from_parts(MetadataMap::from_headers(headers), ::http::Extensions::new(), ());
+        carried.write(&mut written);
+        *request.headers_mut() = written.into_parts().0.into_headers();
     }
     request
+}
+
+impl Carried {
+    fn write(&self, request: &mut Request<()>) {
+        let Self { context, trace } = self;
+        let metadata = request.metadata_mut();
+        let mut put = |key: &'static str, value: Option<&str>| {
+            if let Some(value) = value {
+                metadata.insert_bin(key, BinaryMetadataValue::from_bytes(value.as_bytes()));
+            }
+        };
+        put(TENANT, Some(context.tenant.as_str()));
+        put(TEAM, context.team.as_ref().map(TeamId::as_str));
+        put(USER, Some(context.user.as_str()));
+        put(KEY, context.key.as_ref().map(types::KeyId::as_str));
+        put(RUN, context.run.as_ref().map(RunId::as_str));
+        put(REQUEST, Some(context.request_id.as_str()));
+        put(IDEMPOTENCY, context.idempotency_key.as_deref());
+        metadata.insert(PRIVACY, MetadataValue::from_static(context.privacy.as_str()));
+        match context.caching {
+            Caching::AsConfigured => None,
+            Caching::Asked => metadata.insert(CACHE, MetadataValue::from_static("on")),
+            Caching::Never => metadata.insert(CACHE, MetadataValue::from_static("off")),
+        };
+        TraceContextPropagator::new().inject_context(trace, &mut Metadata(metadata));
+        if let Some(deadline) = context.deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            metadata.insert(DEADLINE, MetadataValue::from(ms));
+            request.set_timeout(left);
+        }
+    }
 }
 
 /// Reads the caller's context.
@@ -74,7 +98,14 @@ pub fn request<T>(context: &CallContext, message: T) -> Request<T> {
 /// A status of [`ErrorKind::Invalid`] when a field is missing or malformed: a call without a tenant
 /// is refused, never guessed.
 pub fn read<T>(request: &Request<T>) -> Result<CallContext, Status> {
-    let metadata = request.metadata();
+    // Of this process: nothing from outside gets there.
+    if let Some(carried) = request.extensions().get::<Carried>() {
+        return Ok(carried.context.clone());
+    }
+    read_metadata(request.metadata())
+}
+
+fn read_metadata(metadata: &MetadataMap) -> Result<CallContext, Status> {
     let invalid = |fault: String| error::status(ErrorKind::Invalid, fault);
     let text = |key: &'static str| -> Result<Option<String>, Status> {
         let Some(value) = metadata.get_bin(key) else { return Ok(None) };
@@ -149,15 +180,17 @@ where
     }
 
     fn call(&mut self, request: ::http::Request<Body>) -> Self::Future {
-        let path = request.uri().path().to_owned();
-        let method = path.rsplit('/').next().unwrap_or_default();
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
         let span = tracing::info_span!("rpc", service = self.service, method);
         // Fails only without the OpenTelemetry layer, and then there is no trace to continue.
-        let _ = span.set_parent(trace_of(request.headers()));
-        let answer = span.in_scope(|| {
-            tracing::debug!(service = self.service, method, trace_id = %trace_id(), "call");
-            self.inner.call(request)
+        let _ = span.set_parent(match request.extensions().get::<Carried>() {
+            Some(carried) => carried.trace.clone(),
+            None => trace_of(request.headers()),
         });
+        span.in_scope(|| {
+            tracing::debug!(service = self.service, method, trace_id = %trace_id(), "call");
+        });
+        let answer = span.in_scope(|| self.inner.call(request));
         Box::pin(answer.instrument(span))
     }
 }
@@ -193,19 +226,36 @@ impl Extractor for Headers<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_context_survives_the_wire() {
+    /// What another process gets.
+    fn sent(context: &CallContext) -> Request<Body> {
+        let request = request(context, Body::empty()).into_parts();
+        let mut sent = ::http::Request::new(request.2);
+        *sent.extensions_mut() = request.1;
+        Request::from_http(to_wire(sent))
+    }
+
+    fn context() -> CallContext {
         let mut context =
             CallContext::new(TenantId::new("t").unwrap(), UserId::new("zoë ☂").unwrap());
         context.run = Some(RunId::new("r").unwrap());
         context.privacy = Privacy::Private;
         context.caching = Caching::Never;
         context.deadline = Some(Instant::now() + Duration::from_secs(60));
-        let back = read(&request(&context, ())).unwrap();
-        assert!(back.time_left(Duration::MAX) <= Duration::from_secs(60));
-        assert_eq!((back.tenant, back.user), (context.tenant, context.user));
-        assert_eq!((back.run, back.privacy), (context.run, context.privacy));
-        assert_eq!(back.caching, context.caching);
+        context
+    }
+
+    #[test]
+    fn a_context_survives_the_wire_and_the_process() {
+        let context = context();
+        let (wire, own) = (sent(&context), request(&context, ()));
+        assert!(wire.extensions().get::<Carried>().is_none() && own.metadata().is_empty());
+        assert!(wire.metadata().contains_key("grpc-timeout"));
+        for back in [read(&wire).unwrap(), read(&own).unwrap()] {
+            assert!(back.time_left(Duration::MAX) <= Duration::from_secs(60));
+            assert_eq!((&back.tenant, &back.user), (&context.tenant, &context.user));
+            assert_eq!((&back.run, back.privacy), (&context.run, context.privacy));
+            assert_eq!(back.caching, context.caching);
+        }
     }
 
     #[test]
@@ -216,8 +266,7 @@ mod tests {
 
     #[test]
     fn privacy_fails_closed() {
-        let context = CallContext::new(TenantId::new("t").unwrap(), UserId::new("u").unwrap());
-        let mut garbled = request(&context, ());
+        let mut garbled = sent(&CallContext { privacy: Privacy::Public, ..context() });
         garbled.metadata_mut().insert(PRIVACY, MetadataValue::from_static("?"));
         assert_eq!(read(&garbled).unwrap().privacy, Privacy::Private);
     }

@@ -11,12 +11,12 @@ use tonic::transport::Endpoint;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
-use crate::context::Traced;
+use crate::context::{self, Traced};
 
 /// A channel to another process, or the server in this one.
 ///
-/// Clients are generated once, over `Peer`; they cannot tell the two apart. Metadata, protobuf and
-/// middleware are the same; only HTTP/2 and the socket are missing in one process.
+/// Clients are generated once, over `Peer`; they cannot tell the two apart. Protobuf and middleware
+/// are the same; HTTP/2, the socket and the writing of the context are missing in one process.
 pub type Peer = BoxCloneSyncService<::http::Request<Body>, ::http::Response<Body>, Status>;
 
 /// Returns a peer that calls `server` in this process.
@@ -44,5 +44,6 @@ pub fn remote(url: &str) -> anyhow::Result<Peer> {
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true);
     let channel = endpoint.connect_lazy();
+    let channel = channel.map_request(context::to_wire);
     Ok(Peer::new(channel.map_err(|error| Status::from_error(Box::new(error)))))
 }
