@@ -1,5 +1,7 @@
 //! Server-sent events, cut out of bytes as they come. Pure.
 
+use memchr::memchr2;
+
 /// The longest event: more is not an answer.
 const LONGEST: usize = 4 * 1024 * 1024;
 
@@ -20,27 +22,37 @@ impl Decoder {
     /// Takes bytes, cut anywhere, and returns the data of the events that they complete; `None` when
     /// an event is longer than 4 MiB.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
-        let mut events = Vec::new();
-        for &byte in bytes {
-            let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
-            match byte {
-                b'\n' if after_cr => {}
-                b'\n' | b'\r' => events.extend(self.end_line()),
-                _ => self.line.push(byte),
+        let (mut events, mut rest) = (Vec::new(), bytes);
+        while let Some(first) = rest.first() {
+            if std::mem::take(&mut self.after_cr) && *first == b'\n' {
+                rest = &rest[1..];
+                continue;
             }
-            if self.line.len() + self.data.len() > LONGEST {
+            let Some(end) = memchr2(b'\n', b'\r', rest) else {
+                self.line.extend_from_slice(rest);
+                break;
+            };
+            self.after_cr = rest[end] == b'\r';
+            if self.line.is_empty() {
+                events.extend(self.end_line(&rest[..end]));
+            } else {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(&rest[..end]);
+                events.extend(self.end_line(&line));
+            }
+            rest = &rest[end + 1..];
+            if self.data.len() > LONGEST {
                 return None;
             }
         }
-        Some(events)
+        (self.line.len() + self.data.len() <= LONGEST).then_some(events)
     }
 
-    fn end_line(&mut self) -> Option<Vec<u8>> {
-        let line = std::mem::take(&mut self.line);
+    fn end_line(&mut self, line: &[u8]) -> Option<Vec<u8>> {
         let begun = std::mem::replace(&mut self.begun, true);
         let line = match line.strip_prefix(BYTE_ORDER_MARK) {
             Some(line) if !begun => line,
-            _ => line.as_slice(),
+            _ => line,
         };
         if line.is_empty() {
             self.has_data = false;

@@ -85,18 +85,18 @@ pub(crate) fn written(chat: &Value) -> usize {
     choices.iter().map(said).sum()
 }
 
+/// Tells whether a field of a message or of a piece of one holds what is written.
+pub(crate) fn is_written(name: &str) -> bool {
+    // The last is what a thought is told as besides.
+    !matches!(name, "role" | "id" | "type" | "reasoning_signature" | "thinking_blocks")
+}
+
 fn strings(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
         Value::Array(list) => list.iter().map(strings).sum(),
         Value::Object(fields) => {
-            let said = fields.iter().filter(|(name, _)| {
-                !matches!(
-                    name.as_str(),
-                    // What a thought is told as besides.
-                    "role" | "id" | "type" | "reasoning_signature" | "thinking_blocks"
-                )
-            });
+            let said = fields.iter().filter(|(name, _)| is_written(name));
             said.map(|(_, value)| strings(value)).sum()
         }
         _ => 0,

@@ -9,15 +9,16 @@ use proto::router::Receipt;
 use proto::router::stream_complete_response::Event;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
+use super::chunk::{self, Said};
 use super::{Planned, now};
 use crate::cache::Recording;
 use crate::catalog::Candidate;
 use crate::config::OnDisconnect;
 use crate::dialects::render::Rendering;
 use crate::money::Held;
-use crate::providers::{Chunks, Fault, complaint};
-use crate::usage::{self, Usage};
+use crate::providers::{Chunks, Fault};
 
 /// The client's end of a stream.
 pub(super) struct Reader {
@@ -49,9 +50,17 @@ impl Reader {
     /// Passes a piece on. A client that is gone, or takes nothing for as long as a provider may say
     /// nothing, gets no more of it.
     pub(super) async fn send(&mut self, piece: Event) {
-        if !self.gone {
-            self.gone = self.pieces.send_timeout(piece, self.patience).await.is_err();
+        if self.gone {
+            return;
         }
+        // Most often there is room, and then nobody needs a timer.
+        self.gone = match self.pieces.try_send(piece) {
+            Ok(()) => false,
+            Err(TrySendError::Closed(_)) => true,
+            Err(TrySendError::Full(piece)) => {
+                self.pieces.send_timeout(piece, self.patience).await.is_err()
+            }
+        };
     }
 }
 
@@ -84,17 +93,14 @@ impl Flow {
                     next = rendering.missing_end().map(Ok);
                     continue;
                 }
-                chunk => chunk.and_then(|chunk| Ok((read(&chunk)?, chunk))),
+                chunk => chunk.and_then(|chunk| Ok((look(&mut rendering, &chunk)?, chunk))),
             };
             match chunk {
-                Ok((value, chunk)) => {
-                    let chat = rendering.chat(value);
-                    ends += usage::ends(&chat);
-                    let told = Usage::of(&chat);
-                    counted = told.or(counted);
-                    bytes += usage::written(&chat);
-                    let only_usage =
-                        told.is_some() && chat["choices"].as_array().is_none_or(Vec::is_empty);
+                Ok(((said, chat), chunk)) => {
+                    ends += said.ends;
+                    counted = said.usage.or(counted);
+                    bytes += said.written;
+                    let only_usage = said.usage.is_some() && !said.has_choices;
                     let hidden = only_usage && !self.call.request.wants_usage;
                     for chunk in rendering.push(chunk, &chat, hidden) {
                         client.send_chunk(chunk).await;
@@ -135,13 +141,11 @@ impl Flow {
     }
 }
 
-/// Reads a chunk, which may be an error.
-pub(super) fn read(chunk: &[u8]) -> Result<Value, Fault> {
-    let value: Value = serde_json::from_slice(chunk)
-        .map_err(|fault| Fault::Provider(format!("a chunk is not JSON: {fault}")))?;
-    let failed = value.get("error").is_some_and(|error| !error.is_null());
-    if failed || value.get("object").is_some_and(|kind| kind == "error") {
-        return Err(Fault::Provider(complaint(&value).unwrap_or("an error").to_owned()));
+/// Reads a chunk: what counts in it, and, unless it passes through, it as chat completions say it.
+fn look(rendering: &mut Rendering, chunk: &[u8]) -> Result<(Said, Value), Fault> {
+    if rendering.passes() {
+        return Ok((Said::read(chunk)?, Value::Null));
     }
-    Ok(value)
+    let chat = rendering.chat(chunk::read(chunk)?);
+    Ok((Said::of(&chat), chat))
 }

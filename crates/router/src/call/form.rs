@@ -9,8 +9,8 @@ use proto::router::{Circuit, Dialect, Receipt};
 use serde_json::Value;
 
 use super::attempt::Answered;
-use super::flow::{self, Flow, Reader};
-use super::{Planned, now};
+use super::flow::{Flow, Reader};
+use super::{Planned, chunk, now};
 use crate::catalog::Candidate;
 use crate::dialects::render::Answer;
 use crate::dialects::whole;
@@ -87,7 +87,7 @@ impl Form for Pieces {
             let mut chunks = asked.await?;
             let none = || Fault::Provider("the stream is empty".to_owned());
             let first = chunks.next().await.ok_or_else(none)??;
-            flow::read(&first)?;
+            chunk::read(&first)?;
             Ok((first, chunks))
         };
         tokio::time::timeout(wait, first).await.map_err(late)?
@@ -112,7 +112,7 @@ async fn put_together(call: &Planned, candidate: &Arc<Candidate>) -> Result<Valu
             // Not every server marks the end of a stream.
             break;
         }
-        let read = chunk.and_then(|chunk| flow::read(&chunk));
+        let read = chunk.and_then(|chunk| chunk::read(&chunk));
         let chunk = read.map_err(|fault| {
             let usage = call.estimate(bytes);
             Fault::Broken { message: fault.to_string(), usage }

@@ -1,6 +1,7 @@
 //! One call, from its plan to its row: who may serve it, what it may cost, what became of it.
 
 mod attempt;
+mod chunk;
 mod flow;
 mod form;
 mod hedge;

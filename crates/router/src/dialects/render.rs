@@ -73,6 +73,11 @@ impl Rendering {
         Self { reader: messages.then(from_chat::Chunks::default), writer }
     }
 
+    /// Tells whether chunks of chat completions pass through as they are.
+    pub(crate) fn passes(&self) -> bool {
+        self.reader.is_none() && matches!(self.writer, Writer::Same)
+    }
+
     /// Returns a provider's chunk as chat completions say it; null when it says nothing there.
     pub(crate) fn chat(&mut self, chunk: Value) -> Value {
         match &mut self.reader {
