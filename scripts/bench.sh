@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures what Baton adds to a call of a model: direct and through Baton in one run.
-# Usage: scripts/bench.sh [SECONDS A MEASUREMENT]
+# Usage: scripts/bench.sh [SECONDS A MEASUREMENT], or scripts/bench.sh soak [MINUTES] to see whether its
+# memory grows.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,4 +11,7 @@ cargo build --locked --profile "$profile" --workspace --bins
 
 echo "$(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), Linux $(uname -r)"
 echo "profile $profile, $(rustc --version), load before: $(cut -d' ' -f1-3 /proc/loadavg)"
-exec "target/$profile/bench" "${1:-5}"
+case "${1:-}" in
+  soak) exec "target/$profile/soak" "${2:-10}" ;;
+  *) exec "target/$profile/bench" "${1:-5}" ;;
+esac

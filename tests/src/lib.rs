@@ -1,5 +1,7 @@
 //! A whole Baton, as its users run it, for journeys through the gateway.
 
+pub mod measure;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -222,7 +224,11 @@ pub fn priced(provider: &str) -> String {
 
 fn in_directory(command: &mut Command, data: &Path) {
     command.current_dir(data).args(["--config", "baton.toml"]);
-    command.env("BATON_TELEMETRY__LOG", "info,runtime=debug");
+    // A line for each call between services, unless the settings say what is logged.
+    let settings = std::fs::read_to_string(data.join("baton.toml")).unwrap_or_default();
+    if !settings.contains("[telemetry]") {
+        command.env("BATON_TELEMETRY__LOG", "info,runtime=debug");
+    }
 }
 
 /// Starts the services, the called before their callers, and returns the gateway first.

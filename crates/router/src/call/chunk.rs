@@ -214,7 +214,12 @@ mod tests {
             let whole = Said::of(&read(chunk.as_bytes()).unwrap());
             assert_eq!(Said::read(chunk.as_bytes()).unwrap(), whole, "{chunk}");
         }
-        for broken in [&b"{"[..], b"{\"choices\":[\"\xff\"]}", br#"{"error":{"message":"no"}}"#, br#"{"object":"error"}"#] {
+        for broken in [
+            &b"{"[..],
+            b"{\"choices\":[\"\xff\"]}",
+            br#"{"error":{"message":"no"}}"#,
+            br#"{"object":"error"}"#,
+        ] {
             let told = Said::read(broken).unwrap_err().to_string();
             assert_eq!(told, read(broken).unwrap_err().to_string());
         }
