@@ -8,7 +8,10 @@ use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Filter, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
@@ -45,7 +48,7 @@ impl Drop for Flush {
 /// # Errors
 /// If the filter or the endpoint is malformed, or telemetry is installed already.
 pub fn init(service: &'static str, config: &Telemetry) -> anyhow::Result<Flush> {
-    let filter = EnvFilter::try_new(&config.log)
+    let filter = filter(&config.log)
         .with_context(|| format!("telemetry.log: {:?} is not a filter", config.log))?;
     let mut provider = SdkTracerProvider::builder()
         .with_resource(Resource::builder().with_service_name(service).build());
@@ -64,9 +67,24 @@ pub fn init(service: &'static str, config: &Telemetry) -> anyhow::Result<Flush> 
         false => lines.json().flatten_event(true).with_ansi(false).boxed(),
     };
     // Spans exist whatever the log level, so that a trace is whole.
+    let others = ["h2", "hyper", "tonic"].map(|name| (name, LevelFilter::OFF));
     let traces = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(service))
-        .with_filter(EnvFilter::new("info,h2=off,hyper=off,tonic=off"));
+        // Nobody asks OpenTelemetry itself for the current span, and a thread says nothing of a task.
+        .with_context_activation(false)
+        .with_threads(false)
+        .with_filter(Targets::new().with_default(LevelFilter::INFO).with_targets(others));
     tracing_subscriber::registry().with(traces).with(lines.with_filter(filter)).try_init()?;
     Ok(Flush(provider))
+}
+
+/// Reads which lines are wanted. Only a filter of spans needs to be asked whenever one is entered.
+fn filter<S: Subscriber + for<'a> LookupSpan<'a>>(
+    log: &str,
+) -> anyhow::Result<Box<dyn Filter<S> + Send + Sync>> {
+    let whole = EnvFilter::try_new(log)?;
+    match log.parse::<Targets>() {
+        Ok(targets) if !log.contains('[') => Ok(Box::new(targets)),
+        _ => Ok(Box::new(whole)),
+    }
 }
