@@ -24,6 +24,38 @@ const called = await client.chat.completions.create({
 const [call] = called.choices[0].message.tool_calls;
 assert.deepEqual(JSON.parse(call.function.arguments), { a: 1, b: 2 });
 
+let parts = "";
+const calling = await client.chat.completions.create({
+  model: "m",
+  messages: [{ role: "user", content: "tool" }],
+  tools: [tool],
+  stream: true,
+  stream_options: { include_usage: true },
+});
+let last;
+for await (const chunk of calling) {
+  for (const part of chunk.choices[0]?.delta?.tool_calls ?? []) parts += part.function.arguments ?? "";
+  last = chunk;
+}
+assert.deepEqual(JSON.parse(parts), { a: 1, b: 2 });
+assert.equal(last.usage.total_tokens, 2000);
+
+// Its own helper puts the call together, asks the function, and goes on with what it said.
+const conversation = client.chat.completions.stream({
+  model: "m",
+  messages: [{ role: "user", content: "tool" }],
+  tools: [tool],
+});
+const said = (await conversation.finalChatCompletion()).choices[0].message;
+assert.deepEqual(JSON.parse(said.tool_calls[0].function.arguments), { a: 1, b: 2 });
+const result = { role: "tool", tool_call_id: said.tool_calls[0].id, content: "3" };
+const next = await client.chat.completions.create({
+  model: "m",
+  messages: [{ role: "user", content: "tool" }, said, result, ...messages],
+  tools: [tool],
+});
+assert.equal(next.choices[0].message.content, "pong");
+
 const response = await client.responses.create({ model: "m", input: "ping" });
 assert.equal(response.output_text, "pong");
 const kinds = [];

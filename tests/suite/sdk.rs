@@ -10,20 +10,30 @@ use tokio::sync::OnceCell;
 /// Pinned, so that a release elsewhere breaks no test here.
 const PACKAGES: [&str; 3] =
     ["anthropic==2.12.0", "openai==3.54.0", "openapi-spec-validator==0.9.0"];
+/// They want newer SDKs than those above, so they are installed apart.
+const LANGCHAIN: [&str; 5] = [
+    "anthropic==2.14.0",
+    "langchain-anthropic==1.7.10",
+    "langchain-core==1.8.3",
+    "langchain-openai==1.7.4",
+    "openai==3.57.0",
+];
 const NODE_PACKAGES: [&str; 1] = ["openai@7.57.0"];
 
 /// Returns a Python that has the packages.
 async fn python() -> &'static Path {
     static PYTHON: OnceCell<PathBuf> = OnceCell::const_new();
-    let make = || async {
-        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
-        let python = place.join("bin/python");
-        run(Command::new("python3").args(["-m", "venv"]).arg(&place)).await;
-        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-        run(Command::new(&python).args(install).args(PACKAGES)).await;
-        python
-    };
-    PYTHON.get_or_init(make).await
+    PYTHON.get_or_init(|| python_with("python", &PACKAGES)).await
+}
+
+/// Makes a Python of its own that has `packages`.
+async fn python_with(name: &str, packages: &[&str]) -> PathBuf {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let python = place.join("bin/python");
+    run(Command::new("python3").args(["-m", "venv"]).arg(&place)).await;
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    run(Command::new(&python).args(install).args(packages)).await;
+    python
 }
 
 /// Returns a directory in which Node finds the packages.
@@ -41,8 +51,11 @@ async fn run(command: &mut Command) {
 }
 
 async fn script(name: &str, url: &str) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk").join(name);
-    run(Command::new(python().await).arg(script).arg(url)).await;
+    run(Command::new(python().await).arg(source(name)).arg(url)).await;
+}
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk").join(name)
 }
 
 #[tokio::test]
@@ -63,12 +76,24 @@ async fn the_sdk_for_javascript_works_unchanged() {
     let provider = Provider::start().await.unwrap();
     // Node looks for packages beside the script.
     let script = node().await.join("openai_sdk.mjs");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk/openai_sdk.mjs");
-    std::fs::copy(source, &script).unwrap();
-    for kind in ["openai", "anthropic"] {
+    std::fs::copy(source("openai_sdk.mjs"), &script).unwrap();
+    for kind in ["openai", "anthropic", "gemini"] {
         let settings = priced(&provider.url).replace("'openai'", &format!("'{kind}'"));
         let system = System::start(Shape::One, &settings).await.unwrap();
         run(Command::new("node").arg(&script).arg(format!("{}/v1", system.url))).await;
+    }
+}
+
+#[tokio::test]
+async fn the_chat_models_of_langchain_work_unchanged_whatever_the_provider_speaks() {
+    let provider = Provider::start().await.unwrap();
+    let python = python_with("langchain", &LANGCHAIN).await;
+    for shape in Shape::ALL {
+        for kind in ["openai", "anthropic", "gemini"] {
+            let settings = priced(&provider.url).replace("'openai'", &format!("'{kind}'"));
+            let system = System::start(shape, &settings).await.unwrap();
+            run(Command::new(&python).arg(source("langchain_models.py")).arg(&system.url)).await;
+        }
     }
 }
 

@@ -317,6 +317,12 @@ impl ChatRequest {
         told.unwrap_or(refused)
     }
 
+    /// Returns how many tools an answer may call: one, when the client takes one at a time.
+    pub(crate) fn most_calls(&self) -> usize {
+        let parallel = self.chat.as_ref().ok().and_then(|chat| chat.get("parallel_tool_calls"));
+        if parallel == Some(&Value::Bool(false)) { 1 } else { usize::MAX }
+    }
+
     /// Returns the text of the last message that a user wrote.
     pub(crate) fn question(&self) -> String {
         let chat = self.chat.as_ref().ok();

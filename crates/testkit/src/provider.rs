@@ -34,6 +34,7 @@ use tokio::sync::Semaphore;
 /// | `wait` | half a stream, or nothing, and the rest when [`Provider::go_on`] is called |
 /// | `chunks N` | `pong` N times, a chunk each |
 /// | `tool` | a call of the tool `add` with `{"a": 1, "b": 2}` |
+/// | `json` | `{"a": 1, "b": 2}` as its text |
 /// | `status N` | that status, with `Retry-After: 1` when `N` ends in `+` |
 /// | `event` | 200, and an error as the first event |
 /// | `late event` | a piece, and then an error as an event |
@@ -41,8 +42,8 @@ use tokio::sync::Semaphore;
 /// | `drip` | 200, and comments for ever |
 /// | `flaky N` | `0 1 … 9 `, a chunk each; of model `m`, when N ends in 0 status 500, in 1 a stream without anything, in 2 half of it |
 ///
-/// It speaks Anthropic's Messages and Gemini too, and there knows `ping`, `refuse`, `tool` and
-/// `break`.
+/// It speaks Anthropic's Messages and Gemini too, and there knows `ping`, `refuse`, `tool`, `json`
+/// and `break`.
 #[derive(Debug, Clone)]
 pub struct Provider {
     /// Its address, without `/v1`.
@@ -177,7 +178,7 @@ async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Re
             json!({ "index": 0, "message": message, "finish_reason": "tool_calls" })
         }
         _ => {
-            let message = json!({ "role": "assistant", "content": "pong" });
+            let message = json!({ "role": "assistant", "content": text(&asked).concat() });
             json!({ "index": 0, "message": message, "finish_reason": "stop" })
         }
     };
@@ -186,6 +187,14 @@ async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Re
         "choices": [choice], "usage": usage(),
     });
     Json(known).into_response()
+}
+
+/// Returns what is answered to `asked`, in two pieces.
+fn text(asked: &str) -> [&'static str; 2] {
+    match asked {
+        "json" => ["{\"a\": 1", ", \"b\": 2}"],
+        _ => ["po", "ng"],
+    }
 }
 
 fn refused(status: &str) -> Response {
@@ -218,7 +227,7 @@ fn streamed(state: Arc<Counts>, asked: &str, is_half: bool) -> Response {
     let mut texts = match count {
         Some(count) => vec!["pong".to_owned(); count],
         None if asked.starts_with("flaky ") => (0..10).map(|at| format!("{at} ")).collect(),
-        None => vec!["po".to_owned(), "ng".to_owned()],
+        None => text(asked).map(str::to_owned).to_vec(),
     };
     let fails = matches!(asked, "event" | "late event");
     let gated = ["late", "wait"].iter().position(|name| *name == asked);
@@ -278,6 +287,9 @@ fn call() -> Value {
 }
 
 fn chunk(delta: &Value, end: Option<&str>) -> Bytes {
+    // OpenAI says the role once, other servers with every piece; both are put together alike.
+    let mut delta = delta.clone();
+    delta["role"] = "assistant".into();
     let chunk = json!({
         "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m",
         "choices": [{ "index": 0, "delta": delta, "finish_reason": end }],

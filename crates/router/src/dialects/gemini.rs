@@ -30,7 +30,8 @@ pub(crate) fn request(chat: &Map<String, Value>, max_tokens: u64) -> Result<Valu
         fields.take(told_elsewhere);
     }
     fields.labels();
-    let one_at_a_time = fields.take("parallel_tool_calls") == Some(&Value::Bool(false));
+    // Gemini cannot be told to call one at a time; of what it calls then, the first is passed on.
+    fields.take("parallel_tool_calls");
     if fields.take("n").is_some_and(|n| n != 1) {
         return Err("/n: only one answer can be had from Gemini".to_owned());
     }
@@ -73,9 +74,6 @@ pub(crate) fn request(chat: &Map<String, Value>, max_tokens: u64) -> Result<Valu
     let demands = choice.as_ref().is_some_and(|choice| choice["mode"] == "ANY");
     if tools.is_empty() && demands {
         return Err("/tool_choice: there are no tools to choose from".to_owned());
-    }
-    if !tools.is_empty() && one_at_a_time {
-        return Err("/parallel_tool_calls: Gemini cannot be told to call one at a time".to_owned());
     }
     if !tools.is_empty() {
         wire["tools"] = json!([{ "functionDeclarations": tools }]);
@@ -153,9 +151,14 @@ fn messages(chat: &[Value]) -> Result<(Vec<Value>, Vec<Value>), Refused> {
                 ("user", vec![json!({ "functionResponse": response })])
             }
             "assistant" => {
-                for told_elsewhere in
-                    ["reasoning_content", "reasoning", "thinking_blocks", "annotations", "audio"]
-                {
+                for told_elsewhere in [
+                    "reasoning_content",
+                    "reasoning_signature",
+                    "reasoning",
+                    "thinking_blocks",
+                    "annotations",
+                    "audio",
+                ] {
                     fields.take(told_elsewhere);
                 }
                 let mut said = said;
@@ -247,10 +250,9 @@ fn tool_choice(choice: &Value) -> Result<Value, Refused> {
     }
 }
 
-/// Writes Gemini's answer as a chat completion.
-pub(crate) fn response(wire: &Value) -> Value {
-    let mut calls = 0;
-    let (mut delta, finish) = said(wire, &mut calls);
+/// Writes Gemini's answer as a chat completion, with at most so many calls of tools.
+pub(crate) fn response(wire: &Value, most_calls: usize) -> Value {
+    let (mut delta, finish) = said(wire, &mut Calls::up_to(most_calls));
     delta["role"] = "assistant".into();
     if delta.get("content").is_none() {
         delta["content"] = Value::Null;
@@ -275,9 +277,9 @@ pub(crate) fn failure(wire: &Value) -> Option<String> {
 }
 
 /// Writes the pieces of a stream as chat completion chunks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Chunks {
-    calls: usize,
+    calls: Calls,
     /// A reason to end was given: the end of the connection is the end of the stream.
     pub(crate) is_whole: bool,
     begun: bool,
@@ -287,6 +289,12 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
+    /// Begins a stream with at most so many calls of tools.
+    pub(crate) fn new(most_calls: usize) -> Self {
+        let calls = Calls::up_to(most_calls);
+        Self { calls, is_whole: false, begun: false, frame: Value::Null, usage: None }
+    }
+
     /// Returns the chunk that a piece makes, if it says anything.
     pub(crate) fn push(&mut self, wire: &Value) -> Option<Value> {
         let (mut delta, finish) = said(wire, &mut self.calls);
@@ -325,25 +333,39 @@ fn frame(wire: &Value, object: &str) -> Value {
     })
 }
 
+/// The calls of tools so far, and how many there may be.
+#[derive(Debug)]
+struct Calls {
+    count: usize,
+    most: usize,
+}
+
+impl Calls {
+    fn up_to(most: usize) -> Self {
+        Self { count: 0, most }
+    }
+}
+
 /// Returns what a piece says, and why it ended, if it did.
-fn said(wire: &Value, calls: &mut usize) -> (Value, Value) {
+fn said(wire: &Value, calls: &mut Calls) -> (Value, Value) {
     let candidate = &wire["candidates"][0];
     let (mut text, mut thought, mut called) = (String::new(), String::new(), Vec::new());
     for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
-        if let Some(call) = part.get("functionCall") {
+        if let Some(call) = part.get("functionCall").filter(|_| calls.count < calls.most) {
+            let index = calls.count;
             let arguments = call.get("args").unwrap_or(&json!({})).to_string();
             let function = json!({ "name": call["name"], "arguments": arguments });
             // Most calls have no ids: they are told apart by their answer and their place in it.
             let id = call["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
             let answer = wire["responseId"].as_str().unwrap_or_default();
-            let id = id.unwrap_or_else(|| format!("call_{answer}_{calls}"));
+            let id = id.unwrap_or_else(|| format!("call_{answer}_{index}"));
             let mut one =
-                json!({ "index": *calls, "id": id, "type": "function", "function": function });
+                json!({ "index": index, "id": id, "type": "function", "function": function });
             if let Some(signature) = part.get("thoughtSignature") {
                 one["extra_content"] = json!({ "google": { "thought_signature": signature } });
             }
             called.push(one);
-            *calls += 1;
+            calls.count += 1;
         }
         let piece = part["text"].as_str().unwrap_or_default();
         if part["thought"] == true { thought.push_str(piece) } else { text.push_str(piece) }
@@ -362,7 +384,7 @@ fn said(wire: &Value, calls: &mut usize) -> (Value, Value) {
     let finish = match candidate["finishReason"].as_str() {
         None if blocked => "content_filter".into(),
         None => Value::Null,
-        Some("STOP") if *calls > 0 => "tool_calls".into(),
+        Some("STOP") if calls.count > 0 => "tool_calls".into(),
         Some("STOP") => "stop".into(),
         Some("MAX_TOKENS") => "length".into(),
         Some(_) => "content_filter".into(),
@@ -432,11 +454,6 @@ mod tests {
         assert_eq!(wire, wanted);
         for (chat, fault) in [
             (json!({ "messages": [], "n": 2 }), "/n"),
-            (
-                json!({ "messages": [], "parallel_tool_calls": false,
-                    "tools": [{ "type": "function", "function": { "name": "f" } }] }),
-                "/parallel_tool_calls",
-            ),
             (json!({ "messages": [], "logit_bias": { "1": 2 } }), "/logit_bias"),
             (
                 json!({ "messages": [{ "role": "tool", "tool_call_id": "x", "content": "" }] }),
@@ -463,7 +480,7 @@ mod tests {
                 "thoughtsTokenCount": 3, "cachedContentTokenCount": 4 },
             "modelVersion": "g", "responseId": "r",
         });
-        let chat = response(&wire);
+        let chat = response(&wire, 2);
         let message = &chat["choices"][0]["message"];
         assert_eq!(
             (&message["content"], &message["reasoning_content"]),
@@ -472,7 +489,11 @@ mod tests {
         assert_eq!(message["tool_calls"][0]["function"]["arguments"], "{\"a\":1}");
         assert_eq!(chat["choices"][0]["finish_reason"], "tool_calls");
         assert_eq!(chat["usage"]["completion_tokens"], 5);
-        let mut chunks = Chunks::default();
+        let mut twice = wire.clone();
+        let parts = twice["candidates"][0]["content"]["parts"].as_array_mut().unwrap();
+        parts.push(parts[2].clone());
+        assert_eq!(&response(&twice, 1)["choices"], &chat["choices"], "one at a time");
+        let mut chunks = Chunks::new(2);
         let half = json!({ "candidates": [{ "content": { "parts": [{ "text": "po" }] } }] });
         let chunk = chunks.push(&half).unwrap();
         assert_eq!(chunk["choices"][0]["delta"]["content"], "po");
@@ -481,6 +502,6 @@ mod tests {
         let counted = chunks.counted().unwrap();
         assert_eq!(counted["usage"]["prompt_tokens_details"]["cached_tokens"], 4);
         let blocked = json!({ "promptFeedback": { "blockReason": "SAFETY" } });
-        assert_eq!(response(&blocked)["choices"][0]["finish_reason"], "content_filter");
+        assert_eq!(response(&blocked, 2)["choices"][0]["finish_reason"], "content_filter");
     }
 }

@@ -102,9 +102,9 @@ pub fn gemini(bytes: &[u8]) {
     if let Ok(answer) = serde_json::from_slice::<Value>(bytes)
         && gemini::failure(&answer).is_none()
     {
-        whole(Dialect::ChatCompletions, &gemini::response(&answer));
+        whole(Dialect::ChatCompletions, &gemini::response(&answer, usize::MAX));
     }
-    let mut chunks = gemini::Chunks::default();
+    let mut chunks = gemini::Chunks::new(usize::MAX);
     let mut told: Vec<Value> =
         pieces(bytes).iter().filter_map(|piece| chunks.push(piece)).collect();
     for chunk in &told {

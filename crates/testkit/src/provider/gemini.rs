@@ -28,7 +28,7 @@ pub(super) async fn answer(
     });
     let said = match asked {
         "tool" => vec![call_of],
-        _ => vec![json!({ "text": "po" }), json!({ "text": "ng" })],
+        _ => super::text(asked).map(|text| json!({ "text": text })).to_vec(),
     };
     if call == "m:generateContent" {
         return Json(piece(&said, Some("STOP"))).into_response();

@@ -28,10 +28,13 @@ pub(super) async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Va
         json!({ "type": "tool_use", "id": "toolu_1", "name": "add", "input": { "a": 1, "b": 2 } });
     let (content, stop) = match asked {
         "tool" => (vec![thought, call], "tool_use"),
-        _ => (vec![thought, json!({ "type": "text", "text": "pong" })], "end_turn"),
+        _ => (
+            vec![thought, json!({ "type": "text", "text": super::text(asked).concat() })],
+            "end_turn",
+        ),
     };
     if body["stream"] == true {
-        return streamed(&content, stop, asked != "break");
+        return streamed(&content, stop, asked);
     }
     let mut message = message();
     message["content"] = content.into();
@@ -52,17 +55,16 @@ fn message() -> Value {
     })
 }
 
-fn streamed(content: &[Value], stop: &str, whole: bool) -> Response {
+fn streamed(content: &[Value], stop: &str, asked: &str) -> Response {
     let mut events = vec![json!({ "type": "message_start", "message": message() })];
     events.push(json!({ "type": "ping" }));
     for (index, block) in content.iter().enumerate() {
         let (start, deltas) = match block["type"].as_str() {
             Some("text") => (
                 json!({ "type": "text", "text": "" }),
-                vec![
-                    json!({ "type": "text_delta", "text": "po" }),
-                    json!({ "type": "text_delta", "text": "ng" }),
-                ],
+                super::text(asked)
+                    .map(|text| json!({ "type": "text_delta", "text": text }))
+                    .to_vec(),
             ),
             Some("thinking") => (
                 json!({ "type": "thinking", "thinking": "", "signature": "" }),
@@ -87,10 +89,11 @@ fn streamed(content: &[Value], stop: &str, whole: bool) -> Response {
         events.push(json!({ "type": "content_block_stop", "index": index }));
     }
     let delta = json!({ "stop_reason": stop, "stop_sequence": null });
-    let usage = json!({ "output_tokens": 1000 });
+    let mut usage = message()["usage"].take();
+    usage["output_tokens"] = 1000.into();
     events.push(json!({ "type": "message_delta", "delta": delta, "usage": usage }));
     events.push(json!({ "type": "message_stop" }));
-    if !whole {
+    if asked == "break" {
         events.truncate(4);
     }
     let frame = |event: &Value| {

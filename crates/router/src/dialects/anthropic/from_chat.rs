@@ -147,7 +147,12 @@ pub(crate) fn forget_unsigned(wire: &mut Map<String, Value>) {
 fn assistant(at: &str, fields: &mut Fields<'_>) -> Result<Vec<Value>, Refused> {
     // The signature of a thought is checked, so its blocks come back as they were, and first.
     let mut blocks = fields.list("thinking_blocks")?.to_vec();
-    for told_elsewhere in ["reasoning_content", "reasoning", "annotations", "audio"] {
+    // A client that put a stream together has it in two fields.
+    let pieces = (fields.take("reasoning_content"), fields.take("reasoning_signature"));
+    if let (true, (Some(thinking), Some(signature))) = (blocks.is_empty(), pieces) {
+        blocks.push(json!({ "type": "thinking", "thinking": thinking, "signature": signature }));
+    }
+    for told_elsewhere in ["reasoning", "annotations", "audio"] {
         fields.take(told_elsewhere);
     }
     blocks.extend(content(at, fields.take("content"))?);
