@@ -11,6 +11,9 @@ missing=()
 have_postgres || missing+=(postgresql)
 have redis-server || missing+=(redis-server)
 have npm || missing+=(npm)
+# A network of a test's own, in which what leaves is counted.
+have ip || missing+=(iproute2)
+have unshare || missing+=(util-linux)
 python3 -m venv --help >/dev/null 2>&1 || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
   if ! have apt-get; then

@@ -11,6 +11,7 @@ mod crashing;
 mod input;
 mod models;
 mod money;
+mod privacy;
 mod providers;
 mod sdk;
 mod sockets;

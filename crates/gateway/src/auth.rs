@@ -123,6 +123,8 @@ pub(crate) async fn require(
             return Err(Error::invalid(format!("x-baton-cache: {other:?} is neither on nor off")));
         }
     };
+    // What does not say that it is public is told to nobody elsewhere.
+    tracing::Span::current().record(runtime::spans::PRIVACY, context.privacy.as_str());
     let idempotency = HeaderName::from_static("idempotency-key");
     context.idempotency_key = text(headers, &idempotency)?.map(str::to_owned);
     context.deadline = Some(Instant::now() + Duration::from_millis(app.config.request_timeout_ms));

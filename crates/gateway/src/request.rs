@@ -64,7 +64,8 @@ pub(crate) async fn observe(
         | &Method::OPTIONS) => known.to_string(),
         _ => "other".to_owned(),
     };
-    let span = tracing::info_span!("request", service = "gateway", %method, route);
+    let privacy = tracing::field::Empty;
+    let span = tracing::info_span!("request", service = "gateway", %method, route, privacy);
     // Fails only without the OpenTelemetry layer, and then there is no trace to continue.
     let _ = span.set_parent(runtime::context::trace_of(request.headers()));
     let mut response = next.run(request).instrument(span.clone()).await;

@@ -124,20 +124,24 @@ fn read_metadata(metadata: &MetadataMap) -> Result<CallContext, Status> {
         user: UserId::new(required(USER)?).map_err(id)?,
         key: text(KEY)?.map(types::KeyId::new).transpose().map_err(id)?,
         run: text(RUN)?.map(RunId::new).transpose().map_err(id)?,
-        privacy: match metadata.get(PRIVACY).and_then(|privacy| privacy.to_str().ok()) {
-            Some("public") => Privacy::Public,
-            // Anything else, also nothing: privacy fails closed.
-            _ => Privacy::Private,
-        },
         caching: match metadata.get(CACHE).map(|caching| caching.to_str()) {
             None => Caching::AsConfigured,
             Some(Ok("on")) => Caching::Asked,
             Some(_) => Caching::Never,
         },
+        privacy: privacy_of(metadata.get(PRIVACY).and_then(|privacy| privacy.to_str().ok())),
         deadline: deadline.map(|left: u64| Instant::now() + Duration::from_millis(left)),
         request_id: RequestId::new(required(REQUEST)?).map_err(id)?,
         idempotency_key: text(IDEMPOTENCY)?,
     })
+}
+
+/// Anything but the one word, also nothing, is private: privacy fails closed.
+fn privacy_of(said: Option<&str>) -> Privacy {
+    match said {
+        Some("public") => Privacy::Public,
+        _ => Privacy::Private,
+    }
 }
 
 /// Returns the trace that `headers` carry, to be a span's parent.
@@ -181,9 +185,13 @@ where
 
     fn call(&mut self, request: ::http::Request<Body>) -> Self::Future {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default();
-        let span = tracing::info_span!("rpc", service = self.service, method);
+        let carried = request.extensions().get::<Carried>();
+        let said = request.headers().get(PRIVACY).and_then(|privacy| privacy.to_str().ok());
+        let privacy = carried.map_or_else(|| privacy_of(said), |carried| carried.context.privacy);
+        let privacy = privacy.as_str();
+        let span = tracing::info_span!("rpc", service = self.service, method, privacy);
         // Fails only without the OpenTelemetry layer, and then there is no trace to continue.
-        let _ = span.set_parent(match request.extensions().get::<Carried>() {
+        let _ = span.set_parent(match carried {
             Some(carried) => carried.trace.clone(),
             None => trace_of(request.headers()),
         });

@@ -13,5 +13,6 @@ pub mod probes;
 pub mod process;
 pub mod reload;
 pub mod shutdown;
+pub mod spans;
 pub mod telemetry;
 pub mod transport;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -14,6 +14,8 @@ use tracing_subscriber::layer::{Filter, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
+
+use crate::spans::{self, PublicOnly};
 
 /// What is told to whom.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,11 +25,13 @@ pub struct Telemetry {
     pub log: String,
     /// Where traces go over gRPC, such as `http://127.0.0.1:4317`; nowhere when absent.
     pub otlp_endpoint: Option<String>,
+    /// The collector is as good as one on this machine: spans of private calls go there too.
+    pub otlp_is_local: bool,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { log: "info".to_owned(), otlp_endpoint: None }
+        Self { log: "info".to_owned(), otlp_endpoint: None, otlp_is_local: false }
     }
 }
 
@@ -58,7 +62,11 @@ pub fn init(service: &'static str, config: &Telemetry) -> anyhow::Result<Flush> 
             .with_endpoint(endpoint)
             .build()
             .with_context(|| format!("telemetry.otlp_endpoint: {endpoint:?}"))?;
-        provider = provider.with_batch_exporter(exporter);
+        let batches = BatchSpanProcessor::builder(exporter).build();
+        provider = match config.otlp_is_local || spans::is_here(endpoint) {
+            true => provider.with_span_processor(batches),
+            false => provider.with_span_processor(PublicOnly(batches)),
+        };
     }
     let provider = provider.build();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
