@@ -1,6 +1,6 @@
 //! What bad input gets.
 
-use journeys::{Shape, System, conversation, priced};
+use journeys::{Shape, System, priced};
 use serde_json::{Value, json};
 use testkit::provider::Provider;
 
@@ -54,38 +54,213 @@ async fn bad_input_is_told_what_is_wrong_and_changes_nothing() {
     }
 }
 
+/// A dialect of model requests: how a conversation is put, and a tool.
+struct Dialect {
+    path: &'static str,
+    conversation: fn(Value) -> Value,
+    tool: fn(Value, Value) -> Value,
+    /// Where a conversation stands, and a tool's name and schema.
+    said: &'static str,
+    name: &'static str,
+    schema: &'static str,
+}
+
+const DIALECTS: [Dialect; 3] = [
+    Dialect {
+        path: "/v1/chat/completions",
+        conversation: |content| json!({ "messages": [{ "role": "user", "content": content }] }),
+        tool: |name, schema| json!({ "type": "function", "function": { "name": name, "parameters": schema } }),
+        said: "/messages",
+        name: "/function/name",
+        schema: "/function/parameters",
+    },
+    Dialect {
+        path: "/v1/messages",
+        conversation: |content| json!({ "max_tokens": 9, "messages": [{ "role": "user", "content": content }] }),
+        tool: |name, schema| json!({ "name": name, "input_schema": schema }),
+        said: "/messages",
+        name: "/name",
+        schema: "/input_schema",
+    },
+    Dialect {
+        path: "/v1/responses",
+        conversation: |content| json!({ "input": [{ "role": "user", "content": content }] }),
+        tool: |name, schema| json!({ "type": "function", "name": name, "parameters": schema }),
+        said: "/input",
+        name: "/name",
+        schema: "/parameters",
+    },
+];
+
+impl Dialect {
+    fn with(&self, more: Value) -> Value {
+        let mut body = (self.conversation)("ping".into());
+        body["model"] = "m".into();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    }
+
+    /// What is wrong, and how the message about it begins.
+    fn faults(&self) -> Vec<(Value, String)> {
+        let Self { said, name, schema, .. } = self;
+        let object = || json!({ "type": "object" });
+        let tools = |tools: Value| self.with(json!({ "tools": tools }));
+        let named = |name: Value| {
+            tools(json!([(self.tool)("good".into(), object()), (self.tool)(name, object())]))
+        };
+        let taking = |schema: Value| tools(json!([(self.tool)("good".into(), schema)]));
+        let (any, other) = match self.path {
+            "/v1/chat/completions" => {
+                let other = json!({ "type": "function", "function": { "name": "other" } });
+                (json!("required"), other)
+            }
+            "/v1/messages" => {
+                (json!({ "type": "any" }), json!({ "type": "tool", "name": "other" }))
+            }
+            _ => (json!("required"), json!({ "type": "function", "name": "other" })),
+        };
+        let image = match self.path {
+            "/v1/chat/completions" => {
+                json!({ "type": "image_url", "image_url": { "url": "data:image/png;base64,AA==" } })
+            }
+            "/v1/messages" => {
+                let source = json!({ "type": "base64", "media_type": "image/png", "data": "AA==" });
+                json!({ "type": "image", "source": source })
+            }
+            _ => json!({ "type": "input_image", "image_url": "data:image/png;base64,AA==" }),
+        };
+        let field = said.trim_start_matches('/');
+        let mut faults = vec![
+            (
+                self.with(json!({ "model": "mm" })),
+                "/model: \"mm\" is unknown; near are mock/m".into(),
+            ),
+            (self.with(json!({ "model": 1 })), "/model: ".into()),
+            (self.with(json!({ "model": null })), "/model: ".into()),
+            (self.with(json!({ field: {} })), format!("{said}: ")),
+            (self.with(json!({ field: [1] })), format!("{said}/0: ")),
+            (
+                self.with((self.conversation)(json!([image]))),
+                format!("{said}/0/content/0: a picture"),
+            ),
+            (self.with((self.conversation)("x".repeat(50_000).into())), format!("{said}: about 1")),
+            (self.with(json!({ "temperature": "hot" })), "/temperature: \"hot\" is not".into()),
+            (self.with(json!({ "top_p": 2 })), "/top_p: 2 is not".into()),
+            (self.with(json!({ "stream": "yes" })), "/stream: ".into()),
+            (tools(json!({})), "/tools: a list".into()),
+            (tools(json!(["good"])), "/tools/0: an object".into()),
+            (tools(json!([{ "type": 1 }])), "/tools/0/type: ".into()),
+            (named(Value::Null), format!("/tools/1{name}: a string")),
+            (named("".into()), format!("/tools/1{name}: \"\" is not")),
+            (named("a b".into()), format!("/tools/1{name}: \"a b\" is not")),
+            (named("x".repeat(129).into()), format!("/tools/1{name}: ")),
+            (named("good".into()), "/tools: \"good\" is the name of two".into()),
+            (taking(json!([])), format!("/tools/0{schema}: an object")),
+            (
+                taking(json!({ "type": "string" })),
+                format!("/tools/0{schema}: it must describe an object"),
+            ),
+            (taking(json!({ "properties": 1 })), format!("/tools/0{schema}: /properties")),
+            (self.with(json!({ "tool_choice": any })), "/tool_choice: there are no tools".into()),
+        ];
+        let mut choosing = named("fine".into());
+        choosing["tool_choice"] = other;
+        faults.push((choosing, "/tool_choice/".into()));
+        let own = match self.path {
+            "/v1/chat/completions" => vec![
+                (json!({ "max_tokens": 0 }), "/max_tokens: 0 is not"),
+                (
+                    json!({ "max_tokens": 1, "max_completion_tokens": 2 }),
+                    "/max_tokens: 1 contradicts",
+                ),
+                (json!({ "n": 0 }), "/n: "),
+                (json!({ "stop": 1 }), "/stop: "),
+                (json!({ "logprobs": false, "top_logprobs": 3 }), "/top_logprobs: contradicts"),
+                (json!({ "response_format": "json" }), "/response_format/type: "),
+            ],
+            "/v1/messages" => vec![
+                (json!({ "max_tokens": -1 }), "/max_tokens: -1 is not"),
+                (json!({ "stop_sequences": "x" }), "/stop_sequences: "),
+                (
+                    json!({ "thinking": { "type": "enabled", "budget_tokens": 9 } }),
+                    "/thinking/budget_tokens: ",
+                ),
+            ],
+            _ => vec![
+                (json!({ "max_output_tokens": "many" }), "/max_output_tokens: \"many\" is not"),
+                (json!({ "background": true }), "/background: "),
+            ],
+        };
+        faults.extend(own.into_iter().map(|(more, fault)| (self.with(more), fault.to_owned())));
+        faults
+    }
+
+    fn check(&self, status: u16, wanted: u16, told: &str, fault: &str) {
+        let what = format!("{} {fault}: {status} {told}", self.path);
+        assert_eq!(status, wanted, "{what}");
+        let error: Value = serde_json::from_str(told).unwrap_or_default();
+        let (shape, kind) = match (self.path, wanted) {
+            ("/v1/messages", 413) => (Some("error"), "request_too_large"),
+            ("/v1/messages", _) => (Some("error"), "invalid_request_error"),
+            _ => (None, "invalid_request_error"),
+        };
+        assert_eq!(error["type"].as_str(), shape, "{what}");
+        assert_eq!(error["error"]["type"], kind, "{what}");
+        assert!(error["error"]["message"].as_str().unwrap().starts_with(fault), "{what}");
+    }
+}
+
 #[tokio::test]
-async fn what_no_candidate_takes_is_refused_before_money_is_held() {
+async fn what_no_candidate_takes_is_pointed_at_in_each_dialect_before_money_is_held() {
     let provider = Provider::start().await.unwrap();
     let small = "max_output_tokens = 1000, vision = false, context_tokens = 1000";
     let settings = priced(&provider.url).replace("max_output_tokens = 1000", small);
+    let settings = format!("{settings}[gateway]\nmax_body_bytes = 100000\n");
     for shape in Shape::ALL {
         let system = System::start(shape, &settings).await.unwrap();
-        let image =
-            json!({ "type": "image_url", "image_url": { "url": "data:image/png;base64,AA==" } });
-        let with = |field: &str, value: Value| {
-            let mut body = conversation("ping", false);
-            body[field] = value;
-            body
-        };
-        let deep = "[".repeat(10_000) + &"]".repeat(10_000);
-        let long = json!([{ "role": "user", "content": "x".repeat(50_000) }]);
-        for (body, fault) in [
-            (with("model", json!("mock/n")), "near are mock/m"),
-            (
-                with("messages", json!([{ "role": "user", "content": [image] }])),
-                "/messages/0/content/0: a picture",
-            ),
-            (with("messages", long), "/messages: about 12"),
-            (with("max_tokens", json!(0)), "/max_tokens: 0 is not"),
-        ] {
-            let (status, error) = system.post("/v1/chat/completions", &body).await.unwrap();
-            assert!(status == 400 && error.contains(fault), "{fault}: {status} {error}");
-        }
-        let url = format!("{}/v1/chat/completions", system.url);
-        for body in [deep.into_bytes(), b"{\"model\": \"\xff\"}".to_vec()] {
-            let reply = system.client().post(&url).body(body).send().await.unwrap();
-            assert_eq!(reply.status(), 400);
+        // Nothing can be paid for: whoever gets as far as the money is told so.
+        let limit = json!({ "user_id": "local", "period": "daily", "limit": 0.000_000_001 });
+        assert_eq!(system.post("/api/v1/budget/limit", &limit).await.unwrap().0, 201);
+        for dialect in &DIALECTS {
+            for stream in [false, true] {
+                let good = dialect.with(json!({ "stream": stream }));
+                assert_eq!(system.post(dialect.path, &good).await.unwrap().0, 402);
+                for (mut body, fault) in dialect.faults() {
+                    if body.get("stream").is_none() {
+                        body["stream"] = stream.into();
+                    }
+                    let (status, told) = system.post(dialect.path, &body).await.unwrap();
+                    dialect.check(status.as_u16(), 400, &told, &fault);
+                }
+            }
+            let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+            let deep = dialect
+                .with(json!({ "deep": 0 }))
+                .to_string()
+                .replace("\"deep\":0", &format!("\"deep\":{deep}"));
+            let large = vec![b' '; 200_000];
+            for (body, status, fault) in [
+                (deep.into_bytes(), 400, "the body is not valid"),
+                (b"{\"model\": \"\xff\"}".to_vec(), 400, "the body is not valid"),
+                (b"{\"model\": ".to_vec(), 400, "the body is not valid"),
+                (b"[]".to_vec(), 400, "the body is not"),
+                (Vec::new(), 400, "the body is not valid"),
+                (large.clone(), 413, "the body has 200000 bytes"),
+            ] {
+                let sent =
+                    system.client().post(format!("{}{}", system.url, dialect.path)).body(body);
+                let reply = sent.send().await.unwrap();
+                let got = reply.status().as_u16();
+                dialect.check(got, status, &reply.text().await.unwrap(), fault);
+            }
+            // Without a length, as a stream.
+            let parts = large.chunks(50_000).map(|part| Ok::<_, std::io::Error>(part.to_vec()));
+            let parts =
+                reqwest::Body::wrap_stream(futures::stream::iter(parts.collect::<Vec<_>>()));
+            let sent = system.client().post(format!("{}{}", system.url, dialect.path)).body(parts);
+            let reply = sent.send().await.unwrap();
+            let got = reply.status().as_u16();
+            dialect.check(got, 413, &reply.text().await.unwrap(), "");
         }
         assert!(system.spent("local").await.unwrap().abs() < 1e-12);
     }

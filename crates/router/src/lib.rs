@@ -15,6 +15,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod live;
+mod malformed;
 mod media;
 mod meter;
 mod money;

@@ -27,11 +27,11 @@ impl Media {
     }
 }
 
-/// Returns the JSON pointer of the first image, if there is one.
-pub(crate) fn image(messages: &[Value]) -> Option<String> {
+/// Returns the JSON pointer of the first image in messages that stand at `place`, if there is one.
+pub(crate) fn image(place: &str, messages: &[Value]) -> Option<String> {
     parts(messages)
         .find(|(.., part)| Media::of(part) == Some(Media::Image))
-        .map(|(message, index, _)| format!("/messages/{message}/content/{index}"))
+        .map(|(message, index, _)| format!("{place}/{message}/content/{index}"))
 }
 
 /// Returns how many tokens a body of `bytes` with these messages has at most, about: text has three
@@ -81,7 +81,7 @@ mod tests {
         let ask = |part: Value| {
             let messages = [json!({ "role": "user", "content": [part] })];
             let bytes = json!(messages).to_string().len();
-            (most_tokens(&messages, bytes), image(&messages))
+            (most_tokens(&messages, bytes), image("/messages", &messages))
         };
         let data = format!("data:image/png;base64,{}", "A".repeat(3_000_000));
         let (tokens, at) = ask(json!({ "type": "image_url", "image_url": { "url": data } }));

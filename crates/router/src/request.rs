@@ -8,7 +8,7 @@ use crate::complexity::{self, Need};
 use crate::dialects::Refused;
 use crate::dialects::anthropic::{from_chat, to_chat};
 use crate::dialects::{gemini, plain, responses};
-use crate::media;
+use crate::{malformed, media};
 
 /// What chat completions call the most tokens that an answer may have, now and before.
 const LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
@@ -47,6 +47,9 @@ impl ChatRequest {
         if dialect == Dialect::Embeddings {
             return Self::embeddings(value, body.len());
         }
+        if let Value::Object(fields) = &value {
+            malformed::check(fields, dialect).map_err(invalid)?;
+        }
         // Nobody but Messages' own providers could take what it alone can say; so it may say it.
         let (wire, value) = match dialect {
             Dialect::Responses => {
@@ -68,13 +71,11 @@ impl ChatRequest {
         let messages = fields.get("messages").and_then(Value::as_array).filter(|m| !m.is_empty());
         let messages =
             messages.ok_or_else(|| invalid("/messages: at least one is required".to_owned()))?;
-        for (index, message) in messages.iter().enumerate() {
-            if !message.get("role").is_some_and(Value::is_string) {
-                return Err(invalid(format!("/messages/{index}/role: a role is required")));
-            }
-        }
         let input_tokens = media::most_tokens(messages, body.len());
-        let image = media::image(messages);
+        let image = match wire.as_ref().and_then(|wire| wire["input"].as_array()) {
+            Some(input) => media::image("/input", input),
+            None => media::image("/messages", messages),
+        };
         let metadata = wire.as_ref().map_or(fields.get("metadata"), |wire| wire.get("metadata"));
         let metadata = metadata.and_then(|metadata| metadata.get("prompt_version"));
         let prompt_version = metadata.and_then(Value::as_str).unwrap_or_default();
@@ -85,7 +86,9 @@ impl ChatRequest {
                 None | Some(Value::Null) => {}
                 Some(value) => {
                     let tokens = value.as_u64().filter(|tokens| (1..=10_000_000).contains(tokens));
-                    let fault = || invalid(format!("/{field}: {value} is not 1 to 10000000"));
+                    let named =
+                        if dialect == Dialect::Responses { "max_output_tokens" } else { field };
+                    let fault = || invalid(format!("/{named}: {value} is not 1 to 10000000"));
                     let tokens = tokens.ok_or_else(fault)?;
                     if most.replace(tokens).is_some_and(|before| before != tokens) {
                         let fault = format!("/{field}: {value} contradicts /{}", LIMITS[0]);
@@ -158,6 +161,14 @@ impl ChatRequest {
             // Nothing is written.
             choices: 0,
         })
+    }
+
+    /// Returns where it says what is to be answered.
+    pub(crate) fn place(&self) -> &'static str {
+        match self.dialect {
+            Dialect::Responses | Dialect::Embeddings => "/input",
+            Dialect::Messages | Dialect::ChatCompletions | Dialect::Unspecified => "/messages",
+        }
     }
 
     /// Returns whether it is one for embeddings.
@@ -351,10 +362,13 @@ mod tests {
             (r#"{"model":"a"}"#, "/messages"),
             (r#"{"model":"a","messages":[]}"#, "/messages"),
             (r#"{"model":"a","messages":[{}]}"#, "/messages/0/role"),
-            (r#"{"model":"a","messages":[{"role":"user"}],"max_tokens":-1}"#, "/max_tokens"),
-            (r#"{"model":"a","messages":[{"role":"user"}],"n":0}"#, "/n"),
             (
-                r#"{"model":"a","messages":[{"role":"user"}],"max_completion_tokens":1,"max_tokens":2}"#,
+                r#"{"model":"a","messages":[{"role":"user","content":"x"}],"max_tokens":-1}"#,
+                "/max_tokens",
+            ),
+            (r#"{"model":"a","messages":[{"role":"user","content":"x"}],"n":0}"#, "/n"),
+            (
+                r#"{"model":"a","messages":[{"role":"user","content":"x"}],"max_completion_tokens":1,"max_tokens":2}"#,
                 "/max_tokens: 2 contradicts /max_completion_tokens",
             ),
         ];

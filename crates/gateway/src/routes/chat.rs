@@ -45,8 +45,10 @@ pub(crate) async fn answer(
     dialect: Dialect,
 ) -> Result<Response, Error> {
     #[derive(Deserialize)]
+    #[serde(expecting = "an object")]
     struct Peek {
-        stream: Option<bool>,
+        // What it is besides true is for the router to judge.
+        stream: Option<Value>,
         dry_run: Option<bool>,
     }
     let body = body.map_err(|fault| Error::with_status(fault.status(), fault.body_text()))?;
@@ -63,7 +65,7 @@ pub(crate) async fn answer(
     let mut router = RouterServiceClient::new(app.peers.router)
         .max_decoding_message_size(64 * 1024 * 1024)
         .max_encoding_message_size(usize::MAX);
-    if peek.stream == Some(true) && dialect != Dialect::Embeddings {
+    if peek.stream == Some(Value::Bool(true)) && dialect != Dialect::Embeddings {
         let request = runtime::context::request(context, StreamCompleteRequest { call });
         return streamed(router.stream_complete(request).await?.into_inner(), dialect).await;
     }

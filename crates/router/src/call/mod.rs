@@ -128,8 +128,8 @@ fn fitting(candidates: &mut Vec<Arc<Candidate>>, request: &ChatRequest) -> Resul
     let most = candidates.iter().map(context).max().unwrap_or_default();
     candidates.retain(|candidate| context(candidate) >= tokens);
     if candidates.is_empty() {
-        let model = &request.model;
-        return none(format!("/messages: about {tokens} tokens, and {model:?} takes {most}"));
+        let (at, model) = (request.place(), &request.model);
+        return none(format!("{at}: about {tokens} tokens, and {model:?} takes {most}"));
     }
     Ok(())
 }
