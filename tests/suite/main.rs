@@ -8,6 +8,7 @@ mod caching;
 mod command_line;
 mod configuration;
 mod crashing;
+mod faults;
 mod input;
 mod models;
 mod money;

@@ -1,11 +1,11 @@
 //! A provider of language models that speaks OpenAI's chat completions, well or badly.
 
+pub mod faulty;
 mod gemini;
 mod messages;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -29,17 +29,14 @@ use tokio::sync::Semaphore;
 /// |---|---|
 /// | `refuse` | status 500 |
 /// | `hang` | nothing, ever |
-/// | `garbage` | 200, and no JSON |
 /// | `break` | half a stream |
 /// | `wait` | half a stream, or nothing, and the rest when [`Provider::go_on`] is called |
 /// | `chunks N` | `pong` N times, a chunk each |
 /// | `tool` | a call of the tool `add` with `{"a": 1, "b": 2}` |
 /// | `json` | `{"a": 1, "b": 2}` as its text |
 /// | `status N` | that status, with `Retry-After: 1` when `N` ends in `+` |
-/// | `event` | 200, and an error as the first event |
 /// | `late event` | a piece, and then an error as an event |
 /// | `reset` | 200, and the connection is broken off |
-/// | `drip` | 200, and comments for ever |
 /// | `flaky N` | `0 1 … 9 `, a chunk each; of model `m`, when N ends in 0 status 500, in 1 a stream without anything, in 2 half of it |
 ///
 /// It speaks Anthropic's Messages and Gemini too, and there knows `ping`, `refuse`, `tool`, `json`
@@ -153,8 +150,6 @@ async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Re
         asked if asked.starts_with("status ") => return refused(&asked[7..]),
         "stumble" if number % 2 == 0 => return refused("503"),
         "reset" => return reset(),
-        "drip" => return drip(),
-        "garbage" if body["stream"] != true => return "{ pong".into_response(),
         _ => {}
     }
     let flaw = match asked.strip_prefix("flaky ") {
@@ -182,11 +177,14 @@ async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Re
             json!({ "index": 0, "message": message, "finish_reason": "stop" })
         }
     };
-    let known = json!({
+    Json(completion(choice)).into_response()
+}
+
+fn completion(choice: Value) -> Value {
+    json!({
         "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m",
         "choices": [choice], "usage": usage(),
-    });
-    Json(known).into_response()
+    })
 }
 
 /// Returns what is answered to `asked`, in two pieces.
@@ -213,15 +211,6 @@ fn reset() -> Response {
     Body::from_stream(broken).into_response()
 }
 
-fn drip() -> Response {
-    let pause = tokio::time::interval(Duration::from_millis(5));
-    let comments = stream::unfold(pause, |mut pause| async move {
-        pause.tick().await;
-        Some((Ok::<_, std::convert::Infallible>(Bytes::from(": still here\n")), pause))
-    });
-    ([("content-type", "text/event-stream")], Body::from_stream(comments)).into_response()
-}
-
 fn streamed(state: Arc<Counts>, asked: &str, is_half: bool) -> Response {
     let count = asked.strip_prefix("chunks ").and_then(|count| count.parse().ok());
     let mut texts = match count {
@@ -229,7 +218,7 @@ fn streamed(state: Arc<Counts>, asked: &str, is_half: bool) -> Response {
         None if asked.starts_with("flaky ") => (0..10).map(|at| format!("{at} ")).collect(),
         None => text(asked).map(str::to_owned).to_vec(),
     };
-    let fails = matches!(asked, "event" | "late event");
+    let fails = asked == "late event";
     let gated = ["late", "wait"].iter().position(|name| *name == asked);
     let whole = asked != "break" && !is_half && !fails;
     if !whole {
@@ -252,12 +241,7 @@ fn streamed(state: Arc<Counts>, asked: &str, is_half: bool) -> Response {
         let error = json!({ "error": { "message": "overloaded" } });
         frames.push(format!("data: {error}\n\n").into());
     }
-    if asked == "event" {
-        frames.swap_remove(0);
-    }
-    if asked == "garbage" {
-        frames = vec!["data: { pong\n\n".into()];
-    } else if whole {
+    if whole {
         frames.push(format!("data: {}\n\n", last()).into());
         frames.push("data: [DONE]\n\n".into());
     }

@@ -117,7 +117,13 @@ impl Flow {
             }
             next = rest.next().await;
         }
-        let usage = counted.unwrap_or_else(|| self.call.estimate(bytes));
+        let most = self.candidate.model.max_output_tokens;
+        let usage = counted.unwrap_or_else(|| {
+            let mut guess = self.call.estimate(bytes);
+            // A guess is no reason to take more than was set aside.
+            guess.output = guess.output.min(self.call.request.all_output_tokens(most));
+            guess
+        });
         let failures = self.started.failures;
         let receipt = self.call.receipt(&self.candidate, failures, usage, counted.is_none());
         let outcome = match (&broken, cancelled) {

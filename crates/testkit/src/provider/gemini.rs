@@ -42,7 +42,8 @@ pub(super) async fn answer(
     ([("content-type", "text/event-stream")], stream).into_response()
 }
 
-fn piece(parts: &[Value], end: Option<&str>) -> Value {
+/// An answer, or a piece of one.
+pub(super) fn piece(parts: &[Value], end: Option<&str>) -> Value {
     json!({
         "candidates": [{ "content": { "role": "model", "parts": parts }, "finishReason": end }],
         "usageMetadata": { "promptTokenCount": 1000, "candidatesTokenCount": 600,

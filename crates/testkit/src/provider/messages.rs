@@ -34,13 +34,19 @@ pub(super) async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Va
         ),
     };
     if body["stream"] == true {
-        return streamed(&content, stop, asked);
+        let frames = frames(&content, stop, asked).concat();
+        return ([("content-type", "text/event-stream")], frames).into_response();
     }
+    Json(whole(content, stop)).into_response()
+}
+
+/// An answer that is not streamed.
+pub(super) fn whole(content: Vec<Value>, stop: &str) -> Value {
     let mut message = message();
     message["content"] = content.into();
     message["stop_reason"] = stop.into();
     message["usage"]["output_tokens"] = 1000.into();
-    Json(message).into_response()
+    message
 }
 
 /// A thousand tokens read, of which 300 from a cache and 100 into it.
@@ -55,7 +61,8 @@ fn message() -> Value {
     })
 }
 
-fn streamed(content: &[Value], stop: &str, asked: &str) -> Response {
+/// A stream's events, framed.
+pub(super) fn frames(content: &[Value], stop: &str, asked: &str) -> Vec<String> {
     let mut events = vec![json!({ "type": "message_start", "message": message() })];
     events.push(json!({ "type": "ping" }));
     for (index, block) in content.iter().enumerate() {
@@ -99,6 +106,5 @@ fn streamed(content: &[Value], stop: &str, asked: &str) -> Response {
     let frame = |event: &Value| {
         format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default())
     };
-    let frames: String = events.iter().map(frame).collect();
-    ([("content-type", "text/event-stream")], frames).into_response()
+    events.iter().map(frame).collect()
 }
