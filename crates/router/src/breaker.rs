@@ -16,6 +16,17 @@ const FIRST: Duration = Duration::from_secs(5);
 /// How long it stays open at most, whatever a provider asks for.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// How long somebody else's probe is waited for, before it is asked about again.
+const ELSEWHERE: Duration = Duration::from_millis(250);
+
+/// How long a circuit breaker is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Opened {
+    pub(crate) until: Instant,
+    /// How long it waits this time.
+    pub(crate) wait: Duration,
+}
+
 /// A circuit breaker of one candidate: closed, open until a time, or half open with one probe out.
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
@@ -26,6 +37,8 @@ pub(crate) struct Breaker {
     /// How long it was open the last time; doubles while probes fail.
     wait: Duration,
     probing: bool,
+    /// Until then somebody else's probe is waited for.
+    leaves_it: Option<Instant>,
 }
 
 impl Breaker {
@@ -35,6 +48,7 @@ impl Breaker {
         match self.open_until {
             None => true,
             Some(until) if now < until || self.probing => false,
+            Some(_) if self.leaves_it.is_some_and(|until| now < until) => false,
             Some(_) => {
                 self.probing = true;
                 true
@@ -52,6 +66,33 @@ impl Breaker {
             None => Circuit::Closed,
             Some(until) if now < until => Circuit::Open,
             Some(_) => Circuit::HalfOpen,
+        }
+    }
+
+    /// Returns whether the last yes was for a probe.
+    pub(crate) fn is_probing(&self) -> bool {
+        self.probing
+    }
+
+    /// Takes a probe's yes back, and waits for what becomes of somebody else's.
+    pub(crate) fn leave_it(&mut self, now: Instant) {
+        self.probing = false;
+        self.leaves_it = Some(now + ELSEWHERE);
+    }
+
+    /// Returns how long it is open, or was: half open it still is.
+    pub(crate) fn opened(&self) -> Option<Opened> {
+        self.open_until.map(|until| Opened { until, wait: self.wait })
+    }
+
+    /// Takes over how it stands elsewhere.
+    pub(crate) fn agree(&mut self, now: Instant, opened: Option<Opened>) {
+        match opened {
+            None => self.succeeded(),
+            Some(Opened { until, wait }) => {
+                self.open_until = Some(until.min(now + LONGEST));
+                self.wait = wait.min(LONGEST);
+            }
         }
     }
 
@@ -126,6 +167,27 @@ mod tests {
         assert_eq!(after(3, 300), Circuit::Closed);
         assert_eq!(after(2, 18), Circuit::Closed);
         assert_eq!(after(2, 19), Circuit::Open);
+    }
+
+    #[test]
+    fn what_is_known_elsewhere_is_known_here() {
+        let (mut breaker, start) = (Breaker::default(), Instant::now());
+        let opened = Opened { until: start + FIRST, wait: FIRST };
+        breaker.agree(start, Some(opened));
+        assert_eq!(breaker.opened(), Some(opened));
+        assert!(!breaker.allow(start));
+        let later = start + FIRST;
+        assert!(breaker.allow(later) && breaker.is_probing());
+        breaker.leave_it(later);
+        assert!(!breaker.allow(later), "somebody else probes");
+        assert!(breaker.allow(later + ELSEWHERE), "and was not heard of");
+        breaker.failed(later, None);
+        assert!(!breaker.allow(later + FIRST), "it waits twice as long as it did elsewhere");
+        breaker.agree(later, None);
+        assert!(breaker.allow(later) && breaker.allow(later));
+        let far = Opened { until: start + LONGEST * 9, wait: LONGEST * 9 };
+        breaker.agree(start, Some(far));
+        assert!(breaker.allow(start + LONGEST), "whatever is said, a minute at most");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::live::Found;
 use crate::prices::{Origin, Prices};
 use crate::providers::Provider;
 use crate::providers::extractive::Extractive;
+use crate::shared::{self, Link};
 use crate::site::Site;
 use crate::split::Split;
 use crate::stats::Stats;
@@ -34,6 +35,8 @@ pub(crate) struct Candidate {
     pub(crate) provider: Arc<dyn Provider>,
     breaker: Mutex<Breaker>,
     stats: Mutex<Stats>,
+    /// Where replicas know of each other's breakers.
+    link: Option<Arc<Link>>,
 }
 
 impl Candidate {
@@ -50,6 +53,25 @@ impl Candidate {
     pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker> {
         // A breaker is whole between any two of its statements.
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether it may be asked now. Whoever gets a yes tells its breaker how it went. A probe
+    /// is the only one of all replicas; no other call waits for anything.
+    pub(crate) async fn allows(&self) -> bool {
+        let (allowed, probes) = {
+            let mut breaker = self.breaker();
+            (breaker.allow(Instant::now()), breaker.is_probing())
+        };
+        match &self.link {
+            Some(link) if allowed && probes => {
+                let granted = shared::may_probe(link, &self.name()).await;
+                if !granted {
+                    self.breaker().leave_it(Instant::now());
+                }
+                granted
+            }
+            _ => allowed,
+        }
     }
 
     /// Returns how it did.
@@ -127,6 +149,7 @@ impl Catalog {
         config: &Config,
         prices: &Prices,
         before: Option<&Self>,
+        link: Option<&Arc<Link>>,
     ) -> anyhow::Result<Self> {
         let (mut candidates, mut sites) = (Vec::new(), BTreeMap::new());
         let networks: Arc<[IpNet]> = config.local_networks.clone().into();
@@ -162,6 +185,7 @@ impl Catalog {
                     provider: Arc::clone(&site.provider),
                     breaker: Mutex::default(),
                     stats: Mutex::default(),
+                    link: link.cloned(),
                 })
             };
             let said = provider.models.iter().map(new).collect::<anyhow::Result<Vec<_>>>()?;
@@ -190,6 +214,7 @@ impl Catalog {
             ),
             breaker: Mutex::default(),
             stats: Mutex::default(),
+            link: None,
         };
         let extractive = kept(extractive, before);
         let find = |place: String, name: &String| {
@@ -288,6 +313,11 @@ impl Catalog {
             true => Err(Error::NothingLocal(model.to_owned())),
             false => Ok(Chosen { candidates, reason, hedges: self.hedged.contains(model) }),
         }
+    }
+
+    /// Returns those whose breakers replicas share: all but the last resort.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = &Arc<Candidate>> {
+        self.candidates.iter().filter(|candidate| candidate.link.is_some())
     }
 
     /// Tells whether a request may call its `model` so.
@@ -484,7 +514,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), toml).unwrap();
         let config = runtime::config::load(Some(file.path())).unwrap();
-        Catalog::new(&config, &Prices::default(), None)
+        Catalog::new(&config, &Prices::default(), None, None)
     }
 
     const TWO: &str = "[providers.cloud]\nkind='openai'\nbase_url='http://127.0.0.1:1/v1'\ntier=1\n\
@@ -578,7 +608,7 @@ mod tests {
             runtime::config::load::<Config>(Some(file.path())).unwrap()
         };
         let prices = Prices::default();
-        let before = Catalog::new(&config(TWO), &prices, None).unwrap();
+        let before = Catalog::new(&config(TWO), &prices, None, None).unwrap();
         for (toml, same) in [
             (TWO.to_owned(), ["cloud/big", "here/small", "extractive/extractive"].as_slice()),
             (TWO.replace("'1'", "'3'"), &["here/small", "extractive/extractive"]),
@@ -592,7 +622,7 @@ mod tests {
                 &["cloud/big", "extractive/extractive"],
             ),
         ] {
-            let after = Catalog::new(&config(&toml), &prices, Some(&before)).unwrap();
+            let after = Catalog::new(&config(&toml), &prices, Some(&before), None).unwrap();
             let kept = after.candidates.iter().filter(|candidate| before.has(candidate));
             let kept: Vec<String> = kept.map(|candidate| candidate.name()).collect();
             assert_eq!(kept, same, "{toml}");

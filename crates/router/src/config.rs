@@ -43,6 +43,12 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How often to ask again.
     pub retries: Retries,
+    /// What replicas share breakers and kept answers through: `redis://HOST:PORT/DATABASE`, or
+    /// `redis+unix:///PATH`. Without it each is on its own.
+    #[serde(skip_serializing)]
+    pub redis: Option<SecretString>,
+    /// How long a call waits for it at most, in milliseconds.
+    pub redis_wait_ms: u64,
     /// Which answers are given again.
     pub cache: CacheConfig,
     /// Where the budget service is, when it is another process.
@@ -64,6 +70,8 @@ impl Default for Config {
             spool_bytes: 64 * 1024 * 1024,
             timeouts: Timeouts::default(),
             retries: Retries::default(),
+            redis: None,
+            redis_wait_ms: 50,
             cache: CacheConfig::default(),
             peers: PeerAddresses::default(),
         }

@@ -24,17 +24,22 @@ mod providers;
 mod request;
 mod retry;
 mod service;
+mod shared;
 mod site;
 mod split;
 mod sse;
 mod stats;
 mod usage;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use proto::router::router_service_server::RouterServiceServer;
 use runtime::metrics::Metrics;
 use runtime::transport::Peer;
 
 use crate::live::Live;
+use crate::shared::Link;
 
 pub use cache::{CacheConfig, CacheMode};
 pub use config::{
@@ -75,7 +80,10 @@ pub async fn server(
 ) -> anyhow::Result<(RouterServiceServer<Service>, Control)> {
     let (spool, spool_bytes, caching) =
         (config.spool.clone(), config.spool_bytes, config.cache.clone());
-    let (live, control) = Live::start(config).await?;
+    let wait = Duration::from_millis(config.redis_wait_ms);
+    let link = config.redis.as_ref().map(|url| Link::open(url, wait, &config.local_networks));
+    let link = link.transpose()?.map(Arc::new);
+    let (live, control) = Live::start(config, link.clone()).await?;
     let catalog = live.now();
     for name in caching.routes.keys() {
         if !catalog.knows(name) {
@@ -83,7 +91,7 @@ pub async fn server(
         }
     }
     let meter = meter::Meter::open(&spool, spool_bytes, peers.budget.clone())?;
-    let cache = cache::Cache::open(&caching, metrics);
+    let cache = cache::Cache::open(&caching, link, metrics);
     let service = Service::new(live, peers, meter, cache);
     // Bodies are limited where they come in; images and long contexts are large.
     let server = RouterServiceServer::new(service).max_decoding_message_size(64 * 1024 * 1024);

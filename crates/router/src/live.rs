@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::prices::Prices;
+use crate::shared::{self, Link};
 use crate::site::Site;
 
 /// How long a start waits for providers to name their models.
@@ -79,6 +80,8 @@ pub(crate) struct Live {
 struct Rules {
     config: Config,
     prices: Prices,
+    /// Where replicas know of each other's breakers; it needs a restart.
+    link: Option<Arc<Link>>,
 }
 
 impl Live {
@@ -86,18 +89,25 @@ impl Live {
     ///
     /// # Errors
     /// As [`Catalog::new`].
-    pub(crate) async fn start(config: Config) -> anyhow::Result<(Arc<Self>, Control)> {
+    pub(crate) async fn start(
+        config: Config,
+        link: Option<Arc<Link>>,
+    ) -> anyhow::Result<(Arc<Self>, Control)> {
         let prices = Prices::load(config.prices.as_deref())?;
-        let catalog = Catalog::new(&config, &prices, None)?;
+        let catalog = Catalog::new(&config, &prices, None, link.as_ref())?;
         let live = Arc::new(Self {
             now: RwLock::new(Arc::new(catalog)),
-            rules: Mutex::new(Rules { config, prices }),
+            rules: Mutex::new(Rules { config, prices, link }),
             changed: Arc::default(),
         });
         // Who is late is waited for behind the start.
         let _ = tokio::time::timeout(AT_START, live.refresh()).await;
         live.rebuild();
         live.now().log_prices(None);
+        if let Some(link) = &live.rules().link {
+            let live = Arc::downgrade(&live);
+            shared::share(move || live.upgrade().map(|live| live.now()), link);
+        }
         tokio::spawn(keep_listed(Arc::downgrade(&live), Arc::clone(&live.changed)));
         let control = Control(Arc::clone(&live));
         Ok((live, control))
@@ -112,9 +122,9 @@ impl Live {
         let mut rules = self.rules();
         let prices = Prices::load(config.prices.as_deref())?;
         let before = self.now();
-        let catalog = Arc::new(Catalog::new(&config, &prices, Some(&before))?);
+        let catalog = Arc::new(Catalog::new(&config, &prices, Some(&before), rules.link.as_ref())?);
         catalog.log_prices(Some(&before));
-        *rules = Rules { config, prices };
+        (rules.config, rules.prices) = (config, prices);
         self.replace(catalog);
         drop(rules);
         self.changed.notify_one();
@@ -125,7 +135,7 @@ impl Live {
     fn rebuild(&self) {
         let rules = self.rules();
         let before = self.now();
-        match Catalog::new(&rules.config, &rules.prices, Some(&before)) {
+        match Catalog::new(&rules.config, &rules.prices, Some(&before), rules.link.as_ref()) {
             Ok(catalog) => {
                 catalog.log_prices(Some(&before));
                 self.replace(Arc::new(catalog));

@@ -1,4 +1,4 @@
-//! What tests stand on: a private PostgreSQL, a provider of language models, the built programs.
+//! What tests stand on: a private PostgreSQL, a private Redis, a provider of language models, the built programs.
 //!
 //! Everything starts on a port or socket of its own and ends with the value that stands for it, also
 //! when the test is killed. A program that is missing fails the test and says how to install it.
@@ -6,6 +6,8 @@
 pub mod postgres;
 pub mod process;
 pub mod provider;
+pub mod redis;
 
 pub use postgres::Postgres;
 pub use process::Process;
+pub use redis::Redis;

@@ -7,6 +7,7 @@ mod config;
 mod entry;
 mod key;
 mod memory;
+mod redis;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +19,17 @@ use prometheus_client::metrics::family::Family;
 use proto::router::{Grounding, Kept, Receipt};
 use runtime::metrics::Metrics;
 use sha2::{Digest as _, Sha256};
-use types::{Caching, CallContext, Clock as _, SystemClock};
+use types::{Caching, CallContext, Clock as _, Privacy, SystemClock};
 
 pub use config::{CacheConfig, CacheMode};
 pub(crate) use entry::Entry;
 use key::Key;
 use memory::Memory;
+use redis::Redis;
 
 use crate::catalog::Candidate;
 use crate::request::ChatRequest;
+use crate::shared::Link;
 
 /// Where entries are.
 #[async_trait]
@@ -45,8 +48,16 @@ pub(crate) struct Cache(Arc<Inner>);
 struct Inner {
     config: CacheConfig,
     memory: Memory,
+    redis: Option<Redis>,
     hits: Counter,
     misses: Counter,
+}
+
+impl Inner {
+    /// Returns Redis, if answers of this privacy may be sent there.
+    fn redis(&self, privacy: Privacy) -> Option<&Redis> {
+        self.redis.as_ref().filter(|redis| privacy == Privacy::Public || redis.is_local())
+    }
 }
 
 /// Whether an answer comes whole. A stream is given again as a stream.
@@ -58,16 +69,22 @@ pub(crate) enum Form {
 
 impl Cache {
     /// Opens what the configuration says; nothing when that is off.
-    pub(crate) fn open(config: &CacheConfig, metrics: &Metrics) -> Option<Self> {
+    pub(crate) fn open(
+        config: &CacheConfig,
+        link: Option<Arc<Link>>,
+        metrics: &Metrics,
+    ) -> Option<Self> {
         if config.is_off() {
             return None;
         }
         let looked = Family::<[(&str, &str); 1], Counter>::default();
         let looked = metrics.register("baton_cache", "Calls by what the cache had", looked);
         let counter = |outcome| looked.get_or_create(&[("outcome", outcome)]).clone();
-        let memory = Memory::new(config.max_bytes, Duration::from_millis(config.ttl_ms));
+        let ttl = Duration::from_millis(config.ttl_ms);
+        let memory = Memory::new(config.max_bytes, ttl);
+        let redis = link.map(|link| Redis::new(link, ttl, config.max_entry_bytes));
         let (hits, misses) = (counter("hit"), counter("miss"));
-        Some(Self(Arc::new(Inner { config: config.clone(), memory, hits, misses })))
+        Some(Self(Arc::new(Inner { config: config.clone(), memory, redis, hits, misses })))
     }
 
     /// Returns where the answer to a call is, or will be; nowhere when none is kept of it.
@@ -86,7 +103,7 @@ impl Cache {
         let names = candidates.iter().map(|one| (&*one.provider_name, &*one.model.name));
         let body = request.body()?;
         let scope = key::scope(context, request.dialect, body, groundings, names);
-        Some(Place { cache: self.clone(), scope })
+        Some(Place { cache: self.clone(), scope, privacy: context.privacy })
     }
 }
 
@@ -94,14 +111,23 @@ impl Cache {
 pub(crate) struct Place {
     cache: Cache,
     scope: Sha256,
+    privacy: Privacy,
 }
 
 impl Place {
     /// Returns the answer that is kept, if any.
     pub(crate) async fn find(&self, form: Form) -> Option<Entry> {
         let cache = &*self.cache.0;
-        let bytes = cache.memory.find(&self.key(form)).await;
-        let entry = bytes.and_then(|bytes| Entry::read(bytes, SystemClock.now_ms()));
+        let (key, now) = (self.key(form), SystemClock.now_ms());
+        let mut entry = cache.memory.find(&key).await.and_then(|bytes| Entry::read(bytes, now));
+        if let (None, Some(redis)) = (&entry, cache.redis(self.privacy))
+            && let Some(bytes) = redis.find(&key).await
+        {
+            entry = Entry::read(bytes.clone(), now);
+            if entry.is_some() {
+                cache.memory.keep(key, bytes).await;
+            }
+        }
         match &entry {
             Some(_) => cache.hits.inc(),
             None => cache.misses.inc(),
@@ -112,7 +138,8 @@ impl Place {
     /// Begins to note an answer that may be kept.
     pub(crate) fn record(&self, form: Form) -> Recording {
         let room = Some(self.cache.0.config.max_entry_bytes);
-        Recording { cache: self.cache.clone(), key: self.key(form), chunks: Vec::new(), room }
+        let (cache, key, privacy) = (self.cache.clone(), self.key(form), self.privacy);
+        Recording { cache, key, privacy, chunks: Vec::new(), room }
     }
 
     fn key(&self, form: Form) -> Key {
@@ -128,6 +155,7 @@ impl Place {
 pub(crate) struct Recording {
     cache: Cache,
     key: Key,
+    privacy: Privacy,
     chunks: Vec<Bytes>,
     /// How many bytes it may have yet; nothing when it was too long.
     room: Option<usize>,
@@ -159,6 +187,14 @@ impl Recording {
         let ttl = i64::try_from(self.cache.0.config.ttl_ms).unwrap_or(i64::MAX);
         let until = SystemClock.now_ms().saturating_add(ttl);
         let entry = Entry { receipt, chunks: self.chunks }.to_bytes(until);
-        self.cache.0.memory.keep(self.key, entry).await;
+        self.cache.0.memory.keep(self.key, entry.clone()).await;
+        if self.cache.0.redis(self.privacy).is_some() {
+            // Nobody waits for it.
+            tokio::spawn(async move {
+                if let Some(redis) = self.cache.0.redis(self.privacy) {
+                    redis.keep(self.key, entry).await;
+                }
+            });
+        }
     }
 }

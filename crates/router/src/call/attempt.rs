@@ -96,7 +96,7 @@ impl Planned {
         candidate: &Arc<Candidate>,
     ) -> Result<Answered<F::Answer>, Missed> {
         let candidate = Arc::clone(candidate);
-        if !candidate.breaker().allow(Instant::now()) {
+        if !candidate.allows().await {
             return Err(Missed { candidate, why: Why::LeftAlone });
         }
         let held = match self.reserve(&candidate).await {
