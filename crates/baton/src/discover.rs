@@ -35,6 +35,7 @@ pub fn local_servers(config: &mut Config) {
             base_url: base_url.clone(),
             api_key: None,
             tier: 0,
+            batch_discount_percent: None,
             models: Vec::new(),
             list_models: true,
         };

@@ -33,6 +33,8 @@ pub(crate) struct Candidate {
     pub(crate) origin: Option<Origin>,
     pub(crate) timeouts: Timeouts,
     pub(crate) provider: Arc<dyn Provider>,
+    /// By how many percent its batch API is cheaper, if that is in use.
+    pub(crate) discount: Option<u32>,
     breaker: Mutex<Breaker>,
     stats: Mutex<Stats>,
     /// Where replicas know of each other's breakers.
@@ -171,6 +173,8 @@ impl Catalog {
                 Some(known) => Arc::clone(known),
                 None => Arc::new(Site::open(name, provider, timeouts, Arc::clone(&networks))?),
             };
+            let discount =
+                provider.batch_discount().with_context(|| format!("router.providers.{name}"))?;
             let new = |model: &Model| {
                 let (model, origin) = prices.complete(provider, model);
                 Ok(Candidate {
@@ -183,6 +187,7 @@ impl Catalog {
                     origin,
                     timeouts: site.timeouts.clone(),
                     provider: Arc::clone(&site.provider),
+                    discount,
                     breaker: Mutex::default(),
                     stats: Mutex::default(),
                     link: link.cloned(),
@@ -212,6 +217,7 @@ impl Catalog {
                     )
                 },
             ),
+            discount: None,
             breaker: Mutex::default(),
             stats: Mutex::default(),
             link: None,
@@ -324,6 +330,16 @@ impl Catalog {
     pub(crate) fn knows(&self, model: &str) -> bool {
         let named = |c: &Arc<Candidate>| c.model.name == model || c.name() == model;
         self.routes.contains_key(model) || self.candidates.iter().any(named)
+    }
+
+    /// Returns who is called `name` and has a batch API in use.
+    pub(crate) fn with_batches(&self, name: &str) -> Option<&Arc<Candidate>> {
+        self.candidates.iter().find(|c| c.discount.is_some() && c.name() == name)
+    }
+
+    /// Tells whether anybody's batch API is in use.
+    pub(crate) fn has_batches(&self) -> bool {
+        self.candidates.iter().any(|candidate| candidate.discount.is_some())
     }
 
     /// Returns every provider with how its models do, by name.
@@ -470,6 +486,7 @@ fn kept(new: Candidate, before: Option<&Catalog>) -> Arc<Candidate> {
             && known.provider_name == new.provider_name
             && known.model == new.model
             && (known.price, &known.origin) == (new.price, &new.origin)
+            && known.discount == new.discount
             && known.timeouts == new.timeouts
     };
     known.into_iter().find(same).map_or_else(|| Arc::new(new), Arc::clone)

@@ -101,6 +101,9 @@ pub struct Provider {
     pub api_key: Option<SecretString>,
     /// 0 to 4.
     pub tier: u32,
+    /// By how much its batch API is cheaper, in percent, 1 to 99; without it, that is not used.
+    #[serde(default)]
+    pub batch_discount_percent: Option<u32>,
     /// What it offers.
     #[serde(default)]
     pub models: Vec<Model>,
@@ -108,6 +111,20 @@ pub struct Provider {
     /// money, only those whose price the table knows.
     #[serde(default)]
     pub list_models: bool,
+}
+
+impl Provider {
+    /// Returns by how many percent its batch API is cheaper, if that is to be used.
+    pub(crate) fn batch_discount(&self) -> anyhow::Result<Option<u32>> {
+        let Some(percent) = self.batch_discount_percent else { return Ok(None) };
+        if is_local(self.tier) || !matches!(self.kind, Kind::Openai) {
+            bail!("batch_discount_percent: for kind \"openai\", of a tier that is not local");
+        }
+        if !(1..=99).contains(&percent) {
+            bail!("batch_discount_percent: {percent} is not 1 to 99");
+        }
+        Ok(Some(percent))
+    }
 }
 
 /// A provider's dialect.

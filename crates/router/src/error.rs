@@ -16,6 +16,12 @@ pub enum Error {
     /// Every candidate failed.
     #[error("no provider answered: {}", .0.join("; "))]
     AllFailed(Vec<String>),
+    /// Nobody by that name has a batch API in use, or it has no such batch.
+    #[error("{0:?}: no such batch API, or no such batch")]
+    NoBatch(String),
+    /// A provider may have begun a batch, or not.
+    #[error("nobody knows what became of it: {0}")]
+    InDoubt(String),
     /// The budget service refused or failed.
     #[error("{}", .0.message())]
     Budget(#[from] Status),
@@ -27,7 +33,8 @@ impl Classify for Error {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::UnknownProvider(_) => ErrorKind::NotFound,
             Self::NothingLocal(_) => ErrorKind::Denied,
-            Self::AllFailed(_) => ErrorKind::Unavailable,
+            Self::AllFailed(_) | Self::InDoubt(_) => ErrorKind::Unavailable,
+            Self::NoBatch(_) => ErrorKind::NotFound,
             Self::Budget(status) => runtime::error::kind_of(status),
         }
     }
@@ -35,6 +42,10 @@ impl Classify for Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        runtime::error::to_status(error)
+        match error {
+            // Without a kind of ours, as a call whose end nobody saw.
+            Error::InDoubt(_) => Self::unknown(error.to_string()),
+            error => runtime::error::to_status(error),
+        }
     }
 }

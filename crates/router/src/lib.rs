@@ -3,6 +3,7 @@
 //! A failure before the first piece of an answer moves on to the next candidate; after it the client
 //! gets an honest error.
 
+mod batch;
 mod breaker;
 mod cache;
 mod call;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::budget::budget_service_client::BudgetServiceClient;
-use proto::budget::{ReleaseRequest, ReserveRequest};
+use proto::budget::{ReleaseRequest, ReserveRequest, SettleRequest};
 use runtime::transport::Peer;
 use types::{CallContext, NanoUsd, ReservationId};
 
@@ -42,6 +42,67 @@ pub(crate) async fn reserve(
             held.open = runtime::error::kind_of(&status) == types::ErrorKind::Unavailable;
             Err(status.into())
         }
+    }
+}
+
+/// How long a part of a batch is reserved for without a word of it: a provider takes a day at most,
+/// and what it has not begun by then it never does.
+const LASTING: Duration = Duration::from_secs(26 * 3600);
+
+/// Sets aside what a part of a batch can cost at most, or goes on to; returns when that ends, in
+/// milliseconds since 1970. Nothing is released by itself: whoever keeps the part does.
+pub(crate) async fn keep(
+    context: &CallContext,
+    budget: &Peer,
+    id: &ReservationId,
+    amount: NanoUsd,
+) -> Result<i64, Error> {
+    let ttl_ms = u32::try_from(LASTING.as_millis()).unwrap_or(u32::MAX);
+    let (reservation_id, amount_nanos) = (id.to_string(), amount.nanos());
+    let request = ReserveRequest { reservation_id, amount_nanos, ttl_ms };
+    let request = runtime::context::request(context, request);
+    let kept = BudgetServiceClient::new(budget.clone()).reserve(request).await?;
+    Ok(kept.into_inner().expires_at_ms)
+}
+
+/// Pays a part of a batch, again if need be.
+pub(crate) async fn settle(
+    context: &CallContext,
+    budget: &Peer,
+    id: &ReservationId,
+    amount: NanoUsd,
+) -> Result<(), Error> {
+    let request = SettleRequest { reservation_id: id.to_string(), amount_nanos: amount.nanos() };
+    let request = runtime::context::request(context, request);
+    let settled = BudgetServiceClient::new(budget.clone()).settle(request).await;
+    unless_it_has_ended(settled.map(drop), "settled")
+}
+
+/// Frees what a part of a batch holds that nobody got.
+pub(crate) async fn free(
+    context: &CallContext,
+    budget: &Peer,
+    id: &ReservationId,
+) -> Result<(), Error> {
+    let request = ReleaseRequest { reservation_id: id.to_string() };
+    let request = runtime::context::request(context, request);
+    let freed = BudgetServiceClient::new(budget.clone()).release(request).await;
+    unless_it_has_ended(freed.map(drop), "released")
+}
+
+/// A reservation that ended otherwise cannot be changed by asking again.
+fn unless_it_has_ended(done: tonic::Result<()>, what: &str) -> Result<(), Error> {
+    match done {
+        Err(status)
+            if matches!(
+                runtime::error::kind_of(&status),
+                types::ErrorKind::Conflict | types::ErrorKind::NotFound
+            ) =>
+        {
+            tracing::error!(%status, "a part of a batch could not be {what}");
+            Ok(())
+        }
+        done => Ok(done?),
     }
 }
 

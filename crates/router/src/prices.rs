@@ -205,6 +205,7 @@ mod tests {
             api_key: None,
             tier,
             models: Vec::new(),
+            batch_discount_percent: None,
             list_models: false,
         }
     }

@@ -3,9 +3,12 @@ use std::sync::Arc;
 use proto::router::router_service_server::RouterService;
 use proto::router::stream_complete_response::Event;
 use proto::router::{
-    Call, CompleteRequest, CompleteResponse, EstimateRequest, EstimateResponse, ListModelsRequest,
-    ListModelsResponse, ListProvidersRequest, ListProvidersResponse, Model, ProbeProviderRequest,
-    ProbeProviderResponse, StreamCompleteRequest, StreamCompleteResponse,
+    Call, CancelBatchRequest, CancelBatchResponse, CollectBatchRequest, CollectBatchResponse,
+    CompleteRequest, CompleteResponse, EstimateRequest, EstimateResponse, ListModelsRequest,
+    ListModelsResponse, ListProvidersRequest, ListProvidersResponse, Model, PlanBatchRequest,
+    PlanBatchResponse, PollBatchRequest, PollBatchResponse, ProbeProviderRequest,
+    ProbeProviderResponse, StreamCompleteRequest, StreamCompleteResponse, SubmitBatchRequest,
+    SubmitBatchResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -24,9 +27,9 @@ use crate::{Error, Peers};
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "a peer has nothing to show")]
 pub struct Service {
-    live: Arc<Live>,
-    peers: Peers,
-    meter: Meter,
+    pub(crate) live: Arc<Live>,
+    pub(crate) peers: Peers,
+    pub(crate) meter: Meter,
     cache: Option<Cache>,
 }
 
@@ -35,7 +38,11 @@ impl Service {
         Self { live, peers, meter, cache }
     }
 
-    fn plan(&self, context: CallContext, call: Option<Call>) -> Result<Arc<Planned>, Error> {
+    pub(crate) fn plan(
+        &self,
+        context: CallContext,
+        call: Option<Call>,
+    ) -> Result<Arc<Planned>, Error> {
         let (budget, meter) = (self.peers.budget.clone(), self.meter.clone());
         let catalog = self.live.now();
         let planned = plan(context, call, &catalog, catalog.policy, budget, meter)?;
@@ -49,6 +56,7 @@ impl RouterService for Service {
         ReceiverStream<Event>,
         fn(Event) -> Result<StreamCompleteResponse, Status>,
     >;
+    type CollectBatchStream = ReceiverStream<Result<CollectBatchResponse, Status>>;
 
     async fn complete(
         &self,
@@ -82,6 +90,58 @@ impl RouterService for Service {
         let context = runtime::context::read(&request)?;
         let planned = self.plan(context, request.into_inner().call)?;
         Ok(Response::new(planned.estimate_all()))
+    }
+
+    async fn plan_batch(
+        &self,
+        request: Request<PlanBatchRequest>,
+    ) -> tonic::Result<Response<PlanBatchResponse>> {
+        let context = runtime::context::read(&request)?;
+        Ok(Response::new(self.plan_batch(&context, request.into_inner())))
+    }
+
+    async fn submit_batch(
+        &self,
+        request: Request<SubmitBatchRequest>,
+    ) -> tonic::Result<Response<SubmitBatchResponse>> {
+        let context = runtime::context::read(&request)?;
+        let provider_id = self.submit_batch(&context, request.into_inner()).await?;
+        Ok(Response::new(SubmitBatchResponse { provider_id }))
+    }
+
+    async fn poll_batch(
+        &self,
+        request: Request<PollBatchRequest>,
+    ) -> tonic::Result<Response<PollBatchResponse>> {
+        let context = runtime::context::read(&request)?;
+        let (ended, status) = self.poll_batch(&context, request.into_inner().part).await?;
+        Ok(Response::new(PollBatchResponse { ended, status }))
+    }
+
+    async fn cancel_batch(
+        &self,
+        request: Request<CancelBatchRequest>,
+    ) -> tonic::Result<Response<CancelBatchResponse>> {
+        let context = runtime::context::read(&request)?;
+        let provider_id = self.cancel_batch(&context, request.into_inner()).await?;
+        Ok(Response::new(CancelBatchResponse { provider_id: provider_id.unwrap_or_default() }))
+    }
+
+    async fn collect_batch(
+        &self,
+        request: Request<CollectBatchRequest>,
+    ) -> tonic::Result<Response<Self::CollectBatchStream>> {
+        let context = runtime::context::read(&request)?;
+        let (sender, answers) = mpsc::channel(32);
+        let service = self.clone();
+        let collect = async move {
+            let collected = service.collect_batch(&context, request.into_inner(), &sender).await;
+            if let Err(fault) = collected {
+                let _ = sender.send(Err(fault.into())).await;
+            }
+        };
+        tokio::spawn(collect.in_current_span());
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 
     async fn list_providers(

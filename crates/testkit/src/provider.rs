@@ -2,6 +2,7 @@
 
 pub mod faulty;
 mod gemini;
+mod jobs;
 mod messages;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,8 @@ use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+
+pub use self::jobs::Trouble;
 
 /// A provider on a free port of this machine; it ends with the runtime that it was started on.
 ///
@@ -39,6 +42,8 @@ use tokio::sync::Semaphore;
 /// | `reset` | 200, and the connection is broken off |
 /// | `flaky N` | `0 1 … 9 `, a chunk each; of model `m`, when N ends in 0 status 500, in 1 a stream without anything, in 2 half of it |
 ///
+/// It has OpenAI's batch API, whose batches go on as the test says.
+///
 /// It speaks Anthropic's Messages and Gemini too, and there knows `ping`, `refuse`, `tool`, `json`
 /// and `break`.
 #[derive(Debug, Clone)]
@@ -50,6 +55,7 @@ pub struct Provider {
 
 #[derive(Debug)]
 struct Counts {
+    jobs: jobs::Jobs,
     requests: AtomicUsize,
     gate: Semaphore,
     listings: AtomicUsize,
@@ -67,6 +73,7 @@ impl Provider {
         let url = format!("http://{}", listener.local_addr()?);
         let listed = ["m", "m-embed"].map(str::to_owned).to_vec();
         let state = Arc::new(Counts {
+            jobs: jobs::Jobs::default(),
             requests: AtomicUsize::new(0),
             gate: Semaphore::new(0),
             listings: AtomicUsize::new(0),
@@ -110,6 +117,7 @@ impl Provider {
             .route("/v1/models/{call}", post(gemini::answer))
             .route("/v1/embeddings", post(embed))
             .route("/v1/models", get(models))
+            .merge(jobs::routes())
             .with_state(Arc::clone(&self.state))
     }
 }

@@ -16,10 +16,12 @@ use proto::orchestrator::{
 };
 use proto::router::router_service_server::{RouterService, RouterServiceServer};
 use proto::router::{
-    CompleteRequest, CompleteResponse, Estimate, EstimateRequest, EstimateResponse,
-    ListModelsRequest, ListModelsResponse, ListProvidersRequest, ListProvidersResponse,
-    ProbeProviderRequest, ProbeProviderResponse, Receipt, StreamCompleteRequest,
-    StreamCompleteResponse,
+    CancelBatchResponse, CollectBatchRequest, CollectBatchResponse, CompleteRequest,
+    CompleteResponse, Estimate, EstimateRequest, EstimateResponse, ListModelsRequest,
+    ListModelsResponse, ListProvidersRequest, ListProvidersResponse, PlanBatchRequest,
+    PlanBatchResponse, PollBatchRequest, PollBatchResponse, ProbeProviderRequest,
+    ProbeProviderResponse, Receipt, StreamCompleteRequest, StreamCompleteResponse,
+    SubmitBatchRequest, SubmitBatchResponse,
 };
 use runtime::context::request;
 use runtime::transport::{Peer, in_process};
@@ -140,6 +142,7 @@ impl Drop for Flying<'_> {
 #[tonic::async_trait]
 impl RouterService for Router {
     type StreamCompleteStream = futures::stream::Empty<Result<StreamCompleteResponse, Status>>;
+    type CollectBatchStream = futures::stream::Empty<Result<CollectBatchResponse, Status>>;
 
     async fn complete(
         &self,
@@ -180,6 +183,41 @@ impl RouterService for Router {
             candidates,
             reason: String::new(),
         }))
+    }
+
+    async fn plan_batch(
+        &self,
+        _: Request<PlanBatchRequest>,
+    ) -> tonic::Result<Response<PlanBatchResponse>> {
+        Ok(Response::new(PlanBatchResponse::default()))
+    }
+
+    async fn submit_batch(
+        &self,
+        _: Request<SubmitBatchRequest>,
+    ) -> tonic::Result<Response<SubmitBatchResponse>> {
+        Err(Status::unimplemented("no batch API is in use"))
+    }
+
+    async fn poll_batch(
+        &self,
+        _: Request<PollBatchRequest>,
+    ) -> tonic::Result<Response<PollBatchResponse>> {
+        Err(Status::unimplemented("no batch API is in use"))
+    }
+
+    async fn cancel_batch(
+        &self,
+        _: Request<proto::router::CancelBatchRequest>,
+    ) -> tonic::Result<Response<CancelBatchResponse>> {
+        Err(Status::unimplemented("no batch API is in use"))
+    }
+
+    async fn collect_batch(
+        &self,
+        _: Request<CollectBatchRequest>,
+    ) -> tonic::Result<Response<Self::CollectBatchStream>> {
+        Err(Status::unimplemented("no batch API is in use"))
     }
 
     async fn list_providers(

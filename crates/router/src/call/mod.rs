@@ -1,6 +1,7 @@
 //! One call, from its plan to its row: who may serve it, what it may cost, what became of it.
 
 mod attempt;
+mod batched;
 mod chunk;
 mod flow;
 mod form;
@@ -249,11 +250,23 @@ impl Planned {
         receipt: Option<&Receipt>,
         held: Option<Held>,
     ) {
+        let mut row = self.row(first_token, outcome, receipt);
+        row.reservation_id = held.map(|held| held.hand_over().to_string()).unwrap_or_default();
+        self.meter.record(row);
+    }
+
+    /// Returns a row of how it ended, which settles nothing.
+    fn row(
+        &self,
+        first_token: Option<Duration>,
+        outcome: &str,
+        receipt: Option<&Receipt>,
+    ) -> proto::budget::Usage {
         let context = &self.context;
         let text = |id: Option<&str>| id.unwrap_or_default().to_owned();
         let receipt = receipt.cloned().unwrap_or_default();
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        self.meter.record(proto::budget::Usage {
+        proto::budget::Usage {
             id: ReservationId::generate().to_string(),
             tenant: context.tenant.to_string(),
             team: text(context.team.as_ref().map(TeamId::as_str)),
@@ -279,8 +292,8 @@ impl Planned {
             prompt_version: self.request.prompt_version.clone(),
             reason: self.reason.clone(),
             request_id: context.request_id.to_string(),
-            reservation_id: held.map(|held| held.hand_over().to_string()).unwrap_or_default(),
-        });
+            reservation_id: String::new(),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! How a provider is reached over HTTP, whatever it speaks.
 
+pub(crate) mod jobs;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -7,7 +9,7 @@ use bytes::Bytes;
 use egress::Reach;
 use futures::{StreamExt as _, stream};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use types::CallContext;
@@ -79,10 +81,19 @@ impl Http {
         body: &Value,
         patience: Duration,
     ) -> Result<Response, Fault> {
-        let url = format!("{}/{path}", self.base);
-        let request = self.client.post(url).headers(self.headers.clone()).json(body);
+        let request = self.request(Method::POST, path).json(body);
         let wait = context.time_left(patience);
         let response = within(wait, request.send()).await?.map_err(|fault| told(&fault))?;
+        self.good(context, response).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}/{path}", self.base);
+        self.client.request(method, url).headers(self.headers.clone())
+    }
+
+    /// Returns a response unless its status is a fault.
+    async fn good(&self, context: &CallContext, response: Response) -> Result<Response, Fault> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -1,6 +1,7 @@
 //! Who answers: one file a kind of provider.
 
 pub(crate) mod anthropic;
+pub(crate) mod batches;
 pub(crate) mod extractive;
 pub(crate) mod gemini;
 pub(crate) mod http;
@@ -16,6 +17,7 @@ use proto::router::{Dialect, Grounding};
 use serde_json::Value;
 use types::CallContext;
 
+use self::batches::Batches;
 use crate::config::Model;
 use crate::request::ChatRequest;
 use crate::usage::Usage;
@@ -88,6 +90,11 @@ pub(crate) type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send>
 pub(crate) trait Provider: Send + Sync {
     /// Returns what it speaks.
     fn dialect(&self) -> Dialect;
+
+    /// Returns its batch API, if it has one that is known here.
+    fn batches(&self) -> Option<&dyn Batches> {
+        None
+    }
 
     /// Answers whole.
     async fn complete(

@@ -1,5 +1,7 @@
 //! A server that speaks OpenAI's chat completions.
 
+mod batches;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use egress::Reach;
@@ -9,6 +11,7 @@ use reqwest::header;
 use serde_json::Value;
 use types::CallContext;
 
+use super::batches::Batches;
 use super::http::Http;
 use super::{Chunks, Fault, Provider};
 use crate::config::{self, Model, Timeouts};
@@ -41,6 +44,10 @@ impl OpenAi {
 impl Provider for OpenAi {
     fn dialect(&self) -> Dialect {
         Dialect::ChatCompletions
+    }
+
+    fn batches(&self) -> Option<&dyn Batches> {
+        Some(self)
     }
 
     async fn complete(

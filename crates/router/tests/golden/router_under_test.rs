@@ -47,8 +47,15 @@ impl Router {
             ..Model::free(name)
         };
         let (base_url, models) = (url.to_owned(), names.map(model).collect());
-        let provider =
-            Provider { kind, base_url, api_key: None, tier: 1, models, list_models: false };
+        let provider = Provider {
+            kind,
+            base_url,
+            api_key: None,
+            tier: 1,
+            batch_discount_percent: None,
+            models,
+            list_models: false,
+        };
         let spool = tempfile::tempdir().unwrap();
         let config = Config {
             providers: [("p".to_owned(), provider)].into(),

@@ -1,0 +1,76 @@
+//! Batch APIs: requests in a file, answers within a day, for less.
+
+use async_trait::async_trait;
+use serde_json::Value;
+use types::CallContext;
+
+use super::Fault;
+use super::http::jobs::Lines;
+use crate::config::Model;
+use crate::request::ChatRequest;
+
+/// Why a batch was not begun.
+#[derive(Debug)]
+pub(crate) enum NotBegun {
+    /// The provider does not have it.
+    Surely(Fault),
+    /// Nobody knows.
+    Perhaps(Fault),
+}
+
+/// How a batch stands.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The provider does no more of it.
+    pub(crate) ended: bool,
+    /// In the provider's words.
+    pub(crate) status: String,
+    /// Where its answers are, when it has ended.
+    pub(crate) files: Vec<String>,
+}
+
+/// What became of a request.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// As the provider's dialect says it.
+    Answered(Value),
+    /// It is this request that the provider does not want.
+    Refused(String),
+    /// It was not executed, or failed: another attempt may do.
+    Unanswered,
+}
+
+/// A provider's batch API. Nothing private may be sent there: it is never local.
+#[async_trait]
+pub(crate) trait Batches: Send + Sync {
+    /// Writes a request under an id of our own as a line of the file.
+    fn line(&self, id: &str, model: &Model, request: &ChatRequest) -> Result<Value, Fault>;
+
+    /// Sends lines, and begins a batch of our own name; returns the provider's.
+    async fn begin(
+        &self,
+        context: &CallContext,
+        name: &str,
+        lines: Vec<u8>,
+    ) -> Result<String, NotBegun>;
+
+    /// Returns what the provider calls the batch of our name, if there is one since a moment.
+    async fn find(
+        &self,
+        context: &CallContext,
+        name: &str,
+        since_ms: i64,
+    ) -> Result<Option<String>, Fault>;
+
+    /// Returns how a batch stands; none when there is no such batch.
+    async fn look(&self, context: &CallContext, id: &str) -> Result<Option<Standing>, Fault>;
+
+    /// Asks to leave what has not begun; one that has ended is left as it is.
+    async fn cancel(&self, context: &CallContext, id: &str) -> Result<(), Fault>;
+
+    /// Begins to read a file of answers.
+    async fn download(&self, context: &CallContext, file: &str) -> Result<Lines, Fault>;
+
+    /// Reads a line of it: our id of the request, and what became of it.
+    fn outcome(&self, line: &[u8]) -> Option<(String, Outcome)>;
+}

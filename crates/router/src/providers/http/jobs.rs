@@ -1,0 +1,123 @@
+//! What a batch API needs of HTTP beside calls: an upload, a beginning that must not be repeated
+//! blindly, looks, and a download that is read line by line.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use reqwest::{Method, StatusCode, header};
+use serde_json::Value;
+use types::CallContext;
+
+use super::{Http, LARGEST, read, told, within};
+use crate::providers::Fault;
+use crate::providers::batches::NotBegun;
+
+impl Http {
+    /// Uploads a body of a type.
+    pub(crate) async fn upload(
+        &self,
+        context: &CallContext,
+        path: &str,
+        kind: String,
+        body: Vec<u8>,
+    ) -> Result<Value, Fault> {
+        let request =
+            self.request(Method::POST, path).header(header::CONTENT_TYPE, kind).body(body);
+        let wait = context.time_left(self.timeouts.answer());
+        let response = within(wait, request.send()).await?.map_err(|fault| told(&fault))?;
+        let response = self.good(context, response).await?;
+        parsed(&read(response, context.time_left(self.timeouts.idle())).await?)
+    }
+
+    /// Posts what would be bought again if it was posted again, and tells whether it may have had its
+    /// effect when it fails.
+    pub(crate) async fn begin(
+        &self,
+        context: &CallContext,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, NotBegun> {
+        let request = self.request(Method::POST, path).json(body);
+        let wait = context.time_left(self.timeouts.answer());
+        let response = match within(wait, request.send()).await.map_err(NotBegun::Perhaps)? {
+            Ok(response) => response,
+            Err(fault) if fault.is_connect() => return Err(NotBegun::Surely(told(&fault))),
+            Err(fault) => return Err(NotBegun::Perhaps(told(&fault))),
+        };
+        let status = response.status();
+        // A proxy's time may be over while the provider goes on.
+        let refused = status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT;
+        let response = self.good(context, response).await.map_err(|fault| match refused {
+            true => NotBegun::Surely(fault),
+            false => NotBegun::Perhaps(fault),
+        })?;
+        let body = read(response, context.time_left(self.timeouts.idle())).await;
+        body.and_then(|body| parsed(&body)).map_err(NotBegun::Perhaps)
+    }
+
+    /// Returns what is at `path`; none when nothing is.
+    pub(crate) async fn look(
+        &self,
+        context: &CallContext,
+        path: &str,
+    ) -> Result<Option<Value>, Fault> {
+        let request = self.request(Method::GET, path);
+        let wait = context.time_left(self.timeouts.answer());
+        let response = within(wait, request.send()).await?.map_err(|fault| told(&fault))?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let response = self.good(context, response).await?;
+        parsed(&read(response, context.time_left(self.timeouts.idle())).await?).map(Some)
+    }
+
+    /// Begins to download a file of lines.
+    pub(crate) async fn download(&self, context: &CallContext, path: &str) -> Result<Lines, Fault> {
+        let request = self.request(Method::GET, path);
+        let wait = context.time_left(self.timeouts.answer());
+        let response = within(wait, request.send()).await?.map_err(|fault| told(&fault))?;
+        let response = self.good(context, response).await?;
+        let bytes = response.bytes_stream().boxed();
+        Ok(Lines { bytes, rest: Vec::new(), is_over: false, idle: self.timeouts.idle() })
+    }
+}
+
+fn parsed(body: &[u8]) -> Result<Value, Fault> {
+    serde_json::from_slice(body)
+        .map_err(|fault| Fault::Provider(format!("the answer is not JSON: {fault}")))
+}
+
+/// A file that is read as it comes.
+pub(crate) struct Lines {
+    bytes: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
+    rest: Vec<u8>,
+    is_over: bool,
+    idle: std::time::Duration,
+}
+
+impl Lines {
+    /// Returns the next line, which may be empty; none behind the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.rest[searched..].iter().position(|byte| *byte == b'\n') {
+                let mut line: Vec<u8> = self.rest.drain(..=searched + end).collect();
+                line.pop();
+                return Ok(Some(line));
+            }
+            if self.is_over {
+                let last = std::mem::take(&mut self.rest);
+                return Ok((!last.is_empty()).then_some(last));
+            }
+            if self.rest.len() > LARGEST {
+                return Err(Fault::Provider(format!("a line has more than {LARGEST} bytes")));
+            }
+            searched = self.rest.len();
+            match within(self.idle, self.bytes.next()).await? {
+                Some(part) => self.rest.extend_from_slice(&part.map_err(|fault| told(&fault))?),
+                None => self.is_over = true,
+            }
+        }
+    }
+}
