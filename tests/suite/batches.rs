@@ -7,23 +7,23 @@ use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use testkit::provider::Provider;
 
-const CHAT: &str = "/v1/chat/completions";
+pub(crate) const CHAT: &str = "/v1/chat/completions";
 
 /// Short, so that nobody waits long for a process that was killed.
 const HURRY: &str = "[orchestrator.batch]\nlease_ms = 1000\nattempts = 1\nconcurrency = 2\n";
 
 /// Asks in somebody's name, or in nobody's.
-struct Client<'a> {
+pub(crate) struct Client<'a> {
     system: &'a System,
     headers: Vec<(&'static str, &'static str)>,
 }
 
 impl<'a> Client<'a> {
-    fn new(system: &'a System) -> Self {
+    pub(crate) fn new(system: &'a System) -> Self {
         Self { system, headers: Vec::new() }
     }
 
-    fn with(mut self, name: &'static str, value: &'static str) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: &'static str) -> Self {
         self.headers.push((name, value));
         self
     }
@@ -33,20 +33,20 @@ impl<'a> Client<'a> {
         request.send().await.unwrap()
     }
 
-    async fn json(&self, request: RequestBuilder) -> (u16, Value) {
+    pub(crate) async fn json(&self, request: RequestBuilder) -> (u16, Value) {
         let reply = self.send(request).await;
         (reply.status().as_u16(), reply.json().await.unwrap())
     }
 
-    fn at(&self, path: &str) -> String {
+    pub(crate) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.system.url)
     }
 
-    async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.json(self.system.client().get(self.at(path))).await
     }
 
-    async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         self.json(self.system.client().post(self.at(path)).json(body)).await
     }
 
@@ -66,7 +66,7 @@ impl<'a> Client<'a> {
         self.json(post.header("content-type", "multipart/form-data; boundary=boundary")).await
     }
 
-    async fn upload(&self, lines: &[Value]) -> String {
+    pub(crate) async fn upload(&self, lines: &[Value]) -> String {
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         let (status, file) = self.form(&[("purpose", "batch"), ("file", "")], &text).await;
         assert_eq!(status, 200, "{file}");
@@ -74,7 +74,7 @@ impl<'a> Client<'a> {
         file["id"].as_str().unwrap().to_owned()
     }
 
-    async fn begin(&self, endpoint: &str, lines: &[Value], metadata: Value) -> String {
+    pub(crate) async fn begin(&self, endpoint: &str, lines: &[Value], metadata: Value) -> String {
         let file = self.upload(lines).await;
         let batch = json!({
             "input_file_id": file, "endpoint": endpoint, "completion_window": "24h",
@@ -85,7 +85,7 @@ impl<'a> Client<'a> {
         batch["id"].as_str().unwrap().to_owned()
     }
 
-    async fn wait(&self, batch: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn wait(&self, batch: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let reached = async {
             loop {
                 let (_, batch) = self.get(&format!("/v1/batches/{batch}")).await;
@@ -104,7 +104,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    async fn end(&self, batch: &str, status: &str) -> Value {
+    pub(crate) async fn end(&self, batch: &str, status: &str) -> Value {
         let ends = ["completed", "failed", "cancelled", "expired"];
         let ended = self.wait(batch, |batch| ends.iter().any(|end| batch["status"] == *end)).await;
         assert_eq!(ended["status"], status, "{ended}");
@@ -112,18 +112,18 @@ impl<'a> Client<'a> {
     }
 
     /// Reads the lines of a batch's file.
-    async fn lines(&self, file: &Value) -> Vec<Value> {
+    pub(crate) async fn lines(&self, file: &Value) -> Vec<Value> {
         let path = format!("/v1/files/{}/content", file.as_str().unwrap());
         let text = self.send(self.system.client().get(self.at(&path))).await.text().await.unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
-fn line(id: &str, url: &str, body: &Value) -> Value {
+pub(crate) fn line(id: &str, url: &str, body: &Value) -> Value {
     json!({ "custom_id": id, "method": "POST", "url": url, "body": body })
 }
 
-fn asking(said: &[&str]) -> Vec<Value> {
+pub(crate) fn asking(said: &[&str]) -> Vec<Value> {
     let line = |(number, said): (usize, &&str)| {
         let mut body = conversation(said, false);
         body.as_object_mut().unwrap().remove("stream");
@@ -132,12 +132,12 @@ fn asking(said: &[&str]) -> Vec<Value> {
     said.iter().enumerate().map(line).collect()
 }
 
-fn counts(batch: &Value) -> (u64, u64, u64) {
+pub(crate) fn counts(batch: &Value) -> (u64, u64, u64) {
     let count = |name: &str| batch["request_counts"][name].as_u64().unwrap();
     (count("total"), count("completed"), count("failed"))
 }
 
-async fn eventually(what: &str, is_true: impl Fn() -> bool) {
+pub(crate) async fn eventually(what: &str, is_true: impl Fn() -> bool) {
     let wait = async {
         while !is_true() {
             tokio::task::yield_now().await;

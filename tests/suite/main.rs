@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
 
 mod asking;
+mod batch_api;
 mod batches;
 mod caching;
 mod command_line;

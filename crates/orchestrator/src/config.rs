@@ -36,6 +36,8 @@ pub struct Batch {
     pub attempts: u32,
     /// How long one attempt may take, in milliseconds.
     pub request_timeout_ms: u64,
+    /// How long at most between two looks at a provider's batch, in milliseconds; a second at first.
+    pub poll_ms: u64,
     /// How long a batch waits for a process that was killed, in milliseconds; at least 100.
     pub lease_ms: u64,
     /// How long a shutdown waits for requests in flight, in milliseconds.
@@ -53,6 +55,7 @@ impl Default for Batch {
             batches: 8,
             attempts: 6,
             request_timeout_ms: 300_000,
+            poll_ms: 60_000,
             lease_ms: 10_000,
             shutdown_ms: 30_000,
             files_expire_days: 30,
@@ -69,6 +72,7 @@ impl Batch {
             ("batches", self.batches as u64, 1),
             ("attempts", self.attempts.into(), 1),
             ("request_timeout_ms", self.request_timeout_ms, 1),
+            ("poll_ms", self.poll_ms, 1),
             ("lease_ms", self.lease_ms, 100),
             ("files_expire_days", self.files_expire_days.into(), 1),
             ("sweep_ms", self.sweep_ms, 1),

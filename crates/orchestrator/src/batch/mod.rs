@@ -1,7 +1,9 @@
 //! Batches: many model calls that nobody waits for, from a file into a file.
 
+mod carry;
 pub(crate) mod files;
 mod lines;
+mod offer;
 mod output;
 mod purse;
 mod run;
@@ -77,6 +79,11 @@ pub(crate) fn status_name(status: BatchStatus) -> &'static str {
     STATUSES.iter().find(|known| known.1 == status).map_or("unknown", |known| known.0)
 }
 
+/// Reads a window such as `24h`.
+pub(crate) fn hours(window: &str) -> Option<u32> {
+    window.strip_suffix('h').and_then(|hours| hours.parse().ok())
+}
+
 /// What is wrong with a line of a batch's input, or with the whole of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fault {
@@ -108,8 +115,7 @@ impl TryFrom<CreateBatchRequest> for NewBatch {
             return invalid(format!("/endpoint: {:?} is none of {known}", request.endpoint));
         };
         let window = request.completion_window;
-        let hours = window.strip_suffix('h').and_then(|hours| hours.parse().ok());
-        let Some(hours) = hours.filter(|hours| (1..=168).contains(hours)) else {
+        let Some(hours) = hours(&window).filter(|hours| (1..=168).contains(hours)) else {
             return invalid(format!("/completion_window: {window:?} is not 1h to 168h"));
         };
         let metadata: BTreeMap<_, _> = request.metadata.into_iter().collect();

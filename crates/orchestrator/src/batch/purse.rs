@@ -29,6 +29,11 @@ impl Purse {
     /// Sets `worst` aside, which the limit must cover.
     pub(crate) fn hold(&mut self, worst: NanoUsd) {
         debug_assert!(self.covers(worst), "{worst} is not covered");
+        self.take_over(worst);
+    }
+
+    /// Sets `worst` aside, which is at stake already.
+    pub(crate) fn take_over(&mut self, worst: NanoUsd) {
         self.held = self.held.checked_add(worst).unwrap_or(NanoUsd::new(i64::MAX));
     }
 

@@ -23,7 +23,7 @@ use crate::Error;
 use crate::config::Batch as Config;
 
 /// As much as the router takes.
-const LARGEST: usize = 64 * 1024 * 1024;
+pub(super) const LARGEST: usize = 64 * 1024 * 1024;
 /// How long a batch that only waits goes without a look at how it stands.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -37,14 +37,36 @@ pub(crate) struct Runner {
     pub(crate) stop: CancellationToken,
 }
 
-/// A request that is no longer in flight, and its money.
-struct Landed {
-    worst: NanoUsd,
-    spent: NanoUsd,
+/// A request or part that is no longer under way, and its money.
+pub(super) struct Landed {
+    pub(super) worst: NanoUsd,
+    pub(super) spent: NanoUsd,
 }
 
-/// Requests in flight.
-type Flying = JoinSet<Result<Landed, Error>>;
+/// What is under way.
+#[derive(Default)]
+pub(super) struct Flying {
+    /// Calls in flight.
+    requests: JoinSet<Result<Landed, Error>>,
+    /// Parts that are at a provider's batch API.
+    pub(super) parts: JoinSet<Result<Landed, Error>>,
+}
+
+impl Flying {
+    fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.parts.is_empty()
+    }
+
+    /// Returns what is first to end; none when nothing is under way.
+    async fn next(&mut self) -> Option<Result<Landed, Error>> {
+        let landed = tokio::select! {
+            Some(landed) = self.requests.join_next() => landed,
+            Some(landed) = self.parts.join_next() => landed,
+            else => return None,
+        };
+        Some(landed.unwrap_or(Err(Error::Dropped)))
+    }
+}
 
 /// Why a request has no answer.
 struct Refusal {
@@ -65,8 +87,14 @@ impl Runner {
         }
         if self.store.status(&batch.lease).await? != BatchStatus::Finalizing {
             let spent = self.store.resume(&batch.lease).await?;
-            let purse = Purse::new(batch.max_cost, spent);
-            if !self.ask_all(&batch, purse).await? {
+            let mut purse = Purse::new(batch.max_cost, spent);
+            let mut flying = Flying::default();
+            for part in self.store.parts(&batch.lease).await? {
+                purse.take_over(part.worst);
+                self.carry(&batch, part, &mut flying);
+            }
+            self.offer(&batch, &mut purse, &mut flying).await?;
+            if !self.ask_all(&batch, purse, flying).await? {
                 return self.store.release(&batch.lease).await;
             }
         }
@@ -129,8 +157,9 @@ impl Runner {
         self: &Arc<Self>,
         batch: &Arc<Claimed>,
         mut purse: Purse,
+        mut flying: Flying,
     ) -> Result<bool, Error> {
-        let (lease, mut flying) = (&batch.lease, Flying::new());
+        let lease = &batch.lease;
         while !self.stop.is_cancelled() {
             if self.store.now() >= batch.expires_at {
                 let message = "the request was not executed before its batch expired";
@@ -138,7 +167,7 @@ impl Runner {
                     self.store.expire(lease).await?;
                 }
             }
-            if flying.len() >= self.config.concurrency {
+            if flying.requests.len() >= self.config.concurrency {
                 self.land(&mut flying, &mut purse, LOOK).await?;
                 continue;
             }
@@ -180,7 +209,7 @@ impl Runner {
                 purse.hold(worst);
                 let (runner, batch) = (Arc::clone(self), Arc::clone(batch));
                 let asked = async move { runner.ask(&batch, request, worst).await };
-                flying.spawn(asked.in_current_span());
+                flying.requests.spawn(asked.in_current_span());
             }
         }
         while !flying.is_empty() {
@@ -197,11 +226,10 @@ impl Runner {
         wait: Duration,
     ) -> Result<(), Error> {
         let landed = tokio::select! {
-            Some(landed) = flying.join_next() => landed,
+            Some(landed) = flying.next() => landed?,
             () = tokio::time::sleep(wait) => return Ok(()),
             () = self.stop.cancelled(), if flying.is_empty() => return Ok(()),
         };
-        let landed = landed.map_err(|_| Error::Dropped)??;
         purse.end(landed.worst, landed.spent);
         Ok(())
     }

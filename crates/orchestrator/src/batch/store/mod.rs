@@ -5,6 +5,7 @@
 //! leases workers and not jobs, so that a worker which lost a job is not told; and its migrations
 //! want the table in which `sqlx` counts ours.
 
+mod parts;
 mod requests;
 
 use std::sync::Arc;
@@ -18,9 +19,10 @@ use types::{
 };
 
 use super::files::{Closed, File, privacy};
-use super::{Endpoint, Fault, NewBatch, status, status_name};
+use super::{Endpoint, Fault, NewBatch, hours, status, status_name};
 use crate::Error;
 
+pub(crate) use parts::{Body, Part, Stage};
 pub(crate) use requests::{Answer, Ended, Request};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
@@ -51,6 +53,8 @@ pub(crate) struct Claimed {
     pub(crate) input: FileId,
     pub(crate) max_cost: Option<NanoUsd>,
     pub(crate) expires_at: i64,
+    /// How long its creator said that they wait, in hours.
+    pub(crate) hours: u32,
 }
 
 impl Store {
@@ -307,6 +311,7 @@ fn claimed(row: &SqliteRow, token: LeaseId) -> Result<Claimed, Error> {
         input: FileId::new(text("input_file")?)?,
         max_cost: max_cost.map(NanoUsd::new),
         expires_at: row.try_get("expires_at")?,
+        hours: hours(&text("window")?).ok_or(Error::Corrupt("window"))?,
         lease: Lease { batch, token },
     })
 }

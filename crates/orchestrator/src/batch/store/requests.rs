@@ -84,7 +84,7 @@ impl Store {
     pub(crate) async fn resume(&self, lease: &Lease) -> Result<NanoUsd, Error> {
         sqlx::query(
             "UPDATE requests SET state = 'pending', lost = min(lost + worst, ?3), worst = 0
-             WHERE batch = ?1 AND state = 'running'
+             WHERE batch = ?1 AND state = 'running' AND part IS NULL
                AND EXISTS (SELECT 1 FROM batches WHERE id = ?1 AND lease = ?2)",
         )
         .bind(lease.batch.as_str())
