@@ -3,6 +3,7 @@
 //! A service's `main` is one line over [`process::service`]; in one process the same servers are
 //! joined with [`transport::in_process`].
 
+pub mod address;
 pub mod config;
 pub mod context;
 pub mod error;
