@@ -60,6 +60,53 @@ history.append({"role": "user", "content": "ping"})
 answer = client.responses.create(model="m", input=history, tools=[flat])
 assert answer.output_text == "pong", answer
 
+# A conversation that the server remembers.
+first = client.responses.create(model="m", input="ping", instructions="Be short.")
+second = client.responses.create(model="m", input="turns", previous_response_id=first.id)
+assert second.output_text == "3 turns" and second.previous_response_id == first.id, second
+assert second.id != first.id, second
+with client.responses.stream(model="m", input="ping", previous_response_id=second.id) as stream:
+    third = stream.get_final_response()
+kept = client.responses.retrieve(third.id)
+assert kept.output_text == "pong" and kept.usage.total_tokens == 2000, kept
+assert kept.previous_response_id == second.id, kept
+assert [one.id for one in kept.output] == [one.id for one in third.output], kept
+fourth = client.responses.create(model="m", input="turns", previous_response_id=third.id)
+assert fourth.output_text == "7 turns", fourth
+items = client.responses.input_items.list(second.id)
+assert [item.content[0].text for item in items] == ["turns"], items
+many = [{"role": "user", "content": str(number)} for number in range(5)]
+answer = client.responses.create(model="m", input=many)
+for order, wanted in (("asc", "01234"), ("desc", "43210")):
+    items = client.responses.input_items.list(answer.id, limit=2, order=order)
+    assert "".join(item.content[0].text for item in items) == wanted, items
+called = client.responses.create(model="m", input="tool", tools=[flat])
+result["call_id"] = next(one.call_id for one in called.output if one.type == "function_call")
+follow = [result, {"role": "user", "content": "ping"}]
+answer = client.responses.create(
+    model="m", input=follow, tools=[flat], previous_response_id=called.id
+)
+assert answer.output_text == "pong", answer
+
+unkept = client.responses.create(model="m", input="ping", store=False)
+client.responses.delete(second.id)
+for gone in (unkept.id, second.id, "resp_none"):
+    try:
+        client.responses.retrieve(gone)
+        raise SystemExit("a response that is not kept was found")
+    except openai.NotFoundError as error:
+        assert gone in error.message, error
+try:
+    client.responses.create(model="m", input="ping", previous_response_id=third.id)
+    raise SystemExit("a conversation without its beginning went on")
+except openai.BadRequestError as error:
+    assert "/previous_response_id" in error.message and second.id in error.message, error
+try:
+    client.responses.create(model="m", input="ping", background=True)
+    raise SystemExit("a background response was not refused")
+except openai.BadRequestError as error:
+    assert "/background" in error.message, error
+
 try:
     client.chat.completions.create(model="none", messages=hello)
     raise SystemExit("an unknown model was not refused")

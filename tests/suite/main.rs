@@ -15,6 +15,7 @@ mod models;
 mod money;
 mod privacy;
 mod providers;
+mod responses;
 mod sdk;
 mod sockets;
 mod tools;

@@ -54,7 +54,8 @@ impl Config {
     /// Returns the defaults, with every embedded store in the directory `data`.
     #[must_use]
     pub fn at(data: &Path) -> Self {
-        let ledger = format!("sqlite:{}", data.join("ledger.db").display()).into();
+        let sqlite = |file: &str| format!("sqlite:{}", data.join(file).display()).into();
+        let (ledger, responses) = (sqlite("ledger.db"), sqlite("responses.db"));
         Self {
             data: data.to_owned(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
@@ -63,7 +64,11 @@ impl Config {
             local_models: discover::local(),
             telemetry: Telemetry::default(),
             gateway: gateway::Config::default(),
-            router: router::Config { spool: data.join("spool"), ..router::Config::default() },
+            router: router::Config {
+                spool: data.join("spool"),
+                responses: router::Responses { store: responses, ..router::Responses::default() },
+                ..router::Config::default()
+            },
             retriever: retriever::Config {
                 database: data.join("documents.db"),
                 ..retriever::Config::default()

@@ -139,6 +139,8 @@ fn router(
         .routes(routes!(providers::probe))
         .routes(routes!(providers::estimate))
         .routes(routes!(responses::create))
+        .routes(routes!(responses::read, responses::delete))
+        .routes(routes!(responses::input_items))
         .routes(routes!(chat::models))
         .routes(routes!(chat::embeddings))
         .routes(routes!(files::create, files::list))

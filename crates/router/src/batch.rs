@@ -17,6 +17,7 @@ use types::{CallContext, ErrorKind, NanoUsd, Privacy, ReservationId};
 use crate::Error;
 use crate::call::Planned;
 use crate::catalog::Candidate;
+use crate::conversation::needs_store;
 use crate::money;
 use crate::providers::Fault;
 use crate::providers::batches::{Batches, NotBegun, Outcome, Standing};
@@ -43,7 +44,7 @@ pub(crate) type Answers = mpsc::Sender<Result<CollectBatchResponse, Status>>;
 
 impl Service {
     /// Tells where each line is cheapest.
-    pub(crate) fn plan_batch(
+    pub(crate) async fn plan_batch(
         &self,
         context: &CallContext,
         request: PlanBatchRequest,
@@ -53,16 +54,20 @@ impl Service {
             return PlanBatchResponse::default();
         }
         let (dialect, total) = (request.dialect(), request.total);
-        let planned = request.lines.into_iter().map(|line| {
-            // What is wrong with a line it is told when it is asked by itself.
-            let planned = self.plan(context.clone(), Some(call(line, dialect))).ok();
-            let found = planned.and_then(|planned| planned.cheaper_in_batch(total));
-            found.map_or_else(PlannedLine::default, |(candidate, most)| PlannedLine {
+        let mut lines = Vec::with_capacity(request.lines.len());
+        for line in request.lines {
+            let planned = match dialect == Dialect::Responses && needs_store(&line.body) {
+                true => None,
+                // What is wrong with a line it is told when it is asked by itself.
+                false => self.plan(context.clone(), Some(call(line, dialect))).await.ok(),
+            };
+            let found = planned.and_then(|(planned, _)| planned.cheaper_in_batch(total));
+            lines.push(found.map_or_else(PlannedLine::default, |(candidate, most)| PlannedLine {
                 candidate: candidate.name(),
                 most_nanos: most.nanos(),
-            })
-        });
-        PlanBatchResponse { any: true, lines: planned.collect() }
+            }));
+        }
+        PlanBatchResponse { any: true, lines }
     }
 
     /// Gives a part to its provider, unless that has it; returns what the provider calls it.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use types::NanoUsd;
 
 use crate::cache::CacheConfig;
+use crate::store::Responses;
 
 /// What the router needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,6 +52,8 @@ pub struct Config {
     pub redis_wait_ms: u64,
     /// Which answers are given again.
     pub cache: CacheConfig,
+    /// Responses that are kept.
+    pub responses: Responses,
     /// Where the budget service is, when it is another process.
     pub peers: PeerAddresses,
 }
@@ -73,6 +76,7 @@ impl Default for Config {
             redis: None,
             redis_wait_ms: 50,
             cache: CacheConfig::default(),
+            responses: Responses::default(),
             peers: PeerAddresses::default(),
         }
     }

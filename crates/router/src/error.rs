@@ -22,6 +22,18 @@ pub enum Error {
     /// A provider may have begun a batch, or not.
     #[error("nobody knows what became of it: {0}")]
     InDoubt(String),
+    /// No such response is stored.
+    #[error("no response {0:?} is stored")]
+    Unknown(String),
+    /// What a tenant keeps is as much as it may.
+    #[error("the tenant keeps as many responses as it may: {most} bytes")]
+    Full {
+        /// How many bytes that is.
+        most: u64,
+    },
+    /// The store of responses failed.
+    #[error("stored responses are not available")]
+    Store(#[from] sqlx::Error),
     /// The budget service refused or failed.
     #[error("{}", .0.message())]
     Budget(#[from] Status),
@@ -33,8 +45,9 @@ impl Classify for Error {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::UnknownProvider(_) => ErrorKind::NotFound,
             Self::NothingLocal(_) => ErrorKind::Denied,
-            Self::AllFailed(_) | Self::InDoubt(_) => ErrorKind::Unavailable,
-            Self::NoBatch(_) => ErrorKind::NotFound,
+            Self::NoBatch(_) | Self::Unknown(_) => ErrorKind::NotFound,
+            Self::Full { .. } => ErrorKind::Conflict,
+            Self::AllFailed(_) | Self::InDoubt(_) | Self::Store(_) => ErrorKind::Unavailable,
             Self::Budget(status) => runtime::error::kind_of(status),
         }
     }

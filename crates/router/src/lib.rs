@@ -10,6 +10,7 @@ mod call;
 mod catalog;
 mod complexity;
 mod config;
+mod conversation;
 mod dialects;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -30,6 +31,7 @@ mod site;
 mod split;
 mod sse;
 mod stats;
+mod store;
 mod usage;
 
 use std::sync::Arc;
@@ -50,6 +52,7 @@ pub use config::{
 pub use error::Error;
 pub use live::{Control, Found, RELOADED};
 pub use service::Service;
+pub use store::{Postgres, Responses, Sqlite, Store, Stored, Terms, Turn};
 
 /// The services that the router calls.
 #[derive(Clone)]
@@ -79,11 +82,13 @@ pub async fn server(
     peers: Peers,
     metrics: &Metrics,
 ) -> anyhow::Result<(RouterServiceServer<Service>, Control)> {
+    config.responses.check()?;
     let (spool, spool_bytes, caching) =
         (config.spool.clone(), config.spool_bytes, config.cache.clone());
     let wait = Duration::from_millis(config.redis_wait_ms);
     let link = config.redis.as_ref().map(|url| Link::open(url, wait, &config.local_networks));
     let link = link.transpose()?.map(Arc::new);
+    let responses = config.responses.clone();
     let (live, control) = Live::start(config, link.clone()).await?;
     let catalog = live.now();
     for name in caching.routes.keys() {
@@ -93,7 +98,9 @@ pub async fn server(
     }
     let meter = meter::Meter::open(&spool, spool_bytes, peers.budget.clone())?;
     let cache = cache::Cache::open(&caching, link, metrics);
-    let service = Service::new(live, peers, meter, cache);
+    let store = store::open(&responses, Arc::new(types::SystemClock)).await?;
+    let conversations = conversation::Conversations::new(store, responses);
+    let service = Service::new(live, peers, meter, cache, conversations);
     // Bodies are limited where they come in; images and long contexts are large.
     let server = RouterServiceServer::new(service).max_decoding_message_size(64 * 1024 * 1024);
     Ok((server, control))

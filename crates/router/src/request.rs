@@ -2,6 +2,7 @@
 
 use proto::router::Dialect;
 use serde_json::{Map, Value, json};
+use types::ResponseId;
 
 use crate::Error;
 use crate::complexity::{self, Need};
@@ -22,6 +23,8 @@ pub(crate) struct ChatRequest {
     wire: Option<Map<String, Value>>,
     /// The request as chat completions say it; or why they cannot.
     chat: Result<Map<String, Value>, Refused>,
+    /// The id of the answer, of Responses alone.
+    pub(crate) response_id: String,
     /// The route or model that it names.
     pub(crate) model: String,
     /// The client asked for usage in the stream itself.
@@ -41,25 +44,54 @@ impl ChatRequest {
     /// # Errors
     /// [`Error::Invalid`] with a JSON pointer to the fault.
     pub(crate) fn parse(body: &[u8], dialect: Dialect) -> Result<Self, Error> {
-        let invalid = |fault: String| Error::Invalid(fault);
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|fault| invalid(format!("the body is not valid JSON: {fault}")))?;
-        if dialect == Dialect::Embeddings {
-            return Self::embeddings(value, body.len());
-        }
-        if let Value::Object(fields) = &value {
-            malformed::check(fields, dialect).map_err(invalid)?;
-        }
-        // Nobody but Messages' own providers could take what it alone can say; so it may say it.
-        let (wire, value) = match dialect {
+        let value = json(body)?;
+        match dialect {
+            Dialect::Embeddings => Self::embeddings(value, body.len()),
             Dialect::Responses => {
-                (Some(value.clone()), responses::to_chat::request(&value).map_err(invalid)?)
+                let id = ResponseId::generate().to_string();
+                Self::response(value, body.len(), &[], id)
             }
-            Dialect::Messages
-            | Dialect::ChatCompletions
-            | Dialect::Embeddings
-            | Dialect::Unspecified => (None, value),
+            Dialect::Messages | Dialect::ChatCompletions | Dialect::Unspecified => {
+                if let Value::Object(fields) = &value {
+                    malformed::check(fields, dialect).map_err(Error::Invalid)?;
+                }
+                Self::conversation(value, None, body.len(), dialect)
+            }
+        }
+    }
+
+    /// Reads a Responses request that continues the items of `history`; both have so many bytes, and
+    /// the answer will have this id.
+    ///
+    /// # Errors
+    /// As [`ChatRequest::parse`].
+    pub(crate) fn response(
+        value: Value,
+        bytes: usize,
+        history: &[Value],
+        id: String,
+    ) -> Result<Self, Error> {
+        if let Value::Object(fields) = &value {
+            malformed::check(fields, Dialect::Responses).map_err(Error::Invalid)?;
+        }
+        let chat = responses::to_chat::request(&value, history).map_err(Error::Invalid)?;
+        let wire = match value {
+            Value::Object(fields) => Some(fields),
+            _ => None,
         };
+        let request = Self::conversation(chat, wire, bytes, Dialect::Responses)?;
+        Ok(Self { response_id: id, ..request })
+    }
+
+    /// Reads a conversation; `wire` is what the client said, unless that is `value`.
+    fn conversation(
+        value: Value,
+        wire: Option<Map<String, Value>>,
+        bytes: usize,
+        dialect: Dialect,
+    ) -> Result<Self, Error> {
+        let invalid = |fault: String| Error::Invalid(fault);
+        // Nobody but Messages' own providers could take what it alone can say; so it may say it.
         let chat = (dialect == Dialect::Messages).then(|| to_chat::request(&value));
         let Value::Object(fields) = value else {
             return Err(invalid("the body is not a JSON object".to_owned()));
@@ -71,8 +103,8 @@ impl ChatRequest {
         let messages = fields.get("messages").and_then(Value::as_array).filter(|m| !m.is_empty());
         let messages =
             messages.ok_or_else(|| invalid("/messages: at least one is required".to_owned()))?;
-        let input_tokens = media::most_tokens(messages, body.len());
-        let image = match wire.as_ref().and_then(|wire| wire["input"].as_array()) {
+        let input_tokens = media::most_tokens(messages, bytes);
+        let image = match wire.as_ref().and_then(|wire| wire.get("input")?.as_array()) {
             Some(input) => media::image("/input", input),
             None => media::image("/messages", messages),
         };
@@ -107,7 +139,7 @@ impl ChatRequest {
         let wants_usage = fields.get("stream_options").and_then(|o| o.get("include_usage"));
         let wants_usage = wants_usage == Some(&Value::Bool(true));
         let (wire, chat) = match chat {
-            None => (wire.and_then(|wire| wire.as_object().cloned()), Ok(fields)),
+            None => (wire, Ok(fields)),
             Some(Ok(Value::Object(chat))) => (Some(fields), Ok(chat)),
             Some(Ok(_)) => (Some(fields), Err("the body is not a JSON object".to_owned())),
             Some(Err(refused)) => (Some(fields), Err(refused)),
@@ -116,6 +148,7 @@ impl ChatRequest {
             dialect,
             wire,
             chat,
+            response_id: String::new(),
             model,
             wants_usage,
             input_tokens,
@@ -151,6 +184,7 @@ impl ChatRequest {
         Ok(Self {
             dialect: Dialect::Embeddings,
             wire: None,
+            response_id: String::new(),
             chat: Ok(fields),
             model,
             wants_usage: false,
@@ -236,9 +270,10 @@ impl ChatRequest {
         self.choices == 1 && !self.embeds() && self.chat.as_ref().is_ok_and(plain)
     }
 
-    /// Returns what the client sent, when it does not speak chat completions.
+    /// Returns what a response repeats of what its client sent, and more, but not its input.
     pub(crate) fn wire(&self) -> Map<String, Value> {
-        self.wire.clone().unwrap_or_default()
+        let fields = self.wire.iter().flatten().filter(|(name, _)| *name != "input");
+        fields.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// Returns the body for a provider that speaks chat completions: its own model name, usage asked
@@ -349,6 +384,15 @@ impl ChatRequest {
     }
 }
 
+/// Reads a body.
+///
+/// # Errors
+/// [`Error::Invalid`] if it is not JSON.
+pub(crate) fn json(body: &[u8]) -> Result<Value, Error> {
+    let invalid = |fault| Error::Invalid(format!("the body is not valid JSON: {fault}"));
+    serde_json::from_slice(body).map_err(invalid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,6 +440,17 @@ mod tests {
             let request = ChatRequest::parse(body.as_bytes(), Dialect::Embeddings);
             assert_eq!(request.ok().map(|request| request.inputs()), wanted, "{input}");
         }
+    }
+
+    #[test]
+    fn an_answer_repeats_what_was_said_besides_the_input_which_tells_calls_apart() {
+        let body = r#"{"model":"a","input":"q","instructions":"i"}"#;
+        let request = ChatRequest::parse(body.as_bytes(), Dialect::Responses).unwrap();
+        assert_eq!(request.body().unwrap()["input"], "q");
+        assert_eq!(
+            (request.wire().get("input"), &request.wire()["instructions"]),
+            (None, &json!("i"))
+        );
     }
 
     #[test]

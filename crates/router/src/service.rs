@@ -4,11 +4,12 @@ use proto::router::router_service_server::RouterService;
 use proto::router::stream_complete_response::Event;
 use proto::router::{
     Call, CancelBatchRequest, CancelBatchResponse, CollectBatchRequest, CollectBatchResponse,
-    CompleteRequest, CompleteResponse, EstimateRequest, EstimateResponse, ListModelsRequest,
-    ListModelsResponse, ListProvidersRequest, ListProvidersResponse, Model, PlanBatchRequest,
-    PlanBatchResponse, PollBatchRequest, PollBatchResponse, ProbeProviderRequest,
-    ProbeProviderResponse, StreamCompleteRequest, StreamCompleteResponse, SubmitBatchRequest,
-    SubmitBatchResponse,
+    CompleteRequest, CompleteResponse, DeleteResponseRequest, DeleteResponseResponse, Dialect,
+    EstimateRequest, EstimateResponse, ListInputItemsRequest, ListInputItemsResponse,
+    ListModelsRequest, ListModelsResponse, ListProvidersRequest, ListProvidersResponse, Model,
+    PlanBatchRequest, PlanBatchResponse, PollBatchRequest, PollBatchResponse, ProbeProviderRequest,
+    ProbeProviderResponse, ReadResponseRequest, ReadResponseResponse, StreamCompleteRequest,
+    StreamCompleteResponse, SubmitBatchRequest, SubmitBatchResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -19,8 +20,10 @@ use types::CallContext;
 
 use crate::cache::Cache;
 use crate::call::{Planned, plan};
+use crate::conversation::{Conversations, Keep};
 use crate::live::Live;
 use crate::meter::Meter;
+use crate::request::ChatRequest;
 use crate::{Error, Peers};
 
 /// The gRPC service.
@@ -31,22 +34,41 @@ pub struct Service {
     pub(crate) peers: Peers,
     pub(crate) meter: Meter,
     cache: Option<Cache>,
+    conversations: Conversations,
 }
 
+/// How many items of a response's input a page has, when nobody says, and at most.
+const ITEMS: (u32, u32) = (20, 100);
+
 impl Service {
-    pub(crate) fn new(live: Arc<Live>, peers: Peers, meter: Meter, cache: Option<Cache>) -> Self {
-        Self { live, peers, meter, cache }
+    pub(crate) fn new(
+        live: Arc<Live>,
+        peers: Peers,
+        meter: Meter,
+        cache: Option<Cache>,
+        conversations: Conversations,
+    ) -> Self {
+        Self { live, peers, meter, cache, conversations }
     }
 
-    pub(crate) fn plan(
+    /// Reads a call; returns besides what is to be kept of its answer.
+    pub(crate) async fn plan(
         &self,
-        context: CallContext,
+        mut context: CallContext,
         call: Option<Call>,
-    ) -> Result<Arc<Planned>, Error> {
+    ) -> Result<(Arc<Planned>, Option<Keep>), Error> {
+        let call = call.unwrap_or_default();
+        let (request, keep) = match call.dialect() {
+            Dialect::Responses => self.conversations.read(&mut context, &call.body).await?,
+            dialect => (ChatRequest::parse(&call.body, dialect)?, None),
+        };
         let (budget, meter) = (self.peers.budget.clone(), self.meter.clone());
+        let groundings = call.groundings;
         let catalog = self.live.now();
-        let planned = plan(context, call, &catalog, catalog.policy, budget, meter)?;
-        Ok(Arc::new(planned.with(self.cache.as_ref())))
+        let planned = plan(context, request, groundings, &catalog, catalog.policy, budget, meter)?;
+        // A response that is kept has an id of its own, so that its answer is its own too.
+        let cache = self.cache.as_ref().filter(|_| keep.is_none());
+        Ok((Arc::new(planned.with(cache)), keep))
     }
 }
 
@@ -63,9 +85,9 @@ impl RouterService for Service {
         request: Request<CompleteRequest>,
     ) -> tonic::Result<Response<CompleteResponse>> {
         let context = runtime::context::read(&request)?;
-        let planned = self.plan(context, request.into_inner().call)?;
+        let (planned, keep) = self.plan(context, request.into_inner().call).await?;
         // A task of its own: a caller that goes away must not leave what it caused unpaid.
-        let asked = tokio::spawn(planned.complete().in_current_span());
+        let asked = tokio::spawn(planned.complete(keep).in_current_span());
         let (body, receipt) = asked.await.map_err(lost)??;
         Ok(Response::new(CompleteResponse { body, receipt: Some(receipt) }))
     }
@@ -75,9 +97,9 @@ impl RouterService for Service {
         request: Request<StreamCompleteRequest>,
     ) -> tonic::Result<Response<Self::StreamCompleteStream>> {
         let context = runtime::context::read(&request)?;
-        let planned = self.plan(context, request.into_inner().call)?;
+        let (planned, keep) = self.plan(context, request.into_inner().call).await?;
         let (sender, pieces) = mpsc::channel(32);
-        let asked = planned.stream(sender);
+        let asked = planned.stream(keep, sender);
         tokio::spawn(asked.in_current_span()).await.map_err(lost)??;
         let wrap: fn(Event) -> _ = |event| Ok(StreamCompleteResponse { event: Some(event) });
         Ok(Response::new(ReceiverStream::new(pieces).map(wrap)))
@@ -88,7 +110,7 @@ impl RouterService for Service {
         request: Request<EstimateRequest>,
     ) -> tonic::Result<Response<EstimateResponse>> {
         let context = runtime::context::read(&request)?;
-        let planned = self.plan(context, request.into_inner().call)?;
+        let (planned, _) = self.plan(context, request.into_inner().call).await?;
         Ok(Response::new(planned.estimate_all()))
     }
 
@@ -97,7 +119,7 @@ impl RouterService for Service {
         request: Request<PlanBatchRequest>,
     ) -> tonic::Result<Response<PlanBatchResponse>> {
         let context = runtime::context::read(&request)?;
-        Ok(Response::new(self.plan_batch(&context, request.into_inner())))
+        Ok(Response::new(self.plan_batch(&context, request.into_inner()).await))
     }
 
     async fn submit_batch(
@@ -142,6 +164,42 @@ impl RouterService for Service {
         };
         tokio::spawn(collect.in_current_span());
         Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn read_response(
+        &self,
+        request: Request<ReadResponseRequest>,
+    ) -> tonic::Result<Response<ReadResponseResponse>> {
+        let context = runtime::context::read(&request)?;
+        let id = request.into_inner().id;
+        let stored = self.conversations.one(&context.tenant, &id).await?;
+        Ok(Response::new(ReadResponseResponse { body: stored.response.into() }))
+    }
+
+    async fn delete_response(
+        &self,
+        request: Request<DeleteResponseRequest>,
+    ) -> tonic::Result<Response<DeleteResponseResponse>> {
+        let context = runtime::context::read(&request)?;
+        self.conversations.delete(&context.tenant, &request.into_inner().id).await?;
+        Ok(Response::new(DeleteResponseResponse {}))
+    }
+
+    async fn list_input_items(
+        &self,
+        request: Request<ListInputItemsRequest>,
+    ) -> tonic::Result<Response<ListInputItemsResponse>> {
+        let context = runtime::context::read(&request)?;
+        let wanted = request.into_inner();
+        let limit = match wanted.limit {
+            0 => ITEMS.0,
+            limit if limit <= ITEMS.1 => limit,
+            limit => Err(Error::Invalid(format!("limit: {limit} is more than {}", ITEMS.1)))?,
+        };
+        let page = (wanted.oldest_first, wanted.after.as_str(), limit as usize);
+        let page = self.conversations.input(&context.tenant, &wanted.id, page).await?;
+        let items = page.items.into_iter().map(Into::into).collect();
+        Ok(Response::new(ListInputItemsResponse { items, has_more: page.has_more }))
     }
 
     async fn list_providers(

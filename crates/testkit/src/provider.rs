@@ -40,11 +40,12 @@ pub use self::jobs::Trouble;
 /// | `status N` | that status, with `Retry-After: 1` when `N` ends in `+` |
 /// | `late event` | a piece, and then an error as an event |
 /// | `reset` | 200, and the connection is broken off |
+/// | `turns` | how many messages it was told: `3 turns`, as a whole answer only |
 /// | `flaky N` | `0 1 … 9 `, a chunk each; of model `m`, when N ends in 0 status 500, in 1 a stream without anything, in 2 half of it |
 ///
 /// It has OpenAI's batch API, whose batches go on as the test says.
 ///
-/// It speaks Anthropic's Messages and Gemini too, and there knows `ping`, `refuse`, `tool`, `json`
+/// It speaks Anthropic's Messages and Gemini too, and there knows `ping`, `refuse`, `tool`, `json`, `turns`
 /// and `break`.
 #[derive(Debug, Clone)]
 pub struct Provider {
@@ -180,8 +181,12 @@ async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Re
             let message = json!({ "role": "assistant", "content": null, "tool_calls": [call()] });
             json!({ "index": 0, "message": message, "finish_reason": "tool_calls" })
         }
-        _ => {
-            let message = json!({ "role": "assistant", "content": text(&asked).concat() });
+        asked => {
+            let text = match asked {
+                "turns" => format!("{} turns", messages.len()),
+                asked => text(asked).concat(),
+            };
+            let message = json!({ "role": "assistant", "content": text });
             json!({ "index": 0, "message": message, "finish_reason": "stop" })
         }
     };

@@ -124,6 +124,10 @@ id!(
     FileId, "file id", "file-"
 );
 id!(
+    /// One answer to a Responses request.
+    ResponseId, "response id", "resp_"
+);
+id!(
     /// One batch of requests.
     BatchId, "batch id", "batch_"
 );

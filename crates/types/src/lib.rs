@@ -19,7 +19,7 @@ pub use context::{Caching, CallContext, Privacy};
 pub use error::{Classify, ErrorKind};
 pub use ids::{
     BatchId, DocumentId, FileId, IdError, KeyId, LeaseId, PassageId, RequestId, ReservationId,
-    RunId, TeamId, TenantId, UserId,
+    ResponseId, RunId, TeamId, TenantId, UserId,
 };
 pub use money::{MoneyError, NanoUsd};
 pub use time::{Clock, SystemClock};

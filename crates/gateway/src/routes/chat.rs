@@ -71,9 +71,8 @@ pub(crate) async fn answer(
     }
     let request = runtime::context::request(context, CompleteRequest { call });
     let reply = router.complete(request).await?.into_inner();
-    let mut response = Body::from(reply.body).into_response();
+    let mut response = json(reply.body);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let receipt = reply.receipt.unwrap_or_default();
     say_who(headers, &receipt);
     let cost = NanoUsd::new(receipt.cost_nanos).to_string();
@@ -87,6 +86,12 @@ fn without_dry_run(body: &[u8]) -> Result<Bytes, Error> {
         .map_err(|fault| Error::invalid(format!("the body is not valid: {fault}")))?;
     body.remove("dry_run");
     Ok(Value::Object(body).to_string().into())
+}
+
+/// Passes on what is JSON already.
+pub(crate) fn json(body: Bytes) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], body).into_response()
 }
 
 /// Waits for the first piece, so that a failure before it is a status and not a broken stream.

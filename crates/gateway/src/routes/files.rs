@@ -114,11 +114,7 @@ pub(crate) async fn list(
     Extension(context): Extension<CallContext>,
     Query(page): Query<Page>,
 ) -> Result<axum::Json<Value>, Error> {
-    let oldest_first = match page.order.as_deref() {
-        None | Some("desc") => false,
-        Some("asc") => true,
-        Some(other) => return Err(Error::invalid(format!("order: {other:?} is not asc or desc"))),
-    };
+    let oldest_first = super::oldest_first(page.order.as_deref())?;
     let request = ListFilesRequest {
         after: page.after.unwrap_or_default(),
         limit: super::at_least_one(page.limit)?,

@@ -52,6 +52,15 @@ fn page(data: Vec<Value>, has_more: bool) -> Value {
     json!({ "object": "list", "data": data, "first_id": first, "last_id": last, "has_more": has_more })
 }
 
+/// Reads the order of a page, which begins with the newest unless asked otherwise.
+fn oldest_first(order: Option<&str>) -> Result<bool, Error> {
+    match order {
+        None | Some("desc") => Ok(false),
+        Some("asc") => Ok(true),
+        Some(other) => Err(Error::invalid(format!("order: {other:?} is not asc or desc"))),
+    }
+}
+
 /// Returns a page's size for a peer, to which none is 0.
 fn at_least_one(limit: Option<u32>) -> Result<u32, Error> {
     match limit {

@@ -17,11 +17,12 @@ use proto::orchestrator::{
 use proto::router::router_service_server::{RouterService, RouterServiceServer};
 use proto::router::{
     CancelBatchResponse, CollectBatchRequest, CollectBatchResponse, CompleteRequest,
-    CompleteResponse, Estimate, EstimateRequest, EstimateResponse, ListModelsRequest,
+    CompleteResponse, DeleteResponseRequest, DeleteResponseResponse, Estimate, EstimateRequest,
+    EstimateResponse, ListInputItemsRequest, ListInputItemsResponse, ListModelsRequest,
     ListModelsResponse, ListProvidersRequest, ListProvidersResponse, PlanBatchRequest,
     PlanBatchResponse, PollBatchRequest, PollBatchResponse, ProbeProviderRequest,
-    ProbeProviderResponse, Receipt, StreamCompleteRequest, StreamCompleteResponse,
-    SubmitBatchRequest, SubmitBatchResponse,
+    ProbeProviderResponse, ReadResponseRequest, ReadResponseResponse, Receipt,
+    StreamCompleteRequest, StreamCompleteResponse, SubmitBatchRequest, SubmitBatchResponse,
 };
 use runtime::context::request;
 use runtime::transport::{Peer, in_process};
@@ -218,6 +219,27 @@ impl RouterService for Router {
         _: Request<CollectBatchRequest>,
     ) -> tonic::Result<Response<Self::CollectBatchStream>> {
         Err(Status::unimplemented("no batch API is in use"))
+    }
+
+    async fn read_response(
+        &self,
+        _: Request<ReadResponseRequest>,
+    ) -> tonic::Result<Response<ReadResponseResponse>> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+
+    async fn delete_response(
+        &self,
+        _: Request<DeleteResponseRequest>,
+    ) -> tonic::Result<Response<DeleteResponseResponse>> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+
+    async fn list_input_items(
+        &self,
+        _: Request<ListInputItemsRequest>,
+    ) -> tonic::Result<Response<ListInputItemsResponse>> {
+        Err(Status::unimplemented("nobody asks"))
     }
 
     async fn list_providers(

@@ -16,7 +16,8 @@ use super::{Planned, now};
 use crate::cache::Recording;
 use crate::catalog::Candidate;
 use crate::config::OnDisconnect;
-use crate::dialects::render::Rendering;
+use crate::conversation::Keep;
+use crate::dialects::render::{Rendering, written};
 use crate::money::Held;
 use crate::providers::{Chunks, Fault};
 
@@ -75,6 +76,8 @@ pub(super) struct Flow {
     pub(super) first_token: Option<Duration>,
     /// Of a stream that comes to its end.
     pub(super) outcome: &'static str,
+    /// What is to be kept of it.
+    pub(super) keep: Option<Keep>,
 }
 
 impl Flow {
@@ -133,8 +136,13 @@ impl Flow {
         };
         self.call.ended_after(self.first_token, outcome, Some(&receipt), Some(self.held));
         if broken.is_none() {
-            for chunk in rendering.finish() {
-                client.send_chunk(chunk).await;
+            let mut events = rendering.finish();
+            let keep = self.keep.filter(|_| !cancelled);
+            if let (Some(keep), Some(last)) = (keep, events.last_mut()) {
+                keep.keep(&mut last["response"]).await;
+            }
+            for event in &events {
+                client.send_chunk(written(event)).await;
             }
         }
         if outcome == "answered"

@@ -96,7 +96,8 @@ impl Form for Pieces {
     async fn lose(call: Arc<Planned>, answered: Answered<(Bytes, Chunks)>) {
         let Answered { candidate, held, answer: (first, rest) } = answered;
         let started = Receipt::default();
-        let flow = Flow { call, candidate, held, started, first_token: None, outcome: "hedged" };
+        let (first_token, outcome, keep) = (None, "hedged", None);
+        let flow = Flow { call, candidate, held, started, first_token, outcome, keep };
         flow.run(first, rest, Reader::gone()).await;
     }
 }

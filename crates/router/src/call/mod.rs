@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::router::stream_complete_response::Event;
-use proto::router::{Call, Estimate, EstimateResponse, Grounding, Kept, Receipt};
+use proto::router::{Estimate, EstimateResponse, Grounding, Kept, Receipt};
 use runtime::transport::Peer;
 use tokio::sync::mpsc;
 use types::{CallContext, Clock as _, KeyId, NanoUsd, ReservationId, RunId, SystemClock, TeamId};
@@ -25,6 +25,7 @@ use crate::Error;
 use crate::cache::{Form, Place};
 use crate::catalog::{Candidate, Catalog, Chosen};
 use crate::config::{OnDisconnect, Retries};
+use crate::conversation::Keep;
 use crate::meter::Meter;
 use crate::money::{self, Held};
 use crate::request::ChatRequest;
@@ -68,19 +69,17 @@ pub(crate) struct Policy {
     pub(crate) retries: Retries,
 }
 
-/// Reads the call and chooses candidates, before any money is held.
+/// Chooses candidates, before any money is held.
 pub(crate) fn plan(
     context: CallContext,
-    call: Option<Call>,
+    request: ChatRequest,
+    groundings: Vec<Grounding>,
     catalog: &Catalog,
     policy: Policy,
     budget: Peer,
     meter: Meter,
 ) -> Result<Planned, Error> {
     let begun = Begun::now();
-    let call = call.unwrap_or_default();
-    let request = ChatRequest::parse(&call.body, call.dialect())?;
-    let groundings = call.groundings;
     let (chosen, refused) = match catalog.select(&request.model, &context, || request.need()) {
         Ok(chosen) => (chosen, None),
         Err(refused) => (Chosen::default(), Some(refused)),
@@ -136,15 +135,21 @@ fn fitting(candidates: &mut Vec<Arc<Candidate>>, request: &ChatRequest) -> Resul
 }
 
 impl Planned {
-    /// Answers whole.
-    pub(crate) async fn complete(self: Arc<Self>) -> Result<(Bytes, Receipt), Error> {
+    /// Answers whole, and keeps the response.
+    pub(crate) async fn complete(
+        self: Arc<Self>,
+        keep: Option<Keep>,
+    ) -> Result<(Bytes, Receipt), Error> {
         if let Some(kept) = self.kept(Form::Whole).await {
             return Ok((kept.chunks.concat().into(), kept.receipt));
         }
         let (answered, failures) = self.answered::<Whole>().await?;
         let Answered { candidate, held, answer } = answered;
-        let (answer, receipt) = self.account(&candidate, answer, failures);
+        let (mut answer, receipt) = self.account(&candidate, answer, failures);
         self.ended("answered", Some(&receipt), Some(held));
+        if let Some(keep) = keep {
+            keep.keep(&mut answer).await;
+        }
         let body = answer.to_string().into();
         if let Some(mut recording) = self.record(Form::Whole, &candidate) {
             recording.push(&body);
@@ -155,7 +160,11 @@ impl Planned {
 
     /// Answers in pieces: waits for the first, so that until then the next candidate can be tried,
     /// and leaves the rest to a task that goes on when the client goes away.
-    pub(crate) async fn stream(self: Arc<Self>, pieces: mpsc::Sender<Event>) -> Result<(), Error> {
+    pub(crate) async fn stream(
+        self: Arc<Self>,
+        keep: Option<Keep>,
+        pieces: mpsc::Sender<Event>,
+    ) -> Result<(), Error> {
         if let Some(kept) = self.kept(Form::Pieces).await {
             let patience = self.candidates.first().map_or(Duration::MAX, |c| c.timeouts.idle());
             tokio::spawn(kept::replay(kept, Reader::new(pieces, patience)));
@@ -169,7 +178,7 @@ impl Planned {
         client.recording = self.record(Form::Pieces, &candidate);
         client.send(Event::Started(started.clone())).await;
         let outcome = "answered";
-        let flow = Flow { call: self, candidate, held, started, first_token, outcome };
+        let flow = Flow { call: self, candidate, held, started, first_token, outcome, keep };
         tokio::spawn(flow.run(first, rest, client));
         Ok(())
     }

@@ -36,7 +36,8 @@ impl Answer {
             (Dialect::Messages, Some(wire)) => wire,
             (Dialect::Messages, None) => events::response(&self.chat),
             (Dialect::Responses, _) => {
-                responses::from_chat::response(&self.chat, &request.wire(), now)
+                let id = &request.response_id;
+                responses::from_chat::response(&self.chat, request.wire(), id, now)
             }
             (Dialect::ChatCompletions | Dialect::Embeddings | Dialect::Unspecified, _) => self.chat,
         }
@@ -65,7 +66,8 @@ impl Rendering {
             Dialect::Messages if messages => Writer::Same,
             Dialect::Messages => Writer::Messages(events::Events::default()),
             Dialect::Responses => {
-                Writer::Responses(Box::new(responses::from_chat::Events::new(request.wire(), now)))
+                let (wire, id) = (request.wire(), &request.response_id);
+                Writer::Responses(Box::new(responses::from_chat::Events::new(wire, id, now)))
             }
             Dialect::ChatCompletions | Dialect::Unspecified if messages => Writer::ChatCompletions,
             Dialect::ChatCompletions | Dialect::Embeddings | Dialect::Unspecified => Writer::Same,
@@ -106,16 +108,17 @@ impl Rendering {
         Some(written(&reader.end()))
     }
 
-    /// Returns what the client gets when the stream is whole.
-    pub(crate) fn finish(&mut self) -> Vec<Bytes> {
+    /// Returns what the client gets when the stream is whole; of Responses, the last of it holds all
+    /// that was said.
+    pub(crate) fn finish(&mut self) -> Vec<Value> {
         match &mut self.writer {
             Writer::Same | Writer::ChatCompletions => Vec::new(),
-            Writer::Messages(events) => events.finish().iter().map(written).collect(),
-            Writer::Responses(events) => events.finish().iter().map(written).collect(),
+            Writer::Messages(events) => events.finish(),
+            Writer::Responses(events) => events.finish(),
         }
     }
 }
 
-fn written(value: &Value) -> Bytes {
+pub(crate) fn written(value: &Value) -> Bytes {
     value.to_string().into()
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::config::Price;
 use crate::dialects::gemini;
-use crate::dialects::render::{Answer, Rendering};
+use crate::dialects::render::{Answer, Rendering, written};
 use crate::dialects::said::{Said, first_choice};
 use crate::request::ChatRequest;
 use crate::sse::{BYTE_ORDER_MARK, Decoder};
@@ -176,7 +176,7 @@ fn stream(provider: Dialect, pieces: &[Value]) {
             let end = serde_json::from_slice(&end).unwrap_or_default();
             push(&mut rendering, &mut told, &mut said, &end);
         }
-        told.extend(rendering.finish());
+        told.extend(rendering.finish().iter().map(written));
         let told: Vec<Value> =
             told.iter().map(|event| serde_json::from_slice(event).unwrap_or_default()).collect();
         assert!(told.iter().all(Value::is_object), "{told:?}");

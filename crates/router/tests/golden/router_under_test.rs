@@ -4,7 +4,7 @@ use proto::budget::Usage;
 use proto::router::router_service_client::RouterServiceClient;
 use proto::router::stream_complete_response::Event;
 use proto::router::{Call, CompleteRequest, Dialect, Receipt, StreamCompleteRequest};
-use router::{Config, Kind, Model, Peers, Provider};
+use router::{Config, Kind, Model, Peers, Provider, Responses};
 use runtime::metrics::Metrics;
 use runtime::transport::{Peer, in_process};
 use tokio::sync::mpsc;
@@ -60,6 +60,7 @@ impl Router {
         let config = Config {
             providers: [("p".to_owned(), provider)].into(),
             spool: spool.path().to_owned(),
+            responses: Responses { store: "".into(), ..Responses::default() },
             ..Config::default()
         };
         let (budget, rows) = budget::start();

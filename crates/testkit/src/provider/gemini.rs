@@ -16,7 +16,8 @@ pub(super) async fn answer(
     Json(body): Json<Value>,
 ) -> Response {
     state.requests.fetch_add(1, Ordering::SeqCst);
-    let last = body["contents"].as_array().and_then(|contents| contents.last());
+    let turns = body["contents"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let last = turns.last();
     let parts = last.and_then(|content| content["parts"].as_array());
     let asked = parts.and_then(|parts| parts.last()).and_then(|part| part["text"].as_str());
     let asked = asked.unwrap_or_default();
@@ -28,6 +29,7 @@ pub(super) async fn answer(
     });
     let said = match asked {
         "tool" => vec![call_of],
+        "turns" => vec![json!({ "text": format!("{} turns", turns.len()) })],
         _ => super::text(asked).map(|text| json!({ "text": text })).to_vec(),
     };
     if call == "m:generateContent" {

@@ -12,7 +12,8 @@ use super::Counts;
 
 pub(super) async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Response {
     state.requests.fetch_add(1, Ordering::SeqCst);
-    let last = body["messages"].as_array().and_then(|messages| messages.last());
+    let turns = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let last = turns.last();
     let content = last.map(|message| &message["content"]).unwrap_or(&Value::Null);
     let asked = content.as_str().or(content[0]["text"].as_str()).unwrap_or_default();
     if body["max_tokens"].as_u64().is_none() {
@@ -28,6 +29,10 @@ pub(super) async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Va
         json!({ "type": "tool_use", "id": "toolu_1", "name": "add", "input": { "a": 1, "b": 2 } });
     let (content, stop) = match asked {
         "tool" => (vec![thought, call], "tool_use"),
+        "turns" => {
+            let text = format!("{} turns", turns.len());
+            (vec![json!({ "type": "text", "text": text })], "end_turn")
+        }
         _ => (
             vec![thought, json!({ "type": "text", "text": super::text(asked).concat() })],
             "end_turn",

@@ -7,13 +7,15 @@ use crate::dialects::said::{Said, first_choice};
 use crate::usage::Usage;
 
 /// What an answer repeats of its request, and what it says when the request did not.
-fn repeated() -> [(&'static str, Value); 12] {
+fn repeated() -> [(&'static str, Value); 14] {
     [
         ("instructions", Value::Null),
         ("max_output_tokens", Value::Null),
         ("metadata", json!({})),
         ("parallel_tool_calls", true.into()),
+        ("previous_response_id", Value::Null),
         ("reasoning", json!({ "effort": null, "summary": null })),
+        ("store", false.into()),
         ("temperature", Value::Null),
         ("text", json!({ "format": { "type": "text" } })),
         ("tool_choice", "auto".into()),
@@ -24,9 +26,9 @@ fn repeated() -> [(&'static str, Value); 12] {
     ]
 }
 
-/// Writes a chat completion as a response to `request`, made at `now` (seconds since 1970).
-pub(crate) fn response(chat: &Value, request: &Map<String, Value>, now: i64) -> Value {
-    let mut events = Events::new(request.clone(), now);
+/// Writes a chat completion as the response `id` to `request`, made at `now` (seconds since 1970).
+pub(crate) fn response(chat: &Value, request: Map<String, Value>, id: &str, now: i64) -> Value {
+    let mut events = Events::new(request, id, now);
     let choice = first_choice(chat).unwrap_or(&Value::Null);
     let mut message = choice["message"].clone();
     let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
@@ -48,6 +50,7 @@ pub(crate) fn response(chat: &Value, request: &Map<String, Value>, now: i64) -> 
 pub(crate) struct Events {
     request: Map<String, Value>,
     now: i64,
+    /// Of the response, without its kind; its items' are made of it.
     id: String,
     model: Value,
     sequence: u64,
@@ -70,11 +73,11 @@ enum Open {
 }
 
 impl Events {
-    pub(crate) fn new(request: Map<String, Value>, now: i64) -> Self {
+    pub(crate) fn new(request: Map<String, Value>, id: &str, now: i64) -> Self {
         Self {
             request,
             now,
-            id: String::new(),
+            id: id.trim_start_matches("resp_").to_owned(),
             model: Value::Null,
             sequence: 0,
             started: false,
@@ -140,7 +143,6 @@ impl Events {
         if std::mem::replace(&mut self.started, true) {
             return;
         }
-        self.id = chunk["id"].as_str().unwrap_or("0").replace("chatcmpl-", "");
         self.model = chunk["model"].clone();
         for kind in ["response.created", "response.in_progress"] {
             let response = self.whole("in_progress");
@@ -373,13 +375,14 @@ mod tests {
             } }],
             "usage": { "prompt_tokens": 3, "completion_tokens": 2 },
         });
-        let whole = response(&chat, &Map::new(), 7);
+        let whole = response(&chat, Map::new(), "resp_1", 7);
+        assert_eq!(whole["id"], "resp_1");
         let kinds: Vec<_> =
             whole["output"].as_array().unwrap().iter().map(|o| &o["type"]).collect();
         assert_eq!(kinds, ["reasoning", "message", "function_call"]);
         assert_eq!(whole["usage"]["total_tokens"], 5);
 
-        let mut events = Events::new(Map::new(), 7);
+        let mut events = Events::new(Map::new(), "resp_1", 7);
         let chunk = |delta: Value, end: Value| json!({ "id": "chatcmpl-1", "model": "m", "choices": [{ "delta": delta, "finish_reason": end }] });
         let mut told = Vec::new();
         for delta in [

@@ -4,16 +4,19 @@ use serde_json::{Value, json};
 
 use crate::dialects::{Fields, Refused};
 
-/// Writes a Responses request as a chat completions request.
+/// Writes a Responses request as a chat completions request that continues the items of `history`.
 ///
 /// # Errors
 /// A JSON pointer to what is wrong, or what chat completions cannot say.
-pub(crate) fn request(wire: &Value) -> Result<Value, Refused> {
+pub(crate) fn request(wire: &Value, history: &[Value]) -> Result<Value, Refused> {
     let mut fields = Fields::of(String::new(), wire)?;
     let mut chat = json!({ "model": fields.text("model")? });
     let mut messages = Vec::new();
     if let Some(instructions) = fields.take("instructions") {
         messages.push(json!({ "role": "system", "content": instructions }));
+    }
+    for one in history {
+        item("/previous_response_id", one, &mut messages)?;
     }
     match fields.take("input") {
         Some(Value::String(text)) => messages.push(json!({ "role": "user", "content": text })),
@@ -79,16 +82,12 @@ pub(crate) fn request(wire: &Value) -> Result<Value, Refused> {
             _ => return Err("/tool_choice: auto, none, required or a function".to_owned()),
         };
     }
-    if fields.take("previous_response_id").is_some() {
-        let fault = "/previous_response_id: nothing is stored here; send the conversation as input";
-        return Err(fault.to_owned());
-    }
     if fields.take("truncation").is_some_and(|truncation| truncation != "disabled") {
         return Err("/truncation: only disabled".to_owned());
     }
-    // Hints and labels that change no answer; that nothing is stored, the answer says.
+    // Hints and labels that change no answer, and what has been seen to.
     fields.labels();
-    for hint in ["include", "stream_options"] {
+    for hint in ["include", "previous_response_id", "stream_options"] {
         fields.take(hint);
     }
     fields.done("chat completions")?;
@@ -205,7 +204,7 @@ mod tests {
             "text": { "format": { "type": "json_schema", "name": "n", "schema": {} } },
             "reasoning": { "effort": "low" },
         });
-        let chat = request(&wire).unwrap();
+        let chat = request(&wire, &[]).unwrap();
         let roles: Vec<_> =
             chat["messages"].as_array().unwrap().iter().map(|m| &m["role"]).collect();
         assert_eq!(roles, ["system", "user", "assistant", "tool"]);
@@ -214,10 +213,7 @@ mod tests {
         assert_eq!((&chat["max_tokens"], &chat["reasoning_effort"]), (&5.into(), &"low".into()));
         for (wire, fault) in [
             (json!({ "model": "m" }), "/input"),
-            (
-                json!({ "model": "m", "input": "x", "previous_response_id": "r" }),
-                "/previous_response_id",
-            ),
+            (json!({ "model": "m", "input": "x", "conversation": "c" }), "/conversation"),
             (json!({ "model": "m", "input": "x", "background": true }), "/background"),
             (
                 json!({ "model": "m", "input": "x", "tools": [{ "type": "web_search" }] }),
@@ -228,7 +224,7 @@ mod tests {
                 "/input/0/type",
             ),
         ] {
-            let told = request(&wire).unwrap_err();
+            let told = request(&wire, &[]).unwrap_err();
             assert!(told.starts_with(fault), "{told}");
         }
     }
