@@ -169,7 +169,6 @@ fn say_who(headers: &mut HeaderMap, receipt: &Receipt) {
         Kept::Unspecified => {}
         Kept::Miss => say(headers, "x-baton-cache", "miss"),
         Kept::Hit => say(headers, "x-baton-cache", "hit"),
-        Kept::Similar => say(headers, "x-baton-cache", "similar"),
     }
 }
 
