@@ -4,6 +4,7 @@ pub mod faulty;
 mod gemini;
 mod jobs;
 mod messages;
+pub mod nowhere;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
