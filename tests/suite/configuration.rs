@@ -204,5 +204,10 @@ async fn keys_are_replaced_but_not_taken_away_from_an_open_address() {
         system.hang_up().unwrap();
         reloads(&system, "refused", 1).await;
         assert_eq!(status(new).await, 200);
+        // As a file is for a moment while it is written.
+        system.configure("").unwrap();
+        system.hang_up().unwrap();
+        reloads(&system, "refused", 2).await;
+        assert_eq!((status(old).await, status(new).await), (401, 200));
     }
 }

@@ -64,7 +64,18 @@ impl Keys {
         self.now().is_empty()
     }
 
-    /// Takes `other` keys for the requests that come from now on.
+    /// Checks that `other` keys may take the place of these.
+    ///
+    /// # Errors
+    /// If there are none where there were some: half a file must not let everybody in.
+    pub fn allow(&self, other: &Self) -> anyhow::Result<()> {
+        if other.is_empty() && !self.is_empty() {
+            anyhow::bail!("gateway.keys: that the last key goes takes a restart");
+        }
+        Ok(())
+    }
+
+    /// Takes `other` keys for the requests that come from now on, which [`Keys::allow`] has checked.
     pub fn replace(&self, other: &Self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = other.now();
     }
@@ -193,14 +204,22 @@ mod tests {
         assert!(!is_loopback("127.0.0.1.example.com"));
     }
 
+    fn key(secret: &str) -> anyhow::Result<Keys> {
+        let (tenant, user) = ("t".to_owned(), "u".to_owned());
+        let key = Key { secret: secret.into(), tenant, user, cache: true };
+        Keys::new(&BTreeMap::from([("k".to_owned(), key)]))
+    }
+
     #[test]
     fn a_short_key_is_refused() {
-        let key = Key {
-            secret: "sk-1234".into(),
-            tenant: "t".to_owned(),
-            user: "u".to_owned(),
-            cache: true,
-        };
-        assert!(Keys::new(&BTreeMap::from([("k".to_owned(), key)])).is_err());
+        assert!(key("sk-1234").is_err());
+    }
+
+    #[test]
+    fn the_last_key_does_not_go_by_a_reload() {
+        let (one, other) = (key(&"a1".repeat(16)).unwrap(), key(&"b2".repeat(16)).unwrap());
+        let none = Keys::new(&BTreeMap::new()).unwrap();
+        assert!(one.allow(&other).is_ok() && none.allow(&one).is_ok() && none.allow(&none).is_ok());
+        assert!(one.allow(&none).is_err());
     }
 }

@@ -15,7 +15,9 @@ async fn main() -> std::process::ExitCode {
         let held = Arc::clone(&keys);
         let again = move |file: Option<&std::path::Path>| {
             let (_, config): (Process, Config) = runtime::config::load_section("gateway", file)?;
-            held.replace(&gateway::check(&config, address)?);
+            let keys = gateway::check(&config, address)?;
+            held.allow(&keys)?;
+            held.replace(&keys);
             Ok(Vec::new())
         };
         let holds = gateway::RELOADED.to_vec();

@@ -89,6 +89,7 @@ async fn serve(mut config: Config, common: Common, reload: Reload) -> anyhow::Re
         discover::local_servers(&mut config);
         // The keys are checked first, and hold only if the router's section is good too.
         let keys = gateway::check(&config.gateway, address)?;
+        held.allow(&keys)?;
         router.apply(config.router)?;
         held.replace(&keys);
         Ok(router.files())
