@@ -89,7 +89,11 @@ impl Spool {
             let fault = format!("{usage:?}: the spool holds {} bytes already", self.bytes);
             return Err(std::io::Error::other(fault));
         }
-        self.current.file.write_all(&row)?;
+        if let Err(fault) = self.current.file.write_all(&row) {
+            // Half a row would hide those behind it.
+            self.current.file.set_len(self.current.bytes)?;
+            return Err(fault);
+        }
         self.current.bytes += length;
         self.bytes += length;
         match self.current.rows.len() < TOGETHER {
