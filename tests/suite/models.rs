@@ -133,6 +133,49 @@ async fn nobody_waits_for_one_that_hangs_when_another_model_can_answer() {
 }
 
 #[tokio::test]
+async fn what_one_provider_refuses_another_may_take() {
+    let provider = Provider::start().await.unwrap();
+    let other = priced(&provider.url).replace("mock", "other").replace("'m'", "'n'");
+    let routes = "[router.routes]\nboth = ['mock/m', 'other/n']\n";
+    let settings = format!("{}{other}{routes}", priced(&provider.url));
+    let system = System::start(Shape::One, &settings).await.unwrap();
+    for stream in [false, true] {
+        let mut body = conversation("picky", stream);
+        body["model"] = "both".into();
+        let reply = system.send("/v1/chat/completions", &body).await.unwrap();
+        assert_eq!(
+            (reply.status().as_u16(), &reply.headers()["x-baton-provider"]),
+            (200, &"other".parse().unwrap())
+        );
+        let (status, told) = system.chat("picky", stream).await.unwrap();
+        assert_eq!(status, 400, "nobody else could take it");
+        assert!(told.contains("400 not now"), "{told}");
+    }
+    assert!((system.spent("local").await.unwrap() - 0.008).abs() < 1e-12);
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_from_elsewhere_for_a_private_request() {
+    let provider = Provider::start().await.unwrap();
+    let local = priced(&provider.url).replace("tier = 1", "tier = 0");
+    let system = System::start(Shape::One, &local).await.unwrap();
+    let ask = async |url: &str, privacy: &str| {
+        let part = serde_json::json!({ "type": "image_url", "image_url": { "url": url } });
+        let mut body = conversation("", false);
+        body["messages"][0]["content"] = serde_json::json!([part]);
+        let request = system.client().post(format!("{}/v1/chat/completions", system.url));
+        let reply = request.header("x-baton-privacy", privacy).json(&body).send().await.unwrap();
+        (reply.status().as_u16(), reply.text().await.unwrap())
+    };
+    let (status, told) = ask("https://example.com/?q=secret", "private").await;
+    assert_eq!(status, 400);
+    assert!(told.contains("/messages/0/content/0: what stands elsewhere"), "{told}");
+    assert_eq!(ask("data:image/png;base64,AA", "private").await.0, 200);
+    assert_eq!(ask("https://example.com/?q=open", "public").await.0, 200);
+    assert_eq!(provider.requests(), 2);
+}
+
+#[tokio::test]
 async fn what_comes_in_pieces_to_be_early_is_whole_for_the_client() {
     let provider = Provider::start().await.unwrap();
     let other = priced(&provider.url).replace("mock", "other").replace("'m'", "'n'");

@@ -273,6 +273,10 @@ impl Timeouts {
         Duration::from_millis(self.answer_ms)
     }
 
+    pub(crate) fn total(&self) -> Duration {
+        Duration::from_millis(self.total_ms)
+    }
+
     pub(crate) fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms)
     }

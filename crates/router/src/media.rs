@@ -34,6 +34,31 @@ pub(crate) fn image(place: &str, messages: &[Value]) -> Option<String> {
         .map(|(message, index, _)| format!("{place}/{message}/content/{index}"))
 }
 
+/// Returns the JSON pointer of the first part that has only the address of what it is, also within the
+/// result of a tool.
+pub(crate) fn elsewhere(place: &str, messages: &[Value]) -> Option<String> {
+    let has = |part: &Value| Media::of(part).is_some() && has_address(part);
+    let within = |part: &Value| {
+        let inner = part["content"].as_array().map(Vec::as_slice).unwrap_or_default();
+        has(part) || inner.iter().any(has)
+    };
+    parts(messages)
+        .find(|(.., part)| within(part))
+        .map(|(message, index, _)| format!("{place}/{message}/content/{index}"))
+}
+
+fn has_address(value: &Value) -> bool {
+    match value {
+        Value::String(text) => {
+            let start = text.trim_start().get(..8).unwrap_or(text).to_ascii_lowercase();
+            start.contains("://") || start.starts_with("//")
+        }
+        Value::Array(list) => list.iter().any(has_address),
+        Value::Object(fields) => fields.values().any(has_address),
+        _ => false,
+    }
+}
+
 /// Returns how many tokens a body of `bytes` with these messages has at most, about: text has three
 /// bytes a token or more, a picture counts by its kind, and a file by its length where it has one here.
 pub(crate) fn most_tokens(messages: &[Value], bytes: usize) -> u64 {
@@ -88,6 +113,14 @@ mod tests {
         assert!((IMAGE..IMAGE + 100).contains(&tokens), "{tokens}");
         assert_eq!(at.as_deref(), Some("/messages/0/content/0"));
         let far = json!({ "type": "document", "source": { "type": "url", "url": "https://a/b" } });
+        let at = |part: &Value| elsewhere("/messages", &[json!({ "content": [part] })]);
+        assert_eq!(at(&far).as_deref(), Some("/messages/0/content/0"));
+        let result = json!({ "type": "tool_result", "content": [far] });
+        assert_eq!(at(&result).as_deref(), Some("/messages/0/content/0"));
+        let image =
+            json!({ "type": "image_url", "image_url": { "url": "data:image/png;base64,AA" } });
+        assert_eq!(at(&image), None);
+        assert_eq!(at(&json!({ "type": "text", "text": "https://a/b" })), None);
         assert!(ask(far).0 >= ELSEWHERE);
         let here = json!({ "type": "file", "file": { "file_data": "A".repeat(30_000) } });
         assert!((10_000..10_100).contains(&ask(here).0));

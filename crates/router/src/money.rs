@@ -9,6 +9,9 @@ use types::{CallContext, NanoUsd, ReservationId};
 
 use crate::Error;
 
+/// How much longer than its call a reservation lasts.
+const MARGIN: Duration = Duration::from_secs(300);
+
 /// How long a release is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -20,7 +23,7 @@ pub(crate) struct Held {
     open: bool,
 }
 
-/// Sets `amount` aside.
+/// Sets `amount` aside for a call that takes `at_most`.
 ///
 /// # Errors
 /// [`Error::Budget`] if a limit does not cover it or the ledger is down.
@@ -28,10 +31,16 @@ pub(crate) async fn reserve(
     context: &CallContext,
     budget: &Peer,
     amount: NanoUsd,
+    at_most: Duration,
 ) -> Result<Held, Error> {
     let id = ReservationId::generate();
-    let request =
-        ReserveRequest { reservation_id: id.to_string(), amount_nanos: amount.nanos(), ttl_ms: 0 };
+    // Its row may have to wait until the ledger is there again.
+    let ttl = at_most.saturating_add(MARGIN);
+    let request = ReserveRequest {
+        reservation_id: id.to_string(),
+        amount_nanos: amount.nanos(),
+        ttl_ms: u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX),
+    };
     // The guard is there first: a reserve whose answer is lost may hold all the same.
     let held = Held { id, context: context.clone(), budget: budget.clone(), open: true };
     let request = runtime::context::request(context, request);

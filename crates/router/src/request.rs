@@ -35,6 +35,8 @@ pub(crate) struct ChatRequest {
     pub(crate) prompt_version: String,
     /// Where the first picture is, as a JSON pointer.
     pub(crate) image: Option<String>,
+    /// Where the first part is that has only the address of what it is, as a JSON pointer.
+    pub(crate) elsewhere: Option<String>,
     max_output_tokens: Option<u64>,
     /// How many answers are wanted.
     choices: u64,
@@ -104,10 +106,11 @@ impl ChatRequest {
         let messages =
             messages.ok_or_else(|| invalid("/messages: at least one is required".to_owned()))?;
         let input_tokens = media::most_tokens(messages, bytes);
-        let image = match wire.as_ref().and_then(|wire| wire.get("input")?.as_array()) {
-            Some(input) => media::image("/input", input),
-            None => media::image("/messages", messages),
+        let (place, said) = match wire.as_ref().and_then(|wire| wire.get("input")?.as_array()) {
+            Some(input) => ("/input", input),
+            None => ("/messages", messages),
         };
+        let (image, elsewhere) = (media::image(place, said), media::elsewhere(place, said));
         let metadata = wire.as_ref().map_or(fields.get("metadata"), |wire| wire.get("metadata"));
         let metadata = metadata.and_then(|metadata| metadata.get("prompt_version"));
         let prompt_version = metadata.and_then(Value::as_str).unwrap_or_default();
@@ -153,6 +156,7 @@ impl ChatRequest {
             wants_usage,
             input_tokens,
             image,
+            elsewhere,
             prompt_version,
             max_output_tokens: most,
             choices,
@@ -188,9 +192,11 @@ impl ChatRequest {
             chat: Ok(fields),
             model,
             wants_usage: false,
-            input_tokens: (bytes as u64).div_ceil(3),
+            // A token that is given by its number has a digit and a comma at least.
+            input_tokens: (bytes as u64).div_ceil(2),
             prompt_version: String::new(),
             image: None,
+            elsewhere: None,
             max_output_tokens: None,
             // Nothing is written.
             choices: 0,

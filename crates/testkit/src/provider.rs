@@ -158,6 +158,7 @@ async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Re
         "refuse" => return (StatusCode::INTERNAL_SERVER_ERROR, "no").into_response(),
         "hang" => return std::future::pending().await,
         asked if asked.starts_with("status ") => return refused(&asked[7..]),
+        "picky" if body["model"] == "m" => return refused("400"),
         "stumble" if number % 2 == 0 => return refused("503"),
         "reset" => return reset(),
         _ => {}

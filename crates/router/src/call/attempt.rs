@@ -63,7 +63,8 @@ impl Planned {
         if let Some(answered) = self.each::<F>(last.into(), &mut failures).await? {
             return Ok((answered, failures.told));
         }
-        self.ended("failed", None, None);
+        let outcome = if failures.untold.is_some() { "invalid" } else { "failed" };
+        self.ended(outcome, None, None);
         Err(failures.into())
     }
 
@@ -134,9 +135,9 @@ impl Planned {
             candidate.stats().failed();
         }
         match fault {
-            // It was not asked, so nothing is known of it.
-            Fault::Dialect(_) => candidate.breaker().let_go(),
-            Fault::Request(_) => candidate.breaker().succeeded(),
+            // It was not asked, or answers; whether it serves is not known. What is said to be wrong
+            // with a request may be an empty account.
+            Fault::Dialect(_) | Fault::Request(_) => candidate.breaker().let_go(),
             Fault::Busy { after, .. } => candidate.breaker().failed(now, Some(*after)),
             // Its caller had no time left for it.
             _ if self.context.deadline.is_some_and(|until| until <= now) => {
@@ -151,17 +152,13 @@ impl Planned {
     /// Notes why a candidate did not answer.
     ///
     /// # Errors
-    /// If no other need be asked: the money does not suffice, or the request is wrong.
+    /// If no other need be asked: the money does not suffice.
     fn note(&self, missed: Missed, failures: &mut Failures) -> Result<(), Error> {
         match missed.why {
             Why::LeftAlone => failures.left_alone(&missed.candidate),
             Why::Refused(refused) => {
                 self.ended("refused", None, None);
                 return Err(refused);
-            }
-            Why::Failed(Fault::Request(message)) => {
-                self.ended("invalid", None, None);
-                return Err(Error::Invalid(message));
             }
             Why::Failed(fault) => failures.note(missed.candidate, fault),
         }
@@ -172,7 +169,7 @@ impl Planned {
 /// Why candidates did not answer.
 struct Failures {
     told: Vec<String>,
-    /// What a candidate's dialect cannot say.
+    /// What a candidate's dialect cannot say, or a provider does not take.
     untold: Option<String>,
     /// Those that may do if they are asked again.
     down: Vec<Arc<Candidate>>,
@@ -205,14 +202,14 @@ impl Failures {
             self.down.push(candidate);
             self.come_back = self.come_back.min(after);
         }
-        if let Fault::Dialect(refused) = fault {
+        if let Fault::Dialect(refused) | Fault::Request(refused) = fault {
             self.untold.get_or_insert(refused);
         }
     }
 }
 
 impl From<Failures> for Error {
-    /// A request that no candidate's dialect can say is the client's fault.
+    /// A request that a candidate does not take, and no other does, is the client's fault.
     fn from(failures: Failures) -> Self {
         failures.untold.map_or(Self::AllFailed(failures.told), Self::Invalid)
     }

@@ -14,7 +14,7 @@ use super::{Planned, chunk, now};
 use crate::catalog::Candidate;
 use crate::dialects::render::Answer;
 use crate::dialects::whole;
-use crate::providers::{Chunks, Fault};
+use crate::providers::{Chunks, Fault, http};
 use crate::usage::{self, Usage};
 
 /// How an answer is asked for.
@@ -107,13 +107,19 @@ async fn put_together(call: &Planned, candidate: &Arc<Candidate>) -> Result<Valu
     let (first, mut rest) = Pieces::ask(call, candidate).await?;
     let (mut whole, mut bytes) = (whole::Whole::default(), 0);
     let mut next = Some(Ok(first));
-    let mut ends = 0;
+    let (mut ends, mut length) = (0, 0);
     while let Some(chunk) = next {
         if chunk.is_err() && ends > 0 {
             // Not every server marks the end of a stream.
             break;
         }
-        let read = chunk.and_then(|chunk| chunk::read(&chunk));
+        let read = chunk.and_then(|chunk| {
+            length += chunk.len();
+            match length > http::LARGEST {
+                true => Err(Fault::Provider(http::too_large())),
+                false => chunk::read(&chunk),
+            }
+        });
         let chunk = read.map_err(|fault| {
             let usage = call.estimate(bytes);
             Fault::Broken { message: fault.to_string(), usage }

@@ -16,7 +16,9 @@ use proto::router::stream_complete_response::Event;
 use proto::router::{Estimate, EstimateResponse, Grounding, Kept, Receipt};
 use runtime::transport::Peer;
 use tokio::sync::mpsc;
-use types::{CallContext, Clock as _, KeyId, NanoUsd, ReservationId, RunId, SystemClock, TeamId};
+use types::{
+    CallContext, Clock as _, KeyId, NanoUsd, Privacy, ReservationId, RunId, SystemClock, TeamId,
+};
 
 use self::attempt::Answered;
 use self::flow::{Flow, Reader};
@@ -103,6 +105,11 @@ pub(crate) fn plan(
             planned.ended("refused", None, None);
         }
         return Err(refused);
+    }
+    if let (Privacy::Private, Some(place)) = (planned.context.privacy, &planned.request.elsewhere) {
+        // Who answers would fetch it, and say by its address whatever that says.
+        let fault = format!("{place}: what stands elsewhere is not fetched for a private request");
+        return Err(Error::Invalid(fault));
     }
     fitting(&mut planned.candidates, &planned.request)?;
     Ok(planned)
@@ -202,7 +209,8 @@ impl Planned {
 
     /// Sets the most that the candidate can cost aside.
     async fn reserve(&self, candidate: &Candidate) -> Result<Held, Error> {
-        money::reserve(&self.context, &self.budget, self.most(candidate)).await
+        let at_most = candidate.timeouts.total();
+        money::reserve(&self.context, &self.budget, self.most(candidate), at_most).await
     }
 
     /// Returns the most that the candidate can cost.

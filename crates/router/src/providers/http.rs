@@ -19,7 +19,7 @@ use crate::config::{self, Timeouts};
 use crate::sse::{BYTE_ORDER_MARK, Decoder};
 
 /// The largest answer that is read whole.
-const LARGEST: usize = 16 * 1024 * 1024;
+pub(crate) const LARGEST: usize = 16 * 1024 * 1024;
 
 /// How many models are taken from a list, and the longest name of one, in bytes.
 const MOST_NAMES: usize = 1000;
@@ -217,12 +217,18 @@ async fn read(response: Response, wait: Duration) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::new();
     let mut bytes = response.bytes_stream();
     while let Some(part) = within(wait, bytes.next()).await? {
-        body.extend_from_slice(&part.map_err(|fault| told(&fault))?);
+        // What was answered in part may have its cost: it is not asked for again.
+        let part = part.map_err(|fault| Fault::Provider(told(&fault).to_string()))?;
+        body.extend_from_slice(&part);
         if body.len() > LARGEST {
-            return Err(Fault::Provider(format!("the answer has more than {LARGEST} bytes")));
+            return Err(Fault::Provider(too_large()));
         }
     }
     Ok(body)
+}
+
+pub(crate) fn too_large() -> String {
+    format!("the answer has more than {LARGEST} bytes")
 }
 
 async fn within<T>(wait: Duration, work: impl Future<Output = T>) -> Result<T, Fault> {

@@ -25,7 +25,7 @@ use crate::usage::Usage;
 /// Why a provider did not answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Fault {
-    /// It is this request that it does not want; another provider would not either.
+    /// It is this request that it does not want; another may.
     #[error("{0}")]
     Request(String),
     /// The request says what this provider's dialect cannot; another may.
