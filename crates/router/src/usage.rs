@@ -48,6 +48,14 @@ impl Usage {
         Some(Self { input, cached, stored, output, reasoning })
     }
 
+    /// Returns what was counted of an answer that is not whole, with what it cannot have counted yet
+    /// from this guess.
+    pub(crate) fn unless_more(self, counted: Option<Self>) -> Self {
+        let Some(counted) = counted else { return self };
+        let input = if counted.input == 0 { self.input } else { counted.input };
+        Self { input, output: counted.output.max(self.output), ..counted }
+    }
+
     /// Returns what it costs; more than can be said is the most that can.
     pub(crate) fn cost(self, price: &Price) -> NanoUsd {
         let parts = [
@@ -136,6 +144,17 @@ mod tests {
         assert_eq!(of(json!({ "prompt_tokens": 3.5, "completion_tokens": 2 })), None);
         let embeds = json!({ "data": [], "usage": { "prompt_tokens": 3 } });
         assert_eq!(Usage::of(&embeds), Some(Usage { input: 3, ..Usage::default() }));
+    }
+
+    #[test]
+    fn what_was_counted_of_half_an_answer_is_not_the_last_word() {
+        let guess = Usage { input: 9, output: 50, ..Usage::default() };
+        let counted = |input, output| Some(Usage { input, cached: 1, output, ..Usage::default() });
+        assert_eq!(guess.unless_more(None), guess);
+        let told = guess.unless_more(counted(7, 2));
+        assert_eq!((told.input, told.cached, told.output), (7, 1, 50));
+        let told = guess.unless_more(counted(0, 60));
+        assert_eq!((told.input, told.output), (9, 60));
     }
 
     #[test]

@@ -136,8 +136,16 @@ fn frame(dialect: Dialect, json: &[u8]) -> Bytes {
         Dialect::Messages | Dialect::Responses => serde_json::from_slice(json).ok(),
         Dialect::ChatCompletions | Dialect::Embeddings | Dialect::Unspecified => None,
     };
+    let is_word = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b"_.".contains(&b));
+    let named = named.filter(|named| is_word(&named.name));
     let name = named.map(|named| format!("event: {}\n", named.name)).unwrap_or_default();
-    [name.as_bytes(), b"data: ", json, b"\n\n"].concat().into()
+    let mut frame = [name.as_bytes(), b"data: ", json, b"\n\n"].concat();
+    // A line's end within JSON is a space, and would end the data here.
+    let data = name.len()..frame.len() - 2;
+    for byte in frame[data].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
+        *byte = b' ';
+    }
+    frame.into()
 }
 
 /// Ends a stream that is whole; Messages and Responses have said so already.
@@ -203,4 +211,22 @@ pub(crate) async fn models(
     let model = |model: &proto::router::Model| json!({ "id": model.id, "object": "model", "created": 0, "owned_by": model.owned_by, "tier": model.tier });
     let models: Vec<Value> = reply.models.iter().map(model).collect();
     Ok(axum::Json(json!({ "object": "list", "data": models })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_of_data_whatever_its_provider_sent() {
+        let framed = |dialect, json: &str| {
+            String::from_utf8(frame(dialect, json.as_bytes()).to_vec()).unwrap()
+        };
+        let split = framed(Dialect::ChatCompletions, "{\"a\":\n1}");
+        assert_eq!(split, "data: {\"a\": 1}\n\n");
+        let named = framed(Dialect::Messages, r#"{"type":"ping"}"#);
+        assert_eq!(named, "event: ping\ndata: {\"type\":\"ping\"}\n\n");
+        let evil = framed(Dialect::Messages, r#"{"type":"a\ndata: b"}"#);
+        assert!(!evil.contains("event:"), "{evil}");
+    }
 }

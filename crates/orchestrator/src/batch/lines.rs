@@ -7,6 +7,9 @@ use serde_json::value::RawValue;
 
 use super::{Endpoint, Fault, MAX_FAULTS, MAX_LINES};
 
+/// How many characters a fault's message has at most.
+const LONGEST_FAULT: usize = 300;
+
 /// A line that is a good request.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -154,7 +157,8 @@ impl Reader {
         self.faults.push(Fault {
             code: code.to_owned(),
             line,
-            message: message.to_owned(),
+            // A line may be as long as its file, and is quoted.
+            message: message.chars().take(LONGEST_FAULT).collect(),
             param: param.map(str::to_owned),
         });
     }
@@ -226,6 +230,13 @@ mod tests {
             assert_eq!((fault.code.as_str(), fault.line), (code, Some(2)), "{bad}");
             assert_eq!(fault.param.as_deref(), param, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_fault_quotes_no_more_of_a_line_than_can_be_read() {
+        let text = line("a").replace("/v1/chat", &"u".repeat(100_000));
+        let (_, faults) = read(&text);
+        assert_eq!(faults[0].message.chars().count(), LONGEST_FAULT);
     }
 
     #[test]

@@ -100,15 +100,19 @@ impl Planned {
         if !candidate.allows().await {
             return Err(Missed { candidate, why: Why::LeftAlone });
         }
+        let mut yes = Yes { candidate: &candidate, is_told: false };
         let held = match self.reserve(&candidate).await {
             Ok(held) => held,
             Err(refused) => {
-                candidate.breaker().let_go();
+                drop(yes);
                 return Err(Missed { candidate, why: Why::Refused(refused) });
             }
         };
         let asked_at = Instant::now();
-        match F::ask(self, &candidate).await {
+        let asked = F::ask(self, &candidate).await;
+        yes.is_told = true;
+        drop(yes);
+        match asked {
             Ok(answer) => {
                 candidate.breaker().succeeded();
                 candidate.stats().answered(asked_at.elapsed(), F::IN_PIECES);
@@ -163,6 +167,21 @@ impl Planned {
             Why::Failed(fault) => failures.note(missed.candidate, fault),
         }
         Ok(())
+    }
+}
+
+/// A circuit breaker's yes. Dropped before the breaker is told how it went, also by a fault of ours,
+/// it is taken back: a probe must not stay out for ever.
+struct Yes<'a> {
+    candidate: &'a Candidate,
+    is_told: bool,
+}
+
+impl Drop for Yes<'_> {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.candidate.breaker().let_go();
+        }
     }
 }
 

@@ -120,15 +120,14 @@ impl Flow {
             }
             next = rest.next().await;
         }
-        let most = self.candidate.model.max_output_tokens;
-        let usage = counted.unwrap_or_else(|| {
-            let mut guess = self.call.estimate(bytes);
-            // A guess is no reason to take more than was set aside.
-            guess.output = guess.output.min(self.call.request.all_output_tokens(most));
-            guess
-        });
-        let failures = self.started.failures;
-        let receipt = self.call.receipt(&self.candidate, failures, usage, counted.is_none());
+        let is_whole = broken.is_none() && !cancelled;
+        let usage = match counted {
+            Some(counted) if is_whole => counted,
+            // What was counted until then may be less than what was written, or nothing yet.
+            counted => self.call.guess(&self.candidate, bytes).unless_more(counted),
+        };
+        let (failures, estimated) = (self.started.failures, counted.is_none() || !is_whole);
+        let receipt = self.call.receipt(&self.candidate, failures, usage, estimated);
         let outcome = match (&broken, cancelled) {
             (Some(_), _) => "broken",
             (None, true) => "cancelled",

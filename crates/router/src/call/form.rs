@@ -107,7 +107,7 @@ async fn put_together(call: &Planned, candidate: &Arc<Candidate>) -> Result<Valu
     let (first, mut rest) = Pieces::ask(call, candidate).await?;
     let (mut whole, mut bytes) = (whole::Whole::default(), 0);
     let mut next = Some(Ok(first));
-    let (mut ends, mut length) = (0, 0);
+    let (mut ends, mut length, mut counted) = (0, 0, None);
     while let Some(chunk) = next {
         if chunk.is_err() && ends > 0 {
             // Not every server marks the end of a stream.
@@ -121,10 +121,11 @@ async fn put_together(call: &Planned, candidate: &Arc<Candidate>) -> Result<Valu
             }
         });
         let chunk = read.map_err(|fault| {
-            let usage = call.estimate(bytes);
+            let usage = call.guess(candidate, bytes).unless_more(counted);
             Fault::Broken { message: fault.to_string(), usage }
         })?;
         bytes += usage::written(&chunk);
+        counted = Usage::of(&chunk).or(counted);
         ends += usage::ends(&chunk);
         whole.push(chunk);
         next = rest.next().await;
@@ -169,7 +170,7 @@ impl Planned {
     ) -> (Value, Receipt) {
         let answer = Answer::new(candidate.provider.dialect(), answer);
         let counted = Usage::of(&answer.chat);
-        let usage = counted.unwrap_or_else(|| self.estimate(usage::written(&answer.chat)));
+        let usage = counted.unwrap_or_else(|| self.guess(candidate, usage::written(&answer.chat)));
         let receipt = self.receipt(candidate, failures, usage, counted.is_none());
         (answer.to(&self.request, now()), receipt)
     }

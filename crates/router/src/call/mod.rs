@@ -229,6 +229,13 @@ impl Planned {
         Usage { input, output: usage::guess(output_bytes), ..Usage::default() }
     }
 
+    /// As [`Planned::estimate`], and no more than was set aside for the candidate.
+    fn guess(&self, candidate: &Candidate, output_bytes: usize) -> Usage {
+        let most = self.request.all_output_tokens(candidate.model.max_output_tokens);
+        let guess = self.estimate(output_bytes);
+        Usage { output: guess.output.min(most), ..guess }
+    }
+
     fn receipt(
         &self,
         candidate: &Candidate,
