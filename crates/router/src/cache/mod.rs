@@ -4,6 +4,8 @@
 //! nothing of the last resort.
 
 mod config;
+#[cfg(test)]
+mod contract;
 mod entry;
 mod key;
 mod memory;

@@ -84,6 +84,14 @@ impl Link {
         self.within(PATIENCE, command).await
     }
 
+    /// Waits until it answers: calls do not ask before.
+    #[cfg(test)]
+    pub(crate) async fn up(&self) {
+        while self.try_again(self.client.ping::<String>(None)).await.is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn within<T>(
         &self,
         wait: Duration,
