@@ -17,5 +17,6 @@ mod privacy;
 mod providers;
 mod responses;
 mod sdk;
+mod sharing;
 mod sockets;
 mod tools;
