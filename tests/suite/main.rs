@@ -20,3 +20,4 @@ mod sdk;
 mod sharing;
 mod sockets;
 mod tools;
+mod wording;

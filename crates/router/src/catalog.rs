@@ -332,6 +332,19 @@ impl Catalog {
         self.routes.contains_key(model) || self.candidates.iter().any(named)
     }
 
+    /// Tells whether a request for embeddings may call its `model` so.
+    pub(crate) fn embeds(&self, model: &str) -> bool {
+        let named = |c: &&Arc<Candidate>| c.model.name == model || c.name() == model;
+        let embeds = |c: &Arc<Candidate>| c.model.embeddings;
+        match self.routes.get(model) {
+            Some(route) => route.iter().any(|place| match place {
+                Place::One(candidate) => embeds(candidate),
+                Place::Split(split) => split.members.iter().any(|(member, _)| embeds(member)),
+            }),
+            None => self.candidates.iter().filter(named).any(embeds),
+        }
+    }
+
     /// Returns who is called `name` and has a batch API in use.
     pub(crate) fn with_batches(&self, name: &str) -> Option<&Arc<Candidate>> {
         self.candidates.iter().find(|c| c.discount.is_some() && c.name() == name)

@@ -44,7 +44,7 @@ use runtime::transport::Peer;
 use crate::live::Live;
 use crate::shared::Link;
 
-pub use cache::{CacheConfig, CacheMode};
+pub use cache::{CacheConfig, CacheMode, SemanticConfig};
 pub use config::{
     Config, Kind, Model, OnDisconnect, PeerAddresses, Provider, Retries, TierTimeouts, Timeouts,
     is_passed_on,
@@ -91,11 +91,7 @@ pub async fn server(
     let responses = config.responses.clone();
     let (live, control) = Live::start(config, link.clone()).await?;
     let catalog = live.now();
-    for name in caching.routes.keys() {
-        if !catalog.knows(name) {
-            anyhow::bail!("router.cache.routes.{name}: neither a route nor a model");
-        }
-    }
+    caching.check(&catalog)?;
     let meter = meter::Meter::open(&spool, spool_bytes, peers.budget.clone())?;
     let cache = cache::Cache::open(&caching, link, metrics);
     let store = store::open(&responses, Arc::new(types::SystemClock)).await?;

@@ -68,7 +68,7 @@ impl Service {
         let planned = plan(context, request, groundings, &catalog, catalog.policy, budget, meter)?;
         // A response that is kept has an id of its own, so that its answer is its own too.
         let cache = self.cache.as_ref().filter(|_| keep.is_none());
-        Ok((Arc::new(planned.with(cache)), keep))
+        Ok((Arc::new(planned.with(cache, &catalog)), keep))
     }
 }
 

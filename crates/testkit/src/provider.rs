@@ -6,6 +6,7 @@ mod jobs;
 mod messages;
 pub mod nowhere;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -61,6 +62,8 @@ struct Counts {
     requests: AtomicUsize,
     gate: Semaphore,
     listings: AtomicUsize,
+    /// How texts are embedded; none for those that are never answered.
+    vectors: Mutex<HashMap<String, Option<[f64; 2]>>>,
     /// Its models as it lists them; nothing while it does not say.
     listed: Mutex<Option<Vec<String>>>,
 }
@@ -79,6 +82,7 @@ impl Provider {
             requests: AtomicUsize::new(0),
             gate: Semaphore::new(0),
             listings: AtomicUsize::new(0),
+            vectors: Mutex::default(),
             listed: Mutex::new(Some(listed)),
         });
         let provider = Self { url, state };
@@ -105,6 +109,12 @@ impl Provider {
     pub fn list(&self, models: Option<&[&str]>) {
         let models = models.map(|models| models.iter().map(|&name| name.to_owned()).collect());
         *self.state.listed.lock().unwrap_or_else(PoisonError::into_inner) = models;
+    }
+
+    /// From now on embeds a text as this vector, or never answers.
+    pub fn embed_as(&self, text: &str, vector: Option<[f64; 2]>) {
+        let mut vectors = self.state.vectors.lock().unwrap_or_else(PoisonError::into_inner);
+        vectors.insert(text.to_owned(), vector);
     }
 
     /// Lets one answer go on: to `wait`, after its first chunk, or to `late`, before it.
@@ -135,16 +145,21 @@ async fn models(State(state): State<Arc<Counts>>) -> Response {
     Json(json!({ "object": "list", "data": data, "models": models })).into_response()
 }
 
-/// A vector a text, of its length and a half; a thousand tokens.
+/// A vector a text, of its length and a half unless the test says otherwise; a thousand tokens.
 async fn embed(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Json<Value> {
     state.requests.fetch_add(1, Ordering::SeqCst);
     let one = [body["input"].clone()];
     let inputs = body["input"].as_array().map_or(one.as_slice(), Vec::as_slice);
-    let vector = |(index, text): (usize, &Value)| {
-        let length = text.as_str().map_or(0, str::len);
-        json!({ "object": "embedding", "index": index, "embedding": [length, 0.5] })
-    };
-    let data: Vec<Value> = inputs.iter().enumerate().map(vector).collect();
+    let known = state.vectors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut data = Vec::new();
+    for (index, text) in inputs.iter().map(|text| text.as_str().unwrap_or_default()).enumerate() {
+        let vector = match known.get(text) {
+            Some(Some(vector)) => json!(vector),
+            Some(None) => return std::future::pending().await,
+            None => json!([text.len(), 0.5]),
+        };
+        data.push(json!({ "object": "embedding", "index": index, "embedding": vector }));
+    }
     let usage = json!({ "prompt_tokens": 1000, "total_tokens": 1000 });
     Json(json!({ "object": "list", "data": data, "model": "m-embed", "usage": usage }))
 }

@@ -177,6 +177,10 @@ fn say_who(headers: &mut HeaderMap, receipt: &Receipt) {
         Kept::Unspecified => {}
         Kept::Miss => say(headers, "x-baton-cache", "miss"),
         Kept::Hit => say(headers, "x-baton-cache", "hit"),
+        Kept::Semantic => {
+            say(headers, "x-baton-cache", "semantic");
+            say(headers, "x-baton-similarity", &format!("{:.4}", receipt.similarity));
+        }
     }
 }
 

@@ -61,7 +61,7 @@ fn place(cache: &Cache, tenant: &str, privacy: Privacy, question: &str) -> Place
     let body = json!({ "model": "m", "messages": [{ "role": "user", "content": question }] });
     let (body, candidate) = (body.as_object().unwrap(), std::iter::once(("p", "m")));
     let scope = key::scope(&context, Dialect::ChatCompletions, body, &[], candidate);
-    Place { cache: cache.clone(), scope, privacy }
+    Place { cache: cache.clone(), scope, privacy, question: None }
 }
 
 async fn keep(place: &Place, form: Form, chunks: &[&'static str]) {
@@ -89,7 +89,7 @@ async fn contract(replicas: &Replicas) {
     // What one keeps all have, as it was, for nothing.
     assert_eq!(question(other).find(Form::Whole).await, None);
     keep(&question(one), Form::Whole, &["one", "two"]).await;
-    until(store, &question(one).key(Form::Whole), true).await;
+    until(store, &Form::Whole.key(&question(one).scope), true).await;
     for cache in [one, other, other] {
         let found = question(cache).find(Form::Whole).await.unwrap();
         assert_eq!(found.chunks, ["one", "two"]);
@@ -109,7 +109,7 @@ async fn contract(replicas: &Replicas) {
     // A private call's answer is shared where that is here.
     let private = |cache| place(cache, "t", Privacy::Private, "q");
     keep(&private(one), Form::Whole, &["private"]).await;
-    until(store, &private(one).key(Form::Whole), true).await;
+    until(store, &Form::Whole.key(&private(one).scope), true).await;
     assert_eq!(private(other).find(Form::Whole).await.unwrap().chunks, ["private"]);
     assert_eq!(question(other).find(Form::Whole).await.unwrap().chunks, ["one", "two"]);
 
@@ -119,7 +119,7 @@ async fn contract(replicas: &Replicas) {
     keep(&long, Form::Whole, &[most, "x"]).await;
     keep(&long, Form::Whole, &[]).await;
     keep(&long, Form::Pieces, &[most]).await;
-    until(store, &long.key(Form::Pieces), true).await;
+    until(store, &Form::Pieces.key(&long.scope), true).await;
     assert_eq!(long.find(Form::Whole).await, None);
 
     // What is broken, or not ours, is a miss.
@@ -131,7 +131,7 @@ async fn contract(replicas: &Replicas) {
         [Bytes::new(), "no entry at all".into(), cut, too_large].into_iter().enumerate()
     {
         let place = place(other, "t", Privacy::Public, &format!("broken {at}"));
-        store.keep(place.key(Form::Whole), broken).await;
+        store.keep(Form::Whole.key(&place.scope), broken).await;
         assert_eq!(place.find(Form::Whole).await, None, "{at}");
         keep(&place, Form::Whole, &["mended"]).await;
         assert_eq!(place.find(Form::Whole).await.unwrap().chunks, ["mended"]);
@@ -142,7 +142,7 @@ async fn contract(replicas: &Replicas) {
 async fn expires(replicas: &Replicas) {
     let place = place(&replicas.one, "t", Privacy::Public, "q");
     keep(&place, Form::Whole, &["one"]).await;
-    until(replicas.store(), &place.key(Form::Whole), false).await;
+    until(replicas.store(), &Form::Whole.key(&place.scope), false).await;
     assert_eq!(place.find(Form::Whole).await, None);
 }
 
@@ -168,7 +168,7 @@ async fn a_redis_that_is_frozen_or_gone_is_a_miss_in_time() {
     let replicas = Replicas::in_redis(&redis, LONG).await;
     let here = place(&replicas.one, "t", Privacy::Public, "q");
     keep(&here, Form::Whole, &["one"]).await;
-    until(replicas.store(), &here.key(Form::Whole), true).await;
+    until(replicas.store(), &Form::Whole.key(&here.scope), true).await;
     for kill in [false, true] {
         match kill {
             false => redis.freeze().unwrap(),

@@ -10,6 +10,7 @@ mod entry;
 mod key;
 mod memory;
 mod redis;
+mod semantic;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +21,19 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use proto::router::{Grounding, Kept, Receipt};
 use runtime::metrics::Metrics;
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use types::{Caching, CallContext, Clock as _, Privacy, SystemClock};
 
-pub use config::{CacheConfig, CacheMode};
+pub use config::{CacheConfig, CacheMode, SemanticConfig};
 pub(crate) use entry::Entry;
 use key::Key;
 use memory::Memory;
 use redis::Redis;
+pub(crate) use semantic::Question;
+use semantic::Semantic;
 
-use crate::catalog::Candidate;
+use crate::catalog::{Candidate, Catalog};
 use crate::request::ChatRequest;
 use crate::shared::Link;
 
@@ -51,7 +55,9 @@ struct Inner {
     config: CacheConfig,
     memory: Memory,
     redis: Option<Redis>,
+    semantic: Option<Arc<Semantic>>,
     hits: Counter,
+    nearest: Counter,
     misses: Counter,
 }
 
@@ -67,6 +73,17 @@ impl Inner {
 pub(crate) enum Form {
     Whole,
     Pieces,
+}
+
+impl Form {
+    /// Returns the name of what is kept in this form of a scope.
+    fn key(self, scope: &Sha256) -> Key {
+        let form: &[u8] = match self {
+            Self::Whole => b"whole",
+            Self::Pieces => b"pieces",
+        };
+        scope.clone().chain_update(form).finalize().into()
+    }
 }
 
 impl Cache {
@@ -85,8 +102,10 @@ impl Cache {
         let ttl = Duration::from_millis(config.ttl_ms);
         let memory = Memory::new(config.max_bytes, ttl);
         let redis = link.map(|link| Redis::new(link, ttl, config.max_entry_bytes));
-        let (hits, misses) = (counter("hit"), counter("miss"));
-        Some(Self(Arc::new(Inner { config: config.clone(), memory, redis, hits, misses })))
+        let semantic = Semantic::open(&config.semantic, ttl);
+        let (hits, nearest, misses) = (counter("hit"), counter("semantic"), counter("miss"));
+        let config = config.clone();
+        Some(Self(Arc::new(Inner { config, memory, redis, semantic, hits, nearest, misses })))
     }
 
     /// Returns where the answer to a call is, or will be; nowhere when none is kept of it.
@@ -96,16 +115,21 @@ impl Cache {
         request: &ChatRequest,
         groundings: &[Grounding],
         candidates: &[Arc<Candidate>],
+        catalog: &Arc<Catalog>,
     ) -> Option<Place> {
         match (self.0.config.mode(&request.model), context.caching) {
             (CacheMode::Off, _) | (_, Caching::Never) => return None,
             (CacheMode::Asked, Caching::AsConfigured) => return None,
             (CacheMode::Asked, Caching::Asked) | (CacheMode::Always, _) => {}
         }
-        let names = candidates.iter().map(|one| (&*one.provider_name, &*one.model.name));
-        let body = request.body()?;
-        let scope = key::scope(context, request.dialect, body, groundings, names);
-        Some(Place { cache: self.clone(), scope, privacy: context.privacy })
+        let scope = |body: &Map<String, Value>| {
+            let names = candidates.iter().map(|one| (&*one.provider_name, &*one.model.name));
+            key::scope(context, request.dialect, body, groundings, names)
+        };
+        let semantic = self.0.semantic.as_ref();
+        let question = semantic.and_then(|semantic| semantic.question(request, catalog, scope));
+        let (cache, scope) = (self.clone(), scope(request.body()?));
+        Some(Place { cache, scope, privacy: context.privacy, question })
     }
 }
 
@@ -114,13 +138,41 @@ pub(crate) struct Place {
     cache: Cache,
     scope: Sha256,
     privacy: Privacy,
+    /// What it asks, if the answer of the same in other words will do.
+    question: Option<Arc<Question>>,
 }
 
 impl Place {
-    /// Returns the answer that is kept, if any.
+    /// Returns the answer that is kept of the same call, if any.
     pub(crate) async fn find(&self, form: Form) -> Option<Entry> {
+        self.read(form.key(&self.scope)).await
+    }
+
+    /// Returns its question, if the answer of the same in other words will do.
+    pub(crate) fn question(&self) -> Option<&Arc<Question>> {
+        self.question.as_ref()
+    }
+
+    /// Returns the answer that is kept of the nearest question, if any is near enough.
+    pub(crate) async fn find_nearest(&self, form: Form) -> Option<Entry> {
+        let (key, similarity) = self.question.as_ref()?.nearest(form)?;
+        let entry = self.read(key).await?;
+        let receipt = Receipt { kept: Kept::Semantic.into(), similarity, ..entry.receipt };
+        Some(Entry { receipt, ..entry })
+    }
+
+    /// Counts what was found.
+    pub(crate) fn count(&self, found: Option<&Entry>) {
         let cache = &*self.cache.0;
-        let (key, now) = (self.key(form), SystemClock.now_ms());
+        match found.map(|entry| entry.receipt.kept()) {
+            None => cache.misses.inc(),
+            Some(Kept::Semantic) => cache.nearest.inc(),
+            Some(_) => cache.hits.inc(),
+        };
+    }
+
+    async fn read(&self, key: Key) -> Option<Entry> {
+        let (cache, now) = (&*self.cache.0, SystemClock.now_ms());
         let mut entry = cache.memory.find(&key).await.and_then(|bytes| Entry::read(bytes, now));
         if let (None, Some(redis)) = (&entry, cache.redis(self.privacy))
             && let Some(bytes) = redis.find(&key).await
@@ -130,26 +182,15 @@ impl Place {
                 cache.memory.keep(key, bytes).await;
             }
         }
-        match &entry {
-            Some(_) => cache.hits.inc(),
-            None => cache.misses.inc(),
-        };
         entry
     }
 
     /// Begins to note an answer that may be kept.
     pub(crate) fn record(&self, form: Form) -> Recording {
         let room = Some(self.cache.0.config.max_entry_bytes);
-        let (cache, key, privacy) = (self.cache.clone(), self.key(form), self.privacy);
-        Recording { cache, key, privacy, chunks: Vec::new(), room }
-    }
-
-    fn key(&self, form: Form) -> Key {
-        let form: &[u8] = match form {
-            Form::Whole => b"whole",
-            Form::Pieces => b"pieces",
-        };
-        self.scope.clone().chain_update(form).finalize().into()
+        let (cache, key, privacy) = (self.cache.clone(), form.key(&self.scope), self.privacy);
+        let question = self.question.clone().map(|question| (question, form));
+        Recording { cache, key, privacy, question, chunks: Vec::new(), room }
     }
 }
 
@@ -158,6 +199,7 @@ pub(crate) struct Recording {
     cache: Cache,
     key: Key,
     privacy: Privacy,
+    question: Option<(Arc<Question>, Form)>,
     chunks: Vec<Bytes>,
     /// How many bytes it may have yet; nothing when it was too long.
     room: Option<usize>,
@@ -190,6 +232,9 @@ impl Recording {
         let until = SystemClock.now_ms().saturating_add(ttl);
         let entry = Entry { receipt, chunks: self.chunks }.to_bytes(until);
         self.cache.0.memory.keep(self.key, entry.clone()).await;
+        if let Some((question, form)) = &self.question {
+            question.keep(*form, self.key, until);
+        }
         if self.cache.0.redis(self.privacy).is_some() {
             // Nobody waits for it.
             tokio::spawn(async move {

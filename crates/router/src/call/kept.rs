@@ -1,26 +1,36 @@
 //! An answer that was kept, instead of a new one.
 
+use std::sync::Arc;
+
 use proto::router::Receipt;
 use proto::router::stream_complete_response::Event;
 
 use super::Planned;
 use super::flow::Reader;
 use crate::cache::{Cache, Entry, Form, Recording};
-use crate::catalog::Candidate;
+use crate::catalog::{Candidate, Catalog};
 
 impl Planned {
-    /// Looks for its answer in `cache`, and keeps a new one there.
-    pub(crate) fn with(mut self, cache: Option<&Cache>) -> Self {
+    /// Looks for its answer in `cache`, and keeps a new one there; `catalog` is what it was planned
+    /// with.
+    pub(crate) fn with(mut self, cache: Option<&Cache>, catalog: &Arc<Catalog>) -> Self {
         self.place = cache.and_then(|cache| {
-            cache.place(&self.context, &self.request, &self.groundings, &self.candidates)
+            cache.place(&self.context, &self.request, &self.groundings, &self.candidates, catalog)
         });
         self
     }
 
-    /// Returns the answer that was kept, if there is one, with a row of it: nobody was asked, and
-    /// nothing was held or spent.
+    /// Returns the answer that was kept, if there is one, with a row of it: nobody was asked for it,
+    /// and nothing was held or spent.
     pub(super) async fn kept(&self, form: Form) -> Option<Entry> {
-        let entry = self.place.as_ref()?.find(form).await?;
+        let place = self.place.as_ref()?;
+        let mut found = place.find(form).await;
+        if let (None, Some(question)) = (&found, place.question()) {
+            self.embed(question).await;
+            found = place.find_nearest(form).await;
+        }
+        place.count(found.as_ref());
+        let entry = found?;
         let (route, reason) = (self.request.model.clone(), self.reason.clone());
         let receipt = Receipt { route, reason, ..entry.receipt };
         self.ended("cached", Some(&receipt), None);

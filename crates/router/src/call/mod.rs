@@ -3,6 +3,7 @@
 mod attempt;
 mod batched;
 mod chunk;
+mod embed;
 mod flow;
 mod form;
 mod hedge;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use proto::router::stream_complete_response::Event;
 use proto::router::{Estimate, EstimateResponse, Grounding, Kept, Receipt};
 use runtime::transport::Peer;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use types::{
     CallContext, Clock as _, KeyId, NanoUsd, Privacy, ReservationId, RunId, SystemClock, TeamId,
@@ -150,10 +152,7 @@ impl Planned {
         if let Some(kept) = self.kept(Form::Whole).await {
             return Ok((kept.chunks.concat().into(), kept.receipt));
         }
-        let (answered, failures) = self.answered::<Whole>().await?;
-        let Answered { candidate, held, answer } = answered;
-        let (mut answer, receipt) = self.account(&candidate, answer, failures);
-        self.ended("answered", Some(&receipt), Some(held));
+        let (candidate, mut answer, receipt) = self.fresh().await?;
         if let Some(keep) = keep {
             keep.keep(&mut answer).await;
         }
@@ -163,6 +162,15 @@ impl Planned {
             recording.keep(&receipt).await;
         }
         Ok((body, receipt))
+    }
+
+    /// Returns the whole answer of a model that is asked now, with a row of it.
+    async fn fresh(self: &Arc<Self>) -> Result<(Arc<Candidate>, Value, Receipt), Error> {
+        let (answered, failures) = self.answered::<Whole>().await?;
+        let Answered { candidate, held, answer } = answered;
+        let (answer, receipt) = self.account(&candidate, answer, failures);
+        self.ended("answered", Some(&receipt), Some(held));
+        Ok((candidate, answer, receipt))
     }
 
     /// Answers in pieces: waits for the first, so that until then the next candidate can be tried,
@@ -256,6 +264,7 @@ impl Planned {
             cached_tokens: usage.cached,
             cache_write_tokens: usage.stored,
             reasoning_tokens: usage.reasoning,
+            similarity: 0.0,
             reason: self.reason.clone(),
             kept: self.place.as_ref().map_or(Kept::Unspecified, |_| Kept::Miss).into(),
         }

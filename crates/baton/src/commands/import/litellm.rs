@@ -45,8 +45,8 @@ const HINTS: [(&str, &str); 45] = [
     ("allowed_fails", BREAKER),
     ("api_version", "no equivalent: an address has its version in its path"),
     ("budget_duration", LIMITS),
-    ("cache", "no equivalent: answers are not kept"),
-    ("cache_params", "no equivalent: answers are not kept"),
+    ("cache", CACHE),
+    ("cache_params", CACHE),
     ("callbacks", METRICS),
     ("content_policy_fallbacks", REFUSED),
     ("context_window_fallbacks", REFUSED),
@@ -88,6 +88,7 @@ const HINTS: [(&str, &str); 45] = [
     ("weight", "not a number above 0"),
 ];
 const BREAKER: &str = "a circuit breaker is built in: five failures in a row, five seconds";
+const CACHE: &str = "not copied: [router.cache] says which answers are given again";
 const LIMITS: &str = "limits are set through /api/v1/budget/limit, and kept in the ledger";
 const METRICS: &str = "traces go to telemetry.otlp_endpoint, metrics are at the probes' listener";
 const ORDER: &str = "no equivalent: candidates are tried in order";

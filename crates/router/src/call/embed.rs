@@ -1,0 +1,41 @@
+//! A question's vector, bought as every answer is.
+
+use std::sync::Arc;
+
+use tracing::Instrument as _;
+
+use super::{Planned, plan};
+use crate::cache::Question;
+
+impl Planned {
+    /// Asks for a question's vector, and waits for it no longer than the operator says: without one
+    /// there is merely no answer of another question. One that comes later is paid for, and the answer
+    /// may still be noted beside it.
+    pub(super) async fn embed(&self, question: &Arc<Question>) {
+        let Some(turn) = question.turn() else { return };
+        let Some(call) = self.embedding(question) else { return };
+        let asked = Arc::clone(question);
+        let ask = async move {
+            if let Ok((candidate, answer, _)) = call.fresh().await {
+                asked.learn(candidate.name(), &answer);
+            }
+            drop(turn);
+        };
+        // A task of its own: what is late must be paid all the same.
+        let asked = tokio::spawn(ask.in_current_span());
+        let _ = tokio::time::timeout(self.context.time_left(question.wait()), asked).await;
+    }
+
+    /// Plans the call for a question's vector: in the caller's name, and as private.
+    fn embedding(&self, question: &Question) -> Option<Arc<Self>> {
+        let (request, catalog) = question.embeddings().ok()?;
+        let context = self.context.clone();
+        // Nobody asked for it: where none may be asked, there is no call, and none that was refused.
+        catalog.select(&request.model, &context, || request.need()).ok()?;
+        let (budget, meter) = (self.budget.clone(), self.meter.clone());
+        let call = plan(context, request, Vec::new(), catalog, self.policy, budget, meter);
+        call.inspect_err(|fault| tracing::warn!(%fault, "a question is not embedded"))
+            .ok()
+            .map(Arc::new)
+    }
+}
