@@ -143,7 +143,10 @@ impl Dialect {
                 self.with((self.conversation)(json!([image]))),
                 format!("{said}/0/content/0: a picture"),
             ),
-            (self.with((self.conversation)("x".repeat(50_000).into())), format!("{said}: about 1")),
+            (
+                self.with((self.conversation)("ping ".repeat(10_000).into())),
+                format!("{said}: about 1"),
+            ),
             (self.with(json!({ "temperature": "hot" })), "/temperature: \"hot\" is not".into()),
             (self.with(json!({ "top_p": 2 })), "/top_p: 2 is not".into()),
             (self.with(json!({ "stream": "yes" })), "/stream: ".into()),
@@ -177,6 +180,10 @@ impl Dialect {
                 (json!({ "stop": 1 }), "/stop: "),
                 (json!({ "logprobs": false, "top_logprobs": 3 }), "/top_logprobs: contradicts"),
                 (json!({ "response_format": "json" }), "/response_format/type: "),
+                (json!({ "service_tier": "priority" }), "/service_tier: costs more"),
+                (json!({ "web_search_options": {} }), "/web_search_options: costs more"),
+                (json!({ "modalities": ["text", "audio"] }), "/modalities/1: costs more"),
+                (json!({ "tools": [{ "type": "browser_search" }] }), "/tools/0: costs more"),
             ],
             "/v1/messages" => vec![
                 (json!({ "max_tokens": -1 }), "/max_tokens: -1 is not"),
@@ -185,10 +192,17 @@ impl Dialect {
                     json!({ "thinking": { "type": "enabled", "budget_tokens": 9 } }),
                     "/thinking/budget_tokens: ",
                 ),
+                (
+                    json!({ "tools": [{ "type": "web_search_20250305", "name": "w" }] }),
+                    "/tools/0: costs more",
+                ),
+                (json!({ "mcp_servers": [{ "name": "x" }] }), "/mcp_servers: costs more"),
+                (json!({ "speed": "fast" }), "/speed: costs more"),
             ],
             _ => vec![
                 (json!({ "max_output_tokens": "many" }), "/max_output_tokens: \"many\" is not"),
                 (json!({ "background": true }), "/background: "),
+                (json!({ "service_tier": "priority" }), "/service_tier: costs more"),
             ],
         };
         faults.extend(own.into_iter().map(|(more, fault)| (self.with(more), fault.to_owned())));

@@ -191,7 +191,8 @@ impl Service {
                     Outcome::Answered(answer) => {
                         let planned = self.planned(context, line, dialect, &part)?;
                         let row = format!("{}/{number}", part.id);
-                        let (body, cost) = planned.answered_in_batch(row, part.made_at_ms, answer);
+                        let (body, cost) =
+                            planned.answered_in_batch(row, part.made_at_ms, answer).await;
                         (body, true, cost)
                     }
                 };
@@ -236,6 +237,7 @@ impl Service {
             self.live.now().policy,
             budget,
             meter,
+            self.tokens.clone(),
         )
     }
 }

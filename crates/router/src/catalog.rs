@@ -14,6 +14,7 @@ use crate::breaker::Breaker;
 use crate::call::Policy;
 use crate::complexity::Need;
 use crate::config::{Config, Model, Price, Timeouts, is_local};
+use crate::extras::Extra;
 use crate::live::Found;
 use crate::prices::{Origin, Prices};
 use crate::providers::Provider;
@@ -49,6 +50,13 @@ impl Candidate {
     /// Tells whether it is what answers when no model does.
     pub(crate) fn is_last_resort(&self) -> bool {
         self.provider_name == EXTRACTIVE
+    }
+
+    /// Tells whether it may be asked for what costs more than its price says: where nothing costs
+    /// anything, or its operator has said so.
+    pub(crate) fn takes(&self, extra: Extra) -> bool {
+        let is_free = is_local(self.tier) && self.price == Price::default();
+        !self.is_last_resort() && (is_free || self.model.extras.contains(&extra))
     }
 
     /// Returns its circuit breaker.

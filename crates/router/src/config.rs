@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use types::NanoUsd;
 
 use crate::cache::CacheConfig;
+use crate::extras::Extra;
 use crate::store::Responses;
 
 /// What the router needs.
@@ -176,6 +177,10 @@ pub struct Model {
     /// Whether it takes pictures; one is not sent where it is not taken.
     #[serde(default = "yes")]
     pub vision: bool,
+    /// What it may be asked for though the provider bills it beyond the prices here: nobody holds or
+    /// counts that. Without a word a request for it is not sent to it, unless its tier is free.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub extras: BTreeSet<Extra>,
 }
 
 fn yes() -> bool {
@@ -339,6 +344,20 @@ pub(crate) struct Price {
     pub(crate) reasoning: NanoUsd,
 }
 
+impl Price {
+    /// Returns the price of what is read, and written to a cache for an hour: of the one provider that
+    /// offers it, twice what is read costs, where a few minutes cost five quarters:
+    /// <https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#pricing> (read November
+    /// 2026). It follows the price of a few minutes, since a contract's may differ.
+    pub(crate) fn stored_long(&self) -> NanoUsd {
+        let most = NanoUsd::new(i64::MAX);
+        let long =
+            |price: NanoUsd| NanoUsd::new(price.nanos().saturating_mul(8).saturating_add(4) / 5);
+        let twice = self.input.checked_mul(2).unwrap_or(most);
+        if self.stored > self.input { long(self.stored) } else { twice }
+    }
+}
+
 impl Model {
     /// Returns a model that costs nothing, as those of a local server.
     #[must_use]
@@ -354,6 +373,7 @@ impl Model {
             context_tokens: None,
             embeddings: false,
             vision: true,
+            extras: BTreeSet::new(),
         }
     }
 

@@ -27,7 +27,6 @@ pub(crate) struct Conversations {
 #[derive(Default)]
 struct History {
     items: Vec<Value>,
-    bytes: usize,
     privacy: Privacy,
 }
 
@@ -78,8 +77,7 @@ impl Conversations {
         let input = store.and(fields.get("input")).cloned().unwrap_or_default();
         // The answer repeats it.
         fields.insert("store".to_owned(), store.is_some().into());
-        let bytes = body.len().saturating_add(history.bytes);
-        let request = ChatRequest::response(value, bytes, &history.items, id.clone())?;
+        let request = ChatRequest::response(value, &history.items, id.clone())?;
         let keep = match store {
             None => None,
             Some(_) if body.len() as u64 > self.limits.max_bytes => {
@@ -140,8 +138,7 @@ impl Conversations {
                 items.extend(output);
             }
         }
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        Ok(History { items, bytes, privacy })
+        Ok(History { items, privacy })
     }
 
     /// Returns a response as its client got it.

@@ -13,6 +13,7 @@ mod config;
 mod conversation;
 mod dialects;
 mod error;
+mod extras;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -28,10 +29,12 @@ mod retry;
 mod service;
 mod shared;
 mod site;
+mod size;
 mod split;
 mod sse;
 mod stats;
 mod store;
+mod tokens;
 mod usage;
 
 use std::sync::Arc;
@@ -50,6 +53,7 @@ pub use config::{
     is_passed_on,
 };
 pub use error::Error;
+pub use extras::Extra;
 pub use live::{Control, Found, RELOADED};
 pub use service::Service;
 pub use store::{Postgres, Responses, Sqlite, Store, Stored, Terms, Turn};
@@ -96,7 +100,8 @@ pub async fn server(
     let cache = cache::Cache::open(&caching, link, metrics);
     let store = store::open(&responses, Arc::new(types::SystemClock)).await?;
     let conversations = conversation::Conversations::new(store, responses);
-    let service = Service::new(live, peers, meter, cache, conversations);
+    let tokens = tokens::Tokens::start()?;
+    let service = Service::new(live, peers, meter, tokens, cache, conversations);
     // Bodies are limited where they come in; images and long contexts are large.
     let server = RouterServiceServer::new(service).max_decoding_message_size(64 * 1024 * 1024);
     Ok((server, control))

@@ -1,24 +1,58 @@
-//! What a request holds besides text, and how much that can be. Pure.
+//! What a request holds besides text: pictures, documents, recordings. Pure.
 
 use serde_json::Value;
 
-/// The most tokens of a picture: providers cut larger ones down.
-const IMAGE: u64 = 5_000;
-
 /// The most tokens of a document or recording that stands elsewhere: nobody here knows its length.
-const ELSEWHERE: u64 = 200_000;
+pub(crate) const ELSEWHERE: u64 = 200_000;
+
+/// The most tokens of a picture by a beginning or part of a model's name, seen whole and at low detail;
+/// larger ones are cut down by their providers, as published (read November 2026):
+/// <https://platform.openai.com/docs/guides/images-vision#calculating-costs>,
+/// <https://docs.anthropic.com/en/docs/build-with-claude/vision#calculate-image-costs>,
+/// <https://ai.google.dev/gemini-api/docs/tokens#multimodal-tokens>.
+const IMAGES: [(&str, u64, u64); 8] = [
+    // A base of 2833 and eight tiles of 5667.
+    ("gpt-4o-mini", 48_169, 2_833),
+    // At most eight tiles of 170, or 1536 patches, some of which count two and a half times.
+    ("gpt-", 5_000, 5_000),
+    ("chatgpt-", 5_000, 5_000),
+    ("o1", 5_000, 5_000),
+    ("o3", 5_000, 5_000),
+    ("o4", 5_000, 5_000),
+    // Its longer side is at most 2576 pixels, 750 to a token.
+    ("claude-", 5_000, 5_000),
+    // Sixteen tiles of 258.
+    ("gemini-", 5_000, 5_000),
+];
+
+/// The most tokens of a picture that any other known model makes: Qwen's of 28 pixels squared.
+const IMAGE: u64 = 16_384;
+
+/// Returns the most tokens that a model makes of a picture, at low detail or as it is.
+pub(crate) fn image_tokens(model: &str, low: bool) -> u64 {
+    // A name may say its vendor first.
+    let name = model.rsplit('/').next().unwrap_or(model);
+    let known = IMAGES.iter().find(|(beginning, ..)| name.starts_with(beginning));
+    known.map_or(IMAGE, |(_, whole, little)| if low { *little } else { *whole })
+}
 
 /// What a part of a message is, if it is not text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Media {
-    Image,
+pub(crate) enum Media {
+    /// Seen at low detail, or as it is.
+    Image {
+        low: bool,
+    },
     File,
 }
 
 impl Media {
-    fn of(part: &Value) -> Option<Self> {
+    pub(crate) fn of(part: &Value) -> Option<Self> {
         match part["type"].as_str()? {
-            "image_url" | "input_image" | "image" => Some(Self::Image),
+            "image_url" | "input_image" | "image" => {
+                let detail = part["detail"].as_str().or(part["image_url"]["detail"].as_str());
+                Some(Self::Image { low: detail == Some("low") })
+            }
             "file" | "input_file" | "document" | "input_audio" | "audio" | "video_url" => {
                 Some(Self::File)
             }
@@ -27,72 +61,90 @@ impl Media {
     }
 }
 
-/// Returns the JSON pointer of the first image in messages that stand at `place`, if there is one.
-pub(crate) fn image(place: &str, messages: &[Value]) -> Option<String> {
-    parts(messages)
-        .find(|(.., part)| Media::of(part) == Some(Media::Image))
-        .map(|(message, index, _)| format!("{place}/{message}/content/{index}"))
+/// Where the data of a part may stand: what is not there stands elsewhere.
+const PLACES: [&str; 10] = [
+    "/source/data",
+    "/source/url",
+    "/image_url/url",
+    "/image_url",
+    "/file/file_data",
+    "/file_data",
+    "/file_url",
+    "/input_audio/data",
+    "/audio/data",
+    "/video_url/url",
+];
+
+/// What is known of a part that is no text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Data<'a> {
+    /// All of it.
+    Here(&'a str),
+    /// It consists of text or parts all the same.
+    Told,
+    /// Its address alone.
+    Elsewhere,
 }
 
-/// Returns the JSON pointer of the first part that has only the address of what it is, also within the
-/// result of a tool.
+impl<'a> Data<'a> {
+    pub(crate) fn of(part: &'a Value) -> Self {
+        if matches!(part["source"]["type"].as_str(), Some("text" | "content")) {
+            return Self::Told;
+        }
+        let texts = PLACES.iter().filter_map(|at| Some((at, part.pointer(at)?.as_str()?)));
+        let mut here = texts.filter(|(at, text)| {
+            text.starts_with("data:") || (at.ends_with("data") && !is_address(text))
+        });
+        here.next().map_or(Self::Elsewhere, |(_, data)| Self::Here(data))
+    }
+}
+
+/// Returns the JSON pointer of the first image in messages that stand at `place`, if there is one.
+pub(crate) fn image(place: &str, messages: &[Value]) -> Option<String> {
+    first(place, messages, &|part| matches!(Media::of(part), Some(Media::Image { .. })))
+}
+
+/// Returns the JSON pointer of the first part that has only the address of what it is.
 pub(crate) fn elsewhere(place: &str, messages: &[Value]) -> Option<String> {
-    let has = |part: &Value| Media::of(part).is_some() && has_address(part);
-    let within = |part: &Value| {
-        let inner = part["content"].as_array().map(Vec::as_slice).unwrap_or_default();
-        has(part) || inner.iter().any(has)
-    };
-    parts(messages)
-        .find(|(.., part)| within(part))
-        .map(|(message, index, _)| format!("{place}/{message}/content/{index}"))
+    first(place, messages, &|part| Media::of(part).is_some() && has_address(part))
+}
+
+/// Returns the JSON pointer of the first part that is wanted, also within the results of tools and
+/// within documents.
+pub(crate) fn first(
+    place: &str,
+    messages: &[Value],
+    wanted: &dyn Fn(&Value) -> bool,
+) -> Option<String> {
+    messages.iter().enumerate().find_map(|(at, message)| {
+        let rest = within(message, wanted)?;
+        Some(format!("{place}/{at}{rest}"))
+    })
+}
+
+fn within(holder: &Value, wanted: &dyn Fn(&Value) -> bool) -> Option<String> {
+    ["/content", "/output", "/source/content"].into_iter().find_map(|name| {
+        let mut parts = holder.pointer(name)?.as_array()?.iter().enumerate();
+        parts.find_map(|(at, part)| {
+            let rest = if wanted(part) { Some(String::new()) } else { within(part, wanted) };
+            Some(format!("{name}/{at}{}", rest?))
+        })
+    })
 }
 
 fn has_address(value: &Value) -> bool {
     match value {
-        Value::String(text) => {
-            let start = text.trim_start().get(..8).unwrap_or(text).to_ascii_lowercase();
-            start.contains("://") || start.starts_with("//")
-        }
-        Value::Array(list) => list.iter().any(has_address),
+        Value::String(text) => is_address(text),
+        // What is within is found by itself.
+        Value::Array(list) => list.iter().any(|one| Media::of(one).is_none() && has_address(one)),
         Value::Object(fields) => fields.values().any(has_address),
         _ => false,
     }
 }
 
-/// Returns how many tokens a body of `bytes` with these messages has at most, about: text has three
-/// bytes a token or more, a picture counts by its kind, and a file by its length where it has one here.
-pub(crate) fn most_tokens(messages: &[Value], bytes: usize) -> u64 {
-    let (mut text, mut tokens) = (bytes, 0_u64);
-    for (.., part) in parts(messages) {
-        match Media::of(part) {
-            Some(Media::Image) => {
-                text = text.saturating_sub(longest(part));
-                tokens = tokens.saturating_add(IMAGE);
-            }
-            // What is here is counted as text.
-            Some(Media::File) if longest(part) > 4_096 => {}
-            Some(Media::File) => tokens = tokens.saturating_add(ELSEWHERE),
-            None => {}
-        }
-    }
-    tokens.saturating_add((text as u64).div_ceil(3))
-}
-
-fn parts(messages: &[Value]) -> impl Iterator<Item = (usize, usize, &Value)> {
-    messages.iter().enumerate().flat_map(|(at, message)| {
-        let parts = message["content"].as_array().map(Vec::as_slice).unwrap_or_default();
-        parts.iter().enumerate().map(move |(index, part)| (at, index, part))
-    })
-}
-
-/// Returns the length of the longest text within, which is where data stands.
-fn longest(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len(),
-        Value::Array(list) => list.iter().map(longest).max().unwrap_or_default(),
-        Value::Object(fields) => fields.values().map(longest).max().unwrap_or_default(),
-        _ => 0,
-    }
+fn is_address(text: &str) -> bool {
+    let start = text.trim_start().get(..8).unwrap_or(text).to_ascii_lowercase();
+    start.contains("://") || start.starts_with("//")
 }
 
 #[cfg(test)]
@@ -102,28 +154,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_counts_by_its_kind_and_a_file_by_what_is_known_of_it() {
-        let ask = |part: Value| {
-            let messages = [json!({ "role": "user", "content": [part] })];
-            let bytes = json!(messages).to_string().len();
-            (most_tokens(&messages, bytes), image("/messages", &messages))
-        };
-        let data = format!("data:image/png;base64,{}", "A".repeat(3_000_000));
-        let (tokens, at) = ask(json!({ "type": "image_url", "image_url": { "url": data } }));
-        assert!((IMAGE..IMAGE + 100).contains(&tokens), "{tokens}");
-        assert_eq!(at.as_deref(), Some("/messages/0/content/0"));
-        let far = json!({ "type": "document", "source": { "type": "url", "url": "https://a/b" } });
-        let at = |part: &Value| elsewhere("/messages", &[json!({ "content": [part] })]);
-        assert_eq!(at(&far).as_deref(), Some("/messages/0/content/0"));
-        let result = json!({ "type": "tool_result", "content": [far] });
-        assert_eq!(at(&result).as_deref(), Some("/messages/0/content/0"));
-        let image =
+    fn parts_are_found_wherever_they_stand() {
+        let png =
             json!({ "type": "image_url", "image_url": { "url": "data:image/png;base64,AA" } });
-        assert_eq!(at(&image), None);
-        assert_eq!(at(&json!({ "type": "text", "text": "https://a/b" })), None);
-        assert!(ask(far).0 >= ELSEWHERE);
-        let here = json!({ "type": "file", "file": { "file_data": "A".repeat(30_000) } });
-        assert!((10_000..10_100).contains(&ask(here).0));
-        assert!(ask(json!({ "type": "text", "text": "hello" })).0 < 50);
+        let far = json!({ "type": "image", "source": { "type": "url", "url": "https://a/b" } });
+        let document =
+            json!({ "type": "document", "source": { "type": "content", "content": [far] } });
+        let result = json!({ "type": "tool_result", "content": [{ "type": "text" }, far] });
+        for (part, at_image, at_address) in [
+            (json!({ "type": "text", "text": "https://a/b" }), None, None),
+            (png, Some(""), None),
+            (far.clone(), Some(""), Some("")),
+            (result, Some("/content/1"), Some("/content/1")),
+            (document, Some("/source/content/0"), Some("/source/content/0")),
+        ] {
+            let messages = [json!({ "content": "x" }), json!({ "content": [part] })];
+            let at = |rest: Option<&str>| rest.map(|rest| format!("/m/1/content/0{rest}"));
+            assert_eq!(image("/m", &messages), at(at_image), "{part}");
+            assert_eq!(elsewhere("/m", &messages), at(at_address), "{part}");
+        }
+        let output = [json!({ "type": "function_call_output", "output": [far] })];
+        assert_eq!(image("/input", &output).as_deref(), Some("/input/0/output/0"));
+    }
+
+    #[test]
+    fn a_private_part_may_have_no_address_where_data_should_stand() {
+        let part = json!({ "type": "document", "source": { "data": "HTTPS://a/b" } });
+        assert_eq!(Data::of(&part), Data::Elsewhere);
+        assert_eq!(
+            elsewhere("/m", &[json!({ "content": [part] })]).as_deref(),
+            Some("/m/0/content/0")
+        );
+    }
+
+    #[test]
+    fn a_picture_has_as_many_tokens_as_its_model_makes_of_one() {
+        assert_eq!(image_tokens("gpt-4o-mini-2024-07-18", false), 48_169);
+        assert_eq!(image_tokens("openai/gpt-4o-mini", true), 2_833);
+        assert_eq!(image_tokens("gpt-4o", false), 5_000);
+        assert_eq!(image_tokens("claude-sonnet-4-5", true), 5_000);
+        assert_eq!(image_tokens("Qwen2.5-VL-72B-Instruct", false), IMAGE);
     }
 }

@@ -9,6 +9,9 @@ use crate::complexity::{self, Need};
 use crate::dialects::Refused;
 use crate::dialects::anthropic::{from_chat, to_chat};
 use crate::dialects::{gemini, plain, responses};
+use crate::extras::{self, Asked};
+use crate::size::{self, Size};
+use crate::tokens::Tokens;
 use crate::{malformed, media};
 
 /// What chat completions call the most tokens that an answer may have, now and before.
@@ -29,8 +32,10 @@ pub(crate) struct ChatRequest {
     pub(crate) model: String,
     /// The client asked for usage in the stream itself.
     pub(crate) wants_usage: bool,
-    /// About how many tokens it has, rather more than fewer.
-    pub(crate) input_tokens: u64,
+    /// How large it is.
+    pub(crate) size: Size,
+    /// What it asks for that costs more than a token's price.
+    pub(crate) extras: Vec<Asked>,
     /// The client's name for its prompt: `metadata.prompt_version`, cut after 64 characters.
     pub(crate) prompt_version: String,
     /// Where the first picture is, as a JSON pointer.
@@ -38,6 +43,8 @@ pub(crate) struct ChatRequest {
     /// Where the first part is that has only the address of what it is, as a JSON pointer.
     pub(crate) elsewhere: Option<String>,
     max_output_tokens: Option<u64>,
+    /// The most tokens of what the client says will be written: what it got wrong is billed besides.
+    predicted: u64,
     /// How many answers are wanted.
     choices: u64,
 }
@@ -48,31 +55,25 @@ impl ChatRequest {
     pub(crate) fn parse(body: &[u8], dialect: Dialect) -> Result<Self, Error> {
         let value = json(body)?;
         match dialect {
-            Dialect::Embeddings => Self::embeddings(value, body.len()),
+            Dialect::Embeddings => Self::embeddings(value),
             Dialect::Responses => {
                 let id = ResponseId::generate().to_string();
-                Self::response(value, body.len(), &[], id)
+                Self::response(value, &[], id)
             }
             Dialect::Messages | Dialect::ChatCompletions | Dialect::Unspecified => {
                 if let Value::Object(fields) = &value {
                     malformed::check(fields, dialect).map_err(Error::Invalid)?;
                 }
-                Self::conversation(value, None, body.len(), dialect)
+                Self::conversation(value, None, dialect)
             }
         }
     }
 
-    /// Reads a Responses request that continues the items of `history`; both have so many bytes, and
-    /// the answer will have this id.
+    /// Reads a Responses request that continues the items of `history`; the answer will have this id.
     ///
     /// # Errors
     /// As [`ChatRequest::parse`].
-    pub(crate) fn response(
-        value: Value,
-        bytes: usize,
-        history: &[Value],
-        id: String,
-    ) -> Result<Self, Error> {
+    pub(crate) fn response(value: Value, history: &[Value], id: String) -> Result<Self, Error> {
         if let Value::Object(fields) = &value {
             malformed::check(fields, Dialect::Responses).map_err(Error::Invalid)?;
         }
@@ -81,7 +82,7 @@ impl ChatRequest {
             Value::Object(fields) => Some(fields),
             _ => None,
         };
-        let request = Self::conversation(chat, wire, bytes, Dialect::Responses)?;
+        let request = Self::conversation(chat, wire, Dialect::Responses)?;
         Ok(Self { response_id: id, ..request })
     }
 
@@ -89,7 +90,6 @@ impl ChatRequest {
     fn conversation(
         value: Value,
         wire: Option<Map<String, Value>>,
-        bytes: usize,
         dialect: Dialect,
     ) -> Result<Self, Error> {
         let invalid = |fault: String| Error::Invalid(fault);
@@ -105,12 +105,13 @@ impl ChatRequest {
         let messages = fields.get("messages").and_then(Value::as_array).filter(|m| !m.is_empty());
         let messages =
             messages.ok_or_else(|| invalid("/messages: at least one is required".to_owned()))?;
-        let input_tokens = media::most_tokens(messages, bytes);
+        let size = Size::of(&fields);
         let (place, said) = match wire.as_ref().and_then(|wire| wire.get("input")?.as_array()) {
             Some(input) => ("/input", input),
             None => ("/messages", messages),
         };
         let (image, elsewhere) = (media::image(place, said), media::elsewhere(place, said));
+        let extras = extras::of(wire.as_ref().unwrap_or(&fields), dialect, place, said);
         let metadata = wire.as_ref().map_or(fields.get("metadata"), |wire| wire.get("metadata"));
         let metadata = metadata.and_then(|metadata| metadata.get("prompt_version"));
         let prompt_version = metadata.and_then(Value::as_str).unwrap_or_default();
@@ -139,6 +140,8 @@ impl ChatRequest {
                 .filter(|n| (1..=128).contains(n))
                 .ok_or_else(|| invalid(format!("/n: {n} is not 1 to 128")))?,
         };
+        let predicted = fields.get("prediction").filter(|prediction| !prediction.is_null());
+        let predicted = predicted.map_or(0, |prediction| Size::of_value(prediction).most(&model));
         let wants_usage = fields.get("stream_options").and_then(|o| o.get("include_usage"));
         let wants_usage = wants_usage == Some(&Value::Bool(true));
         let (wire, chat) = match chat {
@@ -154,17 +157,19 @@ impl ChatRequest {
             response_id: String::new(),
             model,
             wants_usage,
-            input_tokens,
+            size,
+            extras,
             image,
             elsewhere,
             prompt_version,
             max_output_tokens: most,
+            predicted,
             choices,
         })
     }
 
-    /// Reads a request for embeddings, of a body of `bytes`.
-    fn embeddings(value: Value, bytes: usize) -> Result<Self, Error> {
+    /// Reads a request for embeddings.
+    fn embeddings(value: Value) -> Result<Self, Error> {
         let invalid = |fault: &str| Error::Invalid(fault.to_owned());
         let Value::Object(fields) = value else {
             return Err(invalid("the body is not a JSON object"));
@@ -185,6 +190,7 @@ impl ChatRequest {
             input if is_input(input) => {}
             _ => return Err(fault()),
         }
+        let size = fields.get("input").map(Size::of_inputs).unwrap_or_default();
         Ok(Self {
             dialect: Dialect::Embeddings,
             wire: None,
@@ -192,12 +198,13 @@ impl ChatRequest {
             chat: Ok(fields),
             model,
             wants_usage: false,
-            // A token that is given by its number has a digit and a comma at least.
-            input_tokens: (bytes as u64).div_ceil(2),
+            size,
+            extras: Vec::new(),
             prompt_version: String::new(),
             image: None,
             elsewhere: None,
             max_output_tokens: None,
+            predicted: 0,
             // Nothing is written.
             choices: 0,
         })
@@ -253,17 +260,19 @@ impl ChatRequest {
     pub(crate) fn need(&self) -> Need {
         let none = Map::new();
         let chat = self.chat.as_ref().unwrap_or(&none);
-        complexity::need(chat, self.input_tokens_about(), self.image.is_some())
+        complexity::need(chat, self.size.guess(), self.image.is_some())
     }
 
-    /// Returns about how many tokens it has: most have four bytes.
-    pub(crate) fn input_tokens_about(&self) -> u64 {
-        (self.input_tokens * 3).div_ceil(4)
+    /// Returns about how many tokens it has.
+    pub(crate) async fn count(&self, tokens: &Tokens) -> u64 {
+        let fields = self.chat.as_ref().ok().or(self.wire.as_ref());
+        let (text, around) = fields.map(size::text).unwrap_or_default();
+        tokens.count(text).await.saturating_add(around).saturating_add(self.size.besides())
     }
 
     /// Returns the most tokens that all answers together may have.
     pub(crate) fn all_output_tokens(&self, default: u64) -> u64 {
-        self.output_tokens(default).saturating_mul(self.choices)
+        self.output_tokens(default).saturating_add(self.predicted).saturating_mul(self.choices)
     }
 
     /// Tells whether an answer that comes in chunks can be put together: some say more when whole.
@@ -283,8 +292,9 @@ impl ChatRequest {
     }
 
     /// Returns the body for a provider that speaks chat completions: its own model name, usage asked
-    /// for in a stream, and `limit`, the model's own, under the name that the client or else the
-    /// provider has for it: what was reserved is the most that may be written.
+    /// for in a stream, and `limit`, the model's own unless the client said less or more, under the one
+    /// name that the provider has for it: what was reserved is the most that may be written, and a
+    /// server does not heed a name that it does not know.
     ///
     /// # Errors
     /// A JSON pointer to what chat completions cannot say.
@@ -297,11 +307,11 @@ impl ChatRequest {
         let mut body = self.chat.clone()?;
         if self.wire.is_some() {
             plain::tell(&mut body)?;
-            body.remove(LIMITS[1]);
         }
-        if self.max_output_tokens.is_none() || self.wire.is_some() {
-            body.insert(limit.0.to_owned(), self.output_tokens(limit.1).into());
+        for name in LIMITS {
+            body.remove(name);
         }
+        body.insert(limit.0.to_owned(), self.output_tokens(limit.1).into());
         body.insert("model".to_owned(), model.into());
         body.insert("stream".to_owned(), stream.into());
         body.remove("stream_options");
@@ -457,6 +467,30 @@ mod tests {
             (request.wire().get("input"), &request.wire()["instructions"]),
             (None, &json!("i"))
         );
+    }
+
+    #[test]
+    fn the_most_that_may_be_written_is_told_by_the_name_that_a_server_knows() {
+        for said in LIMITS {
+            let body = format!(
+                r#"{{"model":"a","messages":[{{"role":"user","content":"q"}}],"{said}":7}}"#
+            );
+            let request = ChatRequest::parse(body.as_bytes(), Dialect::ChatCompletions).unwrap();
+            for told in LIMITS {
+                let sent = request.for_chat("b", (told, 9), false).unwrap();
+                let other = if told == LIMITS[0] { LIMITS[1] } else { LIMITS[0] };
+                assert_eq!((&sent[told], sent.get(other)), (&json!(7), None), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_predicted_wrongly_is_written_too() {
+        let body = r#"{"model":"a","messages":[{"role":"user","content":"q"}],"max_tokens":10,"n":2,
+            "prediction":{"type":"content","content":"\u0001\u0001\u0001\u0001\u0001"}}"#;
+        let request = ChatRequest::parse(body.as_bytes(), Dialect::ChatCompletions).unwrap();
+        assert_eq!(request.output_tokens(9), 10);
+        assert!(request.all_output_tokens(9) >= 2 * (10 + 5));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::conversation::{Conversations, Keep};
 use crate::live::Live;
 use crate::meter::Meter;
 use crate::request::ChatRequest;
+use crate::tokens::Tokens;
 use crate::{Error, Peers};
 
 /// The gRPC service.
@@ -33,6 +34,7 @@ pub struct Service {
     pub(crate) live: Arc<Live>,
     pub(crate) peers: Peers,
     pub(crate) meter: Meter,
+    pub(crate) tokens: Tokens,
     cache: Option<Cache>,
     conversations: Conversations,
 }
@@ -45,10 +47,11 @@ impl Service {
         live: Arc<Live>,
         peers: Peers,
         meter: Meter,
+        tokens: Tokens,
         cache: Option<Cache>,
         conversations: Conversations,
     ) -> Self {
-        Self { live, peers, meter, cache, conversations }
+        Self { live, peers, meter, tokens, cache, conversations }
     }
 
     /// Reads a call; returns besides what is to be kept of its answer.
@@ -65,7 +68,8 @@ impl Service {
         let (budget, meter) = (self.peers.budget.clone(), self.meter.clone());
         let groundings = call.groundings;
         let catalog = self.live.now();
-        let planned = plan(context, request, groundings, &catalog, catalog.policy, budget, meter)?;
+        let tokens = self.tokens.clone();
+        let planned = plan(context, request, groundings, &catalog, budget, meter, tokens).await?;
         // A response that is kept has an id of its own, so that its answer is its own too.
         let cache = self.cache.as_ref().filter(|_| keep.is_none());
         Ok((Arc::new(planned.with(cache, &catalog)), keep))
@@ -111,7 +115,7 @@ impl RouterService for Service {
     ) -> tonic::Result<Response<EstimateResponse>> {
         let context = runtime::context::read(&request)?;
         let (planned, _) = self.plan(context, request.into_inner().call).await?;
-        Ok(Response::new(planned.estimate_all()))
+        Ok(Response::new(planned.estimate_all().await))
     }
 
     async fn plan_batch(

@@ -4,6 +4,7 @@ use serde_json::Value;
 use types::NanoUsd;
 
 use crate::config::Price;
+use crate::tokens::Text;
 
 /// More tokens than any model takes or makes: a provider that counts more does not count.
 const MOST: u64 = 100_000_000;
@@ -21,6 +22,8 @@ pub(crate) struct Usage {
     pub(crate) cached: u64,
     /// The part of it that was written to a cache.
     pub(crate) stored: u64,
+    /// The part of that which stays there for an hour.
+    pub(crate) stored_long: u64,
     /// Everything written, shown or not.
     pub(crate) output: u64,
     /// The part of it that is thought and not shown.
@@ -44,8 +47,9 @@ impl Usage {
         let cached = CACHED.iter().find_map(|at| part(at)).unwrap_or_default().min(input);
         let part = |at: &str| part(at).unwrap_or_default();
         let stored = part("/prompt_tokens_details/cache_creation_tokens").min(input - cached);
+        let stored_long = part("/prompt_tokens_details/cache_creation_1h_tokens").min(stored);
         let reasoning = part("/completion_tokens_details/reasoning_tokens").min(output);
-        Some(Self { input, cached, stored, output, reasoning })
+        Some(Self { input, cached, stored, stored_long, output, reasoning })
     }
 
     /// Returns what was counted of an answer that is not whole, with what it cannot have counted yet
@@ -61,7 +65,8 @@ impl Usage {
         let parts = [
             (price.input, self.input.saturating_sub(self.cached).saturating_sub(self.stored)),
             (price.cached, self.cached),
-            (price.stored, self.stored),
+            (price.stored, self.stored.saturating_sub(self.stored_long)),
+            (price.stored_long(), self.stored_long),
             (price.output, self.output.saturating_sub(self.reasoning)),
             (price.reasoning, self.reasoning),
         ];
@@ -85,12 +90,15 @@ pub(crate) fn ends(chunk: &Value) -> u64 {
     choices.iter().filter(|choice| !choice["finish_reason"].is_null()).count() as u64
 }
 
-/// Returns the bytes of everything that a chat completion or a chunk of one writes: text, thoughts,
-/// refusals and calls of tools, of every choice.
-pub(crate) fn written(chat: &Value) -> usize {
-    let choices = chat["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let said = |choice: &Value| strings(&choice["delta"]) + strings(&choice["message"]);
-    choices.iter().map(said).sum()
+/// Returns everything that a chat completion or a chunk of one writes: text, thoughts, refusals and
+/// calls of tools, of every choice.
+pub(crate) fn written(chat: &Value) -> Text {
+    let mut written = Text::default();
+    for choice in chat["choices"].as_array().into_iter().flatten() {
+        strings(&choice["delta"], &mut written);
+        strings(&choice["message"], &mut written);
+    }
+    written
 }
 
 /// Tells whether a field of a message or of a piece of one holds what is written.
@@ -99,21 +107,16 @@ pub(crate) fn is_written(name: &str) -> bool {
     !matches!(name, "role" | "id" | "type" | "reasoning_signature" | "thinking_blocks")
 }
 
-fn strings(value: &Value) -> usize {
+fn strings(value: &Value, written: &mut Text) {
     match value {
-        Value::String(text) => text.len(),
-        Value::Array(list) => list.iter().map(strings).sum(),
+        Value::String(text) => written.push(text),
+        Value::Array(list) => list.iter().for_each(|one| strings(one, written)),
         Value::Object(fields) => {
             let said = fields.iter().filter(|(name, _)| is_written(name));
-            said.map(|(_, value)| strings(value)).sum()
+            said.for_each(|(_, value)| strings(value, written));
         }
-        _ => 0,
+        _ => {}
     }
-}
-
-/// Guesses how many tokens `bytes` of text are: a token is about four.
-pub(crate) fn guess(bytes: usize) -> u64 {
-    (bytes as u64).div_ceil(4)
 }
 
 #[cfg(test)]
@@ -129,10 +132,12 @@ mod tests {
         assert_eq!(zero, Some(Usage::default()), "an exact zero counts");
         let all = of(json!({
             "prompt_tokens": 10, "completion_tokens": 8,
-            "prompt_tokens_details": { "cached_tokens": 4, "cache_creation_tokens": 99 },
+            "prompt_tokens_details": { "cached_tokens": 4, "cache_creation_tokens": 99,
+                "cache_creation_1h_tokens": 99 },
             "completion_tokens_details": { "reasoning_tokens": 5 },
         }));
-        let wanted = Usage { input: 10, cached: 4, stored: 6, output: 8, reasoning: 5 };
+        let wanted =
+            Usage { input: 10, cached: 4, stored: 6, stored_long: 6, output: 8, reasoning: 5 };
         assert_eq!(all, Some(wanted));
         assert_eq!(of(Value::Null), None);
         assert_eq!(of(json!({ "prompt_tokens": 3, "completion_tokens": u64::MAX })), None);
@@ -167,8 +172,11 @@ mod tests {
             output: nanos(1_000),
             reasoning: nanos(10_000),
         };
-        let usage = Usage { input: 6, cached: 2, stored: 1, output: 5, reasoning: 3 };
+        let usage =
+            Usage { input: 6, cached: 2, stored: 1, output: 5, reasoning: 3, ..Usage::default() };
         assert_eq!(usage.cost(&price), nanos(3 + 20 + 100 + 2_000 + 30_000));
+        let hour = Usage { stored_long: 1, ..usage };
+        assert_eq!(hour.cost(&price), nanos(3 + 20 + 160 + 2_000 + 30_000));
         let most = Usage { output: u64::MAX, ..Usage::default() };
         assert_eq!(most.cost(&price), nanos(i64::MAX));
     }
@@ -178,6 +186,8 @@ mod tests {
         let call = json!({ "id": "x", "function": { "name": "add", "arguments": "{}" } });
         let first = json!({ "delta": { "content": "four", "reasoning_content": "hm" } });
         let second = json!({ "delta": { "tool_calls": [call], "role": "assistant" } });
-        assert_eq!(written(&json!({ "choices": [first, second] })), 4 + 2 + 5);
+        let mut wanted = Text::default();
+        wanted.push("fourhmadd{}");
+        assert_eq!(written(&json!({ "choices": [first, second] })), wanted);
     }
 }

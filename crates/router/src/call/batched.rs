@@ -15,6 +15,7 @@ use crate::meter::Meter;
 use crate::providers::Fault;
 use crate::providers::batches::Batches;
 use crate::request::ChatRequest;
+use crate::tokens::Tokens;
 use crate::usage::{self, Usage};
 
 /// The batch of `auto` that is worth the wait: so many calls, and at most so many percent of the price.
@@ -35,6 +36,7 @@ impl Planned {
         policy: Policy,
         budget: Peer,
         meter: Meter,
+        tokens: Tokens,
     ) -> Result<Self, Error> {
         Ok(Self {
             context,
@@ -46,6 +48,7 @@ impl Planned {
             policy,
             budget,
             meter,
+            tokens,
             place: None,
             begun: Begun::now(),
         })
@@ -92,7 +95,7 @@ impl Planned {
 
     /// Says an answer in the client's dialect, and keeps a row of it under `id`, which is the same
     /// however often the answer is read. The batch settles what it cost, not the row.
-    pub(crate) fn answered_in_batch(
+    pub(crate) async fn answered_in_batch(
         self,
         id: String,
         made_at_ms: i64,
@@ -101,7 +104,10 @@ impl Planned {
         let Some(candidate) = self.candidates.first() else { return (answer, NanoUsd::ZERO) };
         let rendered = Answer::new(candidate.provider.dialect(), answer);
         let counted = Usage::of(&rendered.chat);
-        let usage = counted.unwrap_or_else(|| self.estimate(usage::written(&rendered.chat)));
+        let usage = match counted {
+            Some(counted) => counted,
+            None => self.guess(candidate, usage::written(&rendered.chat)).await,
+        };
         let mut receipt = self.receipt(candidate, Vec::new(), usage, counted.is_none());
         let cost = discounted(NanoUsd::new(receipt.cost_nanos), candidate.discount);
         receipt.cost_nanos = cost.nanos();

@@ -7,14 +7,15 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::providers::{Fault, complaint};
+use crate::tokens::Text;
 use crate::usage::{self, Usage};
 
 /// What a chunk says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) usage: Option<Usage>,
-    /// How many bytes it writes, see [`usage::written`].
-    pub(super) written: usize,
+    /// What it writes, see [`usage::written`].
+    pub(super) written: Text,
     /// How many choices end with it.
     pub(super) ends: u64,
     pub(super) has_choices: bool,
@@ -72,7 +73,7 @@ struct Plain<'a> {
 #[derive(Default)]
 struct Choices {
     count: usize,
-    written: usize,
+    written: Text,
     ends: u64,
 }
 
@@ -90,7 +91,8 @@ impl<'de> Deserialize<'de> for Choices {
                 let mut choices = Choices::default();
                 while let Some(choice) = list.next_element::<Choice>()? {
                     choices.count += 1;
-                    choices.written += choice.delta.0 + choice.message.0;
+                    choices.written.append(&choice.delta.0);
+                    choices.written.append(&choice.message.0);
                     choices.ends += u64::from(choice.finish_reason.is_some());
                 }
                 Ok(choices)
@@ -109,13 +111,13 @@ struct Choice {
     finish_reason: Option<IgnoredAny>,
 }
 
-/// The bytes of what is written, as [`usage::written`] counts them.
+/// What is written, as [`usage::written`] has it.
 #[derive(Default)]
-struct Written(usize);
+struct Written(Text);
 
 impl<'de> Deserialize<'de> for Written {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self(0))
+        deserializer.deserialize_any(Self::default())
     }
 }
 
@@ -126,8 +128,9 @@ impl<'de> Visitor<'de> for Written {
         f.write_str("anything")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Self, E> {
-        Ok(Self(text.len()))
+    fn visit_str<E>(mut self, text: &str) -> Result<Self, E> {
+        self.0.push(text);
+        Ok(self)
     }
 
     fn visit_unit<E>(self) -> Result<Self, E> {
@@ -151,8 +154,8 @@ impl<'de> Visitor<'de> for Written {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<Self, A::Error> {
-        while let Some(Self(bytes)) = list.next_element()? {
-            self.0 += bytes;
+        while let Some(Self(text)) = list.next_element()? {
+            self.0.append(&text);
         }
         Ok(self)
     }
@@ -160,7 +163,7 @@ impl<'de> Visitor<'de> for Written {
     fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<Self, A::Error> {
         while let Some(name) = fields.next_key::<Name>()? {
             match name.counts {
-                true => self.0 += fields.next_value::<Self>()?.0,
+                true => self.0.append(&fields.next_value::<Self>()?.0),
                 false => drop(fields.next_value::<IgnoredAny>()?),
             }
         }

@@ -13,7 +13,7 @@ impl Planned {
     /// may still be noted beside it.
     pub(super) async fn embed(&self, question: &Arc<Question>) {
         let Some(turn) = question.turn() else { return };
-        let Some(call) = self.embedding(question) else { return };
+        let Some(call) = self.embedding(question).await else { return };
         let asked = Arc::clone(question);
         let ask = async move {
             if let Ok((candidate, answer, _)) = call.fresh().await {
@@ -27,13 +27,14 @@ impl Planned {
     }
 
     /// Plans the call for a question's vector: in the caller's name, and as private.
-    fn embedding(&self, question: &Question) -> Option<Arc<Self>> {
+    async fn embedding(&self, question: &Question) -> Option<Arc<Self>> {
         let (request, catalog) = question.embeddings().ok()?;
         let context = self.context.clone();
         // Nobody asked for it: where none may be asked, there is no call, and none that was refused.
         catalog.select(&request.model, &context, || request.need()).ok()?;
         let (budget, meter) = (self.budget.clone(), self.meter.clone());
-        let call = plan(context, request, Vec::new(), catalog, self.policy, budget, meter);
+        let tokens = self.tokens.clone();
+        let call = plan(context, request, Vec::new(), catalog, budget, meter, tokens).await;
         call.inspect_err(|fault| tracing::warn!(%fault, "a question is not embedded"))
             .ok()
             .map(Arc::new)

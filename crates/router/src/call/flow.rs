@@ -20,6 +20,7 @@ use crate::conversation::Keep;
 use crate::dialects::render::{Rendering, written};
 use crate::money::Held;
 use crate::providers::{Chunks, Fault};
+use crate::tokens::Text;
 
 /// The client's end of a stream.
 pub(super) struct Reader {
@@ -84,8 +85,8 @@ impl Flow {
     /// Passes chunks on until the end. The client may be gone: the rest is read all the same, for
     /// the usage that comes last.
     pub(super) async fn run(self, first: Bytes, mut rest: Chunks, mut client: Reader) {
-        let (mut counted, mut bytes, mut broken, mut cancelled) = (None, 0, None, false);
-        let mut ends = 0;
+        let (mut counted, mut broken, mut cancelled) = (None, None, false);
+        let (mut said, mut ends) = (Text::default(), 0);
         let speaks = self.candidate.provider.dialect();
         let mut rendering = Rendering::new(speaks, &self.call.request, now());
         let mut next = Some(Ok(first));
@@ -99,11 +100,11 @@ impl Flow {
                 chunk => chunk.and_then(|chunk| Ok((look(&mut rendering, &chunk)?, chunk))),
             };
             match chunk {
-                Ok(((said, chat), chunk)) => {
-                    ends += said.ends;
-                    counted = said.usage.or(counted);
-                    bytes += said.written;
-                    let only_usage = said.usage.is_some() && !said.has_choices;
+                Ok(((told, chat), chunk)) => {
+                    ends += told.ends;
+                    counted = told.usage.or(counted);
+                    said.append(&told.written);
+                    let only_usage = told.usage.is_some() && !told.has_choices;
                     let hidden = only_usage && !self.call.request.wants_usage;
                     for chunk in rendering.push(chunk, &chat, hidden) {
                         client.send_chunk(chunk).await;
@@ -124,7 +125,7 @@ impl Flow {
         let usage = match counted {
             Some(counted) if is_whole => counted,
             // What was counted until then may be less than what was written, or nothing yet.
-            counted => self.call.guess(&self.candidate, bytes).unless_more(counted),
+            counted => self.call.guess(&self.candidate, said).await.unless_more(counted),
         };
         let (failures, estimated) = (self.started.failures, counted.is_none() || !is_whole);
         let receipt = self.call.receipt(&self.candidate, failures, usage, estimated);

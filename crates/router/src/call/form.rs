@@ -15,6 +15,7 @@ use crate::catalog::Candidate;
 use crate::dialects::render::Answer;
 use crate::dialects::whole;
 use crate::providers::{Chunks, Fault, http};
+use crate::tokens::Text;
 use crate::usage::{self, Usage};
 
 /// How an answer is asked for.
@@ -63,7 +64,7 @@ impl Form for Whole {
 
     async fn lose(call: Arc<Planned>, answered: Answered<Value>) {
         let Answered { candidate, held, answer } = answered;
-        let (_, receipt) = call.account(&candidate, answer, Vec::new());
+        let (_, receipt) = call.account(&candidate, answer, Vec::new()).await;
         call.ended("hedged", Some(&receipt), Some(held));
     }
 }
@@ -105,7 +106,7 @@ impl Form for Pieces {
 /// Asks for pieces, and waits for the last: nothing has gone out until then.
 async fn put_together(call: &Planned, candidate: &Arc<Candidate>) -> Result<Value, Fault> {
     let (first, mut rest) = Pieces::ask(call, candidate).await?;
-    let (mut whole, mut bytes) = (whole::Whole::default(), 0);
+    let (mut whole, mut said) = (whole::Whole::default(), Text::default());
     let mut next = Some(Ok(first));
     let (mut ends, mut length, mut counted) = (0, 0, None);
     while let Some(chunk) = next {
@@ -120,11 +121,14 @@ async fn put_together(call: &Planned, candidate: &Arc<Candidate>) -> Result<Valu
                 false => chunk::read(&chunk),
             }
         });
-        let chunk = read.map_err(|fault| {
-            let usage = call.guess(candidate, bytes).unless_more(counted);
-            Fault::Broken { message: fault.to_string(), usage }
-        })?;
-        bytes += usage::written(&chunk);
+        let chunk = match read {
+            Ok(chunk) => chunk,
+            Err(fault) => {
+                let usage = call.guess(candidate, said).await.unless_more(counted);
+                return Err(Fault::Broken { message: fault.to_string(), usage });
+            }
+        };
+        said.append(&usage::written(&chunk));
         counted = Usage::of(&chunk).or(counted);
         ends += usage::ends(&chunk);
         whole.push(chunk);
@@ -162,7 +166,7 @@ impl Planned {
     }
 
     /// Returns a whole answer for its client, and what it cost.
-    pub(super) fn account(
+    pub(super) async fn account(
         &self,
         candidate: &Candidate,
         answer: Value,
@@ -170,7 +174,10 @@ impl Planned {
     ) -> (Value, Receipt) {
         let answer = Answer::new(candidate.provider.dialect(), answer);
         let counted = Usage::of(&answer.chat);
-        let usage = counted.unwrap_or_else(|| self.guess(candidate, usage::written(&answer.chat)));
+        let usage = match counted {
+            Some(counted) => counted,
+            None => self.guess(candidate, usage::written(&answer.chat)).await,
+        };
         let receipt = self.receipt(candidate, failures, usage, counted.is_none());
         (answer.to(&self.request, now()), receipt)
     }

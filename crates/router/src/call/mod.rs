@@ -33,7 +33,8 @@ use crate::conversation::Keep;
 use crate::meter::Meter;
 use crate::money::{self, Held};
 use crate::request::ChatRequest;
-use crate::usage::{self, Usage};
+use crate::tokens::{Text, Tokens};
+use crate::usage::Usage;
 
 /// A call that is known to be good, and who may serve it.
 pub(crate) struct Planned {
@@ -48,6 +49,7 @@ pub(crate) struct Planned {
     policy: Policy,
     budget: Peer,
     meter: Meter,
+    tokens: Tokens,
     /// Where its answer is kept, if it is.
     place: Option<Place>,
     begun: Begun,
@@ -74,14 +76,14 @@ pub(crate) struct Policy {
 }
 
 /// Chooses candidates, before any money is held.
-pub(crate) fn plan(
+pub(crate) async fn plan(
     context: CallContext,
     request: ChatRequest,
     groundings: Vec<Grounding>,
     catalog: &Catalog,
-    policy: Policy,
     budget: Peer,
     meter: Meter,
+    tokens: Tokens,
 ) -> Result<Planned, Error> {
     let begun = Begun::now();
     let (chosen, refused) = match catalog.select(&request.model, &context, || request.need()) {
@@ -96,9 +98,10 @@ pub(crate) fn plan(
         candidates,
         reason,
         hedges,
-        policy,
+        policy: catalog.policy,
         budget,
         meter,
+        tokens,
         place: None,
         begun,
     };
@@ -114,6 +117,7 @@ pub(crate) fn plan(
         return Err(Error::Invalid(fault));
     }
     fitting(&mut planned.candidates, &planned.request)?;
+    planned.fit_context().await?;
     Ok(planned)
 }
 
@@ -131,19 +135,38 @@ fn fitting(candidates: &mut Vec<Arc<Candidate>>, request: &ChatRequest) -> Resul
             return none(format!("{image}: a picture, and {:?} takes none", request.model));
         }
     }
-    // Of the guess only, so that nothing is refused that would have gone.
-    let tokens = request.input_tokens_about();
-    let context = |candidate: &Arc<Candidate>| candidate.model.context_tokens.unwrap_or(u64::MAX);
-    let most = candidates.iter().map(context).max().unwrap_or_default();
-    candidates.retain(|candidate| context(candidate) >= tokens);
-    if candidates.is_empty() {
-        let (at, model) = (request.place(), &request.model);
-        return none(format!("{at}: about {tokens} tokens, and {model:?} takes {most}"));
+    for asked in &request.extras {
+        let takes = |candidate: &Arc<Candidate>| candidate.takes(asked.extra);
+        candidates.retain(takes);
+        if candidates.is_empty() {
+            return none(asked.refusal(&request.model));
+        }
     }
     Ok(())
 }
 
 impl Planned {
+    /// Keeps the candidates whose context takes the request. It is counted only when its bytes do not
+    /// say that all do.
+    async fn fit_context(&mut self) -> Result<(), Error> {
+        let takes = |candidate: &Candidate| candidate.model.context_tokens.unwrap_or(u64::MAX);
+        let size = &self.request.size;
+        if self.candidates.iter().all(|one| takes(one) >= size.most(&one.model.name)) {
+            return Ok(());
+        }
+        let tokens = self.input().await;
+        // Some vocabularies make less of a text: nothing is refused that would have gone.
+        let least = tokens - tokens / 8;
+        let most = self.candidates.iter().map(|one| takes(one)).max().unwrap_or_default();
+        self.candidates.retain(|one| takes(one) >= least);
+        if self.candidates.is_empty() {
+            let (at, model) = (self.request.place(), &self.request.model);
+            let fault = format!("{at}: about {tokens} tokens, and {model:?} takes {most}");
+            return Err(Error::Invalid(fault));
+        }
+        Ok(())
+    }
+
     /// Answers whole, and keeps the response.
     pub(crate) async fn complete(
         self: Arc<Self>,
@@ -168,7 +191,7 @@ impl Planned {
     async fn fresh(self: &Arc<Self>) -> Result<(Arc<Candidate>, Value, Receipt), Error> {
         let (answered, failures) = self.answered::<Whole>().await?;
         let Answered { candidate, held, answer } = answered;
-        let (answer, receipt) = self.account(&candidate, answer, failures);
+        let (answer, receipt) = self.account(&candidate, answer, failures).await;
         self.ended("answered", Some(&receipt), Some(held));
         Ok((candidate, answer, receipt))
     }
@@ -199,14 +222,15 @@ impl Planned {
     }
 
     /// Tells what each candidate could cost, and asks nobody.
-    pub(crate) fn estimate_all(&self) -> EstimateResponse {
+    pub(crate) async fn estimate_all(&self) -> EstimateResponse {
+        let input = Usage { input: self.input().await, ..Usage::default() };
         let estimate = |candidate: &Arc<Candidate>| Estimate {
             provider: candidate.provider_name.clone(),
             model: candidate.model.name.clone(),
             tier: candidate.tier,
-            input_tokens: self.estimate(0).input,
+            input_tokens: input.input,
             max_output_tokens: self.request.all_output_tokens(candidate.model.max_output_tokens),
-            min_cost_nanos: self.estimate(0).cost(&candidate.price).nanos(),
+            min_cost_nanos: input.cost(&candidate.price).nanos(),
             max_cost_nanos: self.most(candidate).nanos(),
             circuit: candidate.circuit().into(),
         };
@@ -223,25 +247,28 @@ impl Planned {
 
     /// Returns the most that the candidate can cost.
     fn most(&self, candidate: &Candidate) -> NanoUsd {
-        let (input, price) = (self.request.input_tokens, &candidate.price);
+        let (size, price) = (&self.request.size, &candidate.price);
+        let input = size.most(&candidate.model.name);
         let output = self.request.all_output_tokens(candidate.model.max_output_tokens);
         // All that is read may be written to a cache, and all that is written a thought.
-        let stored = if price.stored > price.input { input } else { 0 };
+        let long = size.for_an_hour;
+        let stored = if long || price.stored > price.input { input } else { 0 };
+        let stored_long = if long { stored } else { 0 };
         let reasoning = if price.reasoning > price.output { output } else { 0 };
-        Usage { input, cached: 0, stored, output, reasoning }.cost(price)
+        Usage { input, cached: 0, stored, stored_long, output, reasoning }.cost(price)
     }
 
-    /// Guesses what a provider did not say.
-    fn estimate(&self, output_bytes: usize) -> Usage {
-        let input = self.request.input_tokens_about();
-        Usage { input, output: usage::guess(output_bytes), ..Usage::default() }
+    /// Returns about how many tokens the request has.
+    async fn input(&self) -> u64 {
+        self.request.count(&self.tokens).await
     }
 
-    /// As [`Planned::estimate`], and no more than was set aside for the candidate.
-    fn guess(&self, candidate: &Candidate, output_bytes: usize) -> Usage {
+    /// Estimates what a provider did not say, of what it wrote: no more than was set aside for it.
+    async fn guess(&self, candidate: &Candidate, written: Text) -> Usage {
         let most = self.request.all_output_tokens(candidate.model.max_output_tokens);
-        let guess = self.estimate(output_bytes);
-        Usage { output: guess.output.min(most), ..guess }
+        let output = self.tokens.count(written).await.min(most);
+        let input = self.input().await.min(self.request.size.most(&candidate.model.name));
+        Usage { input, output, ..Usage::default() }
     }
 
     fn receipt(

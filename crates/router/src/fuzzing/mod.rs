@@ -191,7 +191,7 @@ fn stream(provider: Dialect, pieces: &[Value]) {
 }
 
 fn counted(chat: &Value) {
-    usage::written(chat);
+    usage::written(chat).guess();
     if let Some(usage) = Usage::of(chat) {
         assert!(usage.cached + usage.stored <= usage.input, "{usage:?}");
         assert!(usage.reasoning <= usage.output, "{usage:?}");

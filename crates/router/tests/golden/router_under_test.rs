@@ -4,7 +4,7 @@ use proto::budget::Usage;
 use proto::router::router_service_client::RouterServiceClient;
 use proto::router::stream_complete_response::Event;
 use proto::router::{Call, CompleteRequest, Dialect, Receipt, StreamCompleteRequest};
-use router::{Config, Kind, Model, Peers, Provider, Responses};
+use router::{Config, Extra, Kind, Model, Peers, Provider, Responses};
 use runtime::metrics::Metrics;
 use runtime::transport::{Peer, in_process};
 use tokio::sync::mpsc;
@@ -44,6 +44,7 @@ impl Router {
             cache_write_usd_per_million: usd("1.25"),
             output_usd_per_million: usd("5"),
             reasoning_usd_per_million: usd("7"),
+            extras: Extra::ALL.into(),
             ..Model::free(name)
         };
         let (base_url, models) = (url.to_owned(), names.map(model).collect());

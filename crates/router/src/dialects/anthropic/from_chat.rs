@@ -325,11 +325,16 @@ fn usage(usage: &Value) -> Value {
     let (read, written) = (count("cache_read_input_tokens"), count("cache_creation_input_tokens"));
     let input = count("input_tokens").saturating_add(read).saturating_add(written);
     let output = count("output_tokens");
+    let hour = usage["cache_creation"]["ephemeral_1h_input_tokens"].as_u64();
+    let mut details = json!({ "cached_tokens": read, "cache_creation_tokens": written });
+    if let Some(hour) = hour.filter(|hour| *hour > 0) {
+        details["cache_creation_1h_tokens"] = hour.into();
+    }
     json!({
         "prompt_tokens": input,
         "completion_tokens": output,
         "total_tokens": input.saturating_add(output),
-        "prompt_tokens_details": { "cached_tokens": read, "cache_creation_tokens": written },
+        "prompt_tokens_details": details,
     })
 }
 
@@ -438,7 +443,8 @@ impl Chunks {
 
     /// Counts are cumulative: a later one takes the place of an earlier one.
     fn count(&mut self, usage: &Value) {
-        let counts = usage.as_object().into_iter().flatten().filter(|(_, n)| n.is_u64());
+        let is_count = |n: &Value| n.is_u64() || n.is_object();
+        let counts = usage.as_object().into_iter().flatten().filter(|(_, n)| is_count(n));
         self.usage.extend(counts.map(|(name, n)| (name.clone(), n.clone())));
     }
 

@@ -322,6 +322,25 @@ mod tests {
     }
 
     #[test]
+    fn what_stays_in_the_cache_for_an_hour_is_counted_apart() {
+        let usage = json!({ "input_tokens": 6, "cache_creation_input_tokens": 5, "output_tokens": 1,
+            "cache_creation": { "ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 3 } });
+        let counted = |chat: &Value| {
+            let details = &chat["usage"]["prompt_tokens_details"];
+            (details["cache_creation_tokens"].clone(), details["cache_creation_1h_tokens"].clone())
+        };
+        let whole = from_chat::response(&json!({ "id": "1", "content": [], "usage": usage }));
+        assert_eq!(counted(&whole), (5.into(), 3.into()));
+        let mut chunks = from_chat::Chunks::default();
+        chunks.push(&json!({ "type": "message_start", "message": { "id": "1", "usage": usage } }));
+        let end = json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" },
+            "usage": { "output_tokens": 9 } });
+        chunks.push(&end);
+        let last = chunks.push(&json!({ "type": "message_stop" })).unwrap();
+        assert_eq!(counted(&last), (5.into(), 3.into()));
+    }
+
+    #[test]
     fn an_answer_and_its_stream_come_back_as_they_went() {
         let answer = json!({
             "id": "msg_1", "type": "message", "role": "assistant", "model": "m",
