@@ -32,6 +32,17 @@ assert answer.usage.output_tokens == 1000, answer
 cached = answer.usage.cache_read_input_tokens + answer.usage.cache_creation_input_tokens
 assert answer.usage.input_tokens + cached == 1000, answer
 
+question = {name: value for name, value in ask("ping").items() if name != "max_tokens"}
+counted = client.messages.count_tokens(**question).input_tokens
+assert 5 <= counted <= 30, counted
+assert client.messages.count_tokens(**question, tools=tools).input_tokens > counted
+try:
+    client.messages.count_tokens(**{**question, "messages": []})
+    raise SystemExit("a conversation of nothing was counted")
+except anthropic.BadRequestError as error:
+    assert error.body["error"]["type"] == "invalid_request_error", error
+    assert "/messages" in error.body["error"]["message"], error
+
 with client.messages.stream(**ask("ping")) as stream:
     assert "".join(stream.text_stream) == "pong"
     answer = stream.get_final_message()

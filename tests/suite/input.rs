@@ -276,9 +276,32 @@ async fn what_no_candidate_takes_is_pointed_at_in_each_dialect_before_money_is_h
             let got = reply.status().as_u16();
             dialect.check(got, 413, &reply.text().await.unwrap(), "");
         }
+        counts_tokens(&system).await;
         assert!(system.spent("local").await.unwrap().abs() < 1e-12);
     }
     assert_eq!(provider.requests(), 0);
+}
+
+/// Counts tokens of Messages: for nothing, and told what is wrong in its shape.
+async fn counts_tokens(system: &System) {
+    let path = "/v1/messages/count_tokens";
+    let ask = |content: Value| json!({ "model": "m", "messages": [{ "role": "user", "content": content }] });
+    let (status, told) = system.post(path, &ask("hello world".into())).await.unwrap();
+    let counted: Value = serde_json::from_str(&told).unwrap();
+    // Two words, what stands between texts, and what is put around a message.
+    assert_eq!((status.as_u16(), &counted), (200, &json!({ "input_tokens": 7 })));
+    for (body, fault) in [
+        (json!({ "model": "m" }), "/messages: "),
+        (json!({ "model": "m", "messages": [] }), "/messages: "),
+        (ask(json!([{ "text": "no type" }])), "/messages/0/content/0: "),
+        (
+            json!({ "model": "mm", "messages": ask("x".into())["messages"] }),
+            "/model: \"mm\" is unknown",
+        ),
+    ] {
+        let (status, told) = system.post(path, &body).await.unwrap();
+        DIALECTS[1].check(status.as_u16(), 400, &told, fault);
+    }
 }
 
 #[tokio::test]

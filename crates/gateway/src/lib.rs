@@ -135,6 +135,7 @@ fn router(
     let api = OpenApiRouter::new()
         .routes(routes!(chat::completions))
         .routes(routes!(messages::create))
+        .routes(routes!(messages::count_tokens))
         .routes(routes!(providers::list))
         .routes(routes!(providers::probe))
         .routes(routes!(providers::estimate))

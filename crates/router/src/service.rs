@@ -4,12 +4,13 @@ use proto::router::router_service_server::RouterService;
 use proto::router::stream_complete_response::Event;
 use proto::router::{
     Call, CancelBatchRequest, CancelBatchResponse, CollectBatchRequest, CollectBatchResponse,
-    CompleteRequest, CompleteResponse, DeleteResponseRequest, DeleteResponseResponse, Dialect,
-    EstimateRequest, EstimateResponse, ListInputItemsRequest, ListInputItemsResponse,
-    ListModelsRequest, ListModelsResponse, ListProvidersRequest, ListProvidersResponse, Model,
-    PlanBatchRequest, PlanBatchResponse, PollBatchRequest, PollBatchResponse, ProbeProviderRequest,
-    ProbeProviderResponse, ReadResponseRequest, ReadResponseResponse, StreamCompleteRequest,
-    StreamCompleteResponse, SubmitBatchRequest, SubmitBatchResponse,
+    CompleteRequest, CompleteResponse, CountTokensRequest, CountTokensResponse,
+    DeleteResponseRequest, DeleteResponseResponse, Dialect, EstimateRequest, EstimateResponse,
+    ListInputItemsRequest, ListInputItemsResponse, ListModelsRequest, ListModelsResponse,
+    ListProvidersRequest, ListProvidersResponse, Model, PlanBatchRequest, PlanBatchResponse,
+    PollBatchRequest, PollBatchResponse, ProbeProviderRequest, ProbeProviderResponse,
+    ReadResponseRequest, ReadResponseResponse, StreamCompleteRequest, StreamCompleteResponse,
+    SubmitBatchRequest, SubmitBatchResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -116,6 +117,19 @@ impl RouterService for Service {
         let context = runtime::context::read(&request)?;
         let (planned, _) = self.plan(context, request.into_inner().call).await?;
         Ok(Response::new(planned.estimate_all().await))
+    }
+
+    async fn count_tokens(
+        &self,
+        request: Request<CountTokensRequest>,
+    ) -> tonic::Result<Response<CountTokensResponse>> {
+        let context = runtime::context::read(&request)?;
+        let call = request.into_inner().call.unwrap_or_default();
+        let request = ChatRequest::parse(&call.body, call.dialect())?;
+        // A model that would not be asked is refused as by the call itself.
+        self.live.now().select(&request.model, &context, || request.need())?;
+        let tokens = request.count(&self.tokens).await;
+        Ok(Response::new(CountTokensResponse { tokens }))
     }
 
     async fn plan_batch(

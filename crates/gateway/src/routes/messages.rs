@@ -3,7 +3,9 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::Response;
-use proto::router::Dialect;
+use proto::router::router_service_client::RouterServiceClient;
+use proto::router::{Call, CountTokensRequest, Dialect};
+use serde::Serialize;
 use types::CallContext;
 
 use super::chat;
@@ -24,4 +26,33 @@ pub(crate) async fn create(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Error> {
     chat::answer(app, &context, body, Dialect::Messages).await
+}
+
+/// How many tokens a request has about.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct Counted {
+    /// Everything that a model would read of it.
+    input_tokens: u64,
+}
+
+/// Counts the tokens of a conversation: Anthropic's Messages.
+///
+/// An estimate: whatever the model, they are counted here, with `o200k_base`, and nobody is asked.
+/// Pictures and files count by their kind. Takes what `/v1/messages` takes, and no `max_tokens`.
+#[utoipa::path(post, operation_id = "count_message_tokens", path = "/v1/messages/count_tokens", tag = "models",
+    request_body(content = Object, description = "Anthropic's request to count tokens; `model` names a route or a model"),
+    responses((status = 200, description = "About how many tokens the input has", body = Counted),
+        (status = 400, description = "A malformed request or an unknown model")))]
+pub(crate) async fn count_tokens(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<axum::Json<Counted>, Error> {
+    let body = body.map_err(|fault| Error::with_status(fault.status(), fault.body_text()))?;
+    let call = Some(Call { body, groundings: Vec::new(), dialect: Dialect::Messages.into() });
+    let request = runtime::context::request(&context, CountTokensRequest { call });
+    let mut router =
+        RouterServiceClient::new(app.peers.router).max_encoding_message_size(usize::MAX);
+    let counted = router.count_tokens(request).await?.into_inner();
+    Ok(axum::Json(Counted { input_tokens: counted.tokens }))
 }
