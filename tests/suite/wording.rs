@@ -202,14 +202,19 @@ async fn a_corpus_that_changed_is_read_anew() {
         let ask = async |question: &str| {
             let body = json!({ "question": question, "route": "m" });
             let (status, answer) = asked.system.post("/api/v1/ask", &body).await.unwrap();
-            assert!(status.is_success() && answer.contains("pong"), "{answer}");
-            asked.chat.requests()
+            assert!(status.is_success(), "{answer}");
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            assert_eq!(answer["answer"], "pong", "{answer}");
+            (answer["cache"].as_str().unwrap().to_owned(), answer["similarity"].as_f64())
         };
+        let is = |cache: &str| (cache.to_owned(), None);
         asked.system.upload("guide.md", GUIDE).await.unwrap();
-        assert_eq!(ask(RESET).await, 1);
-        assert_eq!(ask(FORGOT).await, 1, "the same passages");
+        assert_eq!(ask(RESET).await, is("miss"));
+        assert_eq!(ask(RESET).await, is("hit"));
+        let (cache, similarity) = ask(FORGOT).await;
+        assert!(cache == "semantic" && similarity > Some(0.99), "the same passages: {cache}");
         asked.system.upload("guide.md", &GUIDE.replace("Whoever", "Nobody who")).await.unwrap();
-        assert_eq!(ask(FORGOT).await, 2, "another version of them");
+        assert_eq!(ask(FORGOT).await, is("miss"), "another version of them");
     }
 }
 
@@ -234,6 +239,18 @@ async fn a_question_that_is_not_embedded_in_time_is_answered_all_the_same() {
         for (question, wanted) in [(RESET, "miss"), (FORGOT, "miss"), (RESET, "hit")] {
             assert_eq!(asked.chat(&[], question).await, wanted);
         }
+    }
+}
+
+#[tokio::test]
+async fn no_more_than_so_many_vectors_are_waited_for_at_once() {
+    for shape in Shape::ALL {
+        let asked = Asked::start(shape, "").await;
+        let questions: Vec<_> = (0..80).map(|number| format!("What is number {number}?")).collect();
+        questions.iter().for_each(|question| asked.vectors.embed_as(question, None));
+        let all = futures::future::join_all(questions.iter().map(|one| asked.chat(&[], one))).await;
+        assert!(all.iter().all(|kept| kept == "miss"), "{all:?}");
+        assert_eq!((asked.chat.requests(), asked.vectors.requests()), (80, 64));
     }
 }
 

@@ -130,6 +130,8 @@ async fn answer(question: &Question, peers: Peers, events: &mut Events) -> Resul
             answer: text,
             citations: checked.citations,
             confidence: checked.confidence,
+            cache: receipt.kept().name().to_owned(),
+            similarity: receipt.similarity,
             route: question.route.clone(),
             provider: receipt.provider,
             model: receipt.model,

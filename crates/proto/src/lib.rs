@@ -36,5 +36,18 @@ service!(
     router, "baton.router.v1"
 );
 
+impl router::Kept {
+    /// Returns how the API calls it; empty when none was looked for.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "",
+            Self::Miss => "miss",
+            Self::Hit => "hit",
+            Self::Semantic => "semantic",
+        }
+    }
+}
+
 /// Every service's description, as gRPC reflection serves it: an encoded `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

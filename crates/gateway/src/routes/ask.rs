@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use proto::orchestrator::event::Kind;
 use proto::orchestrator::orchestrator_service_client::OrchestratorServiceClient;
 use proto::orchestrator::{AskRequest, Citation, Completed, Event, ListEventsRequest};
-use proto::router::Dialect;
+use proto::router::{Dialect, Kept};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{CallContext, ErrorKind, NanoUsd, RunId};
@@ -139,6 +139,8 @@ pub fn answer(run: &str, done: &Completed) -> Value {
         "provider": done.provider,
         "model": done.model,
         "failures": done.failures,
+        "cache": (!done.cache.is_empty()).then_some(&done.cache),
+        "similarity": (done.cache == Kept::Semantic.name()).then_some(done.similarity),
         "run_id": run,
     })
 }

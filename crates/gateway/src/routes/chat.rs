@@ -173,14 +173,11 @@ fn say_who(headers: &mut HeaderMap, receipt: &Receipt) {
     say(headers, "x-baton-provider", &receipt.provider);
     say(headers, "x-baton-model", &receipt.model);
     say(headers, "x-baton-reason", &receipt.reason);
-    match receipt.kept() {
-        Kept::Unspecified => {}
-        Kept::Miss => say(headers, "x-baton-cache", "miss"),
-        Kept::Hit => say(headers, "x-baton-cache", "hit"),
-        Kept::Semantic => {
-            say(headers, "x-baton-cache", "semantic");
-            say(headers, "x-baton-similarity", &format!("{:.4}", receipt.similarity));
-        }
+    if receipt.kept() != Kept::Unspecified {
+        say(headers, "x-baton-cache", receipt.kept().name());
+    }
+    if receipt.kept() == Kept::Semantic {
+        say(headers, "x-baton-similarity", &format!("{:.4}", receipt.similarity));
     }
 }
 

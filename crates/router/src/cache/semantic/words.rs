@@ -65,7 +65,7 @@ pub(super) fn can_be_read(text: &str) -> bool {
 /// Tells whether one question may have the other's answer.
 pub(super) fn may_mean_the_same(one: &str, other: &str) -> bool {
     let (one, other) = (Words::of(one), Words::of(other));
-    if one.marks != other.marks || one.said.is_empty() {
+    if one.marks != other.marks || one.said.is_empty() || other.said.is_empty() {
         return false;
     }
     let longer = one.said.len().max(other.said.len());
@@ -164,6 +164,8 @@ fn is_opener(small: &str, begins: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -219,9 +221,24 @@ mod tests {
             ("Can you help us?", "Can you help US?"),
             ("What are the two rules?", "What are the three rules?"),
             ("???", "!"),
+            ("", "why"),
+            ("", "ß"),
         ] {
             assert!(!may_mean_the_same(one, other), "{one} / {other}");
             assert!(!may_mean_the_same(other, one), "{other} / {one}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn either_of_two_questions_has_the_others_answer_or_neither(
+            one in "([a-zA-Zäß'\"`.?,-]{0,6} ?){0,12}",
+            other in "([a-zA-Zäß'\"`.?,-]{0,6} ?){0,12}",
+        ) {
+            prop_assert_eq!(may_mean_the_same(&one, &other), may_mean_the_same(&other, &one));
+            let numbered = format!("{one} 7 {other}");
+            let plain = format!("{one} {other}");
+            prop_assert!(!may_mean_the_same(&numbered, &plain));
         }
     }
 
