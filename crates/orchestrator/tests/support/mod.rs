@@ -17,12 +17,13 @@ use proto::orchestrator::{
 use proto::router::router_service_server::{RouterService, RouterServiceServer};
 use proto::router::{
     CancelBatchResponse, CollectBatchRequest, CollectBatchResponse, CompleteRequest,
-    CompleteResponse, DeleteResponseRequest, DeleteResponseResponse, Estimate, EstimateRequest,
-    EstimateResponse, ListInputItemsRequest, ListInputItemsResponse, ListModelsRequest,
-    ListModelsResponse, ListProvidersRequest, ListProvidersResponse, PlanBatchRequest,
-    PlanBatchResponse, PollBatchRequest, PollBatchResponse, ProbeProviderRequest,
-    ProbeProviderResponse, ReadResponseRequest, ReadResponseResponse, Receipt,
-    StreamCompleteRequest, StreamCompleteResponse, SubmitBatchRequest, SubmitBatchResponse,
+    CompleteResponse, CountTokensRequest, CountTokensResponse, DeleteResponseRequest,
+    DeleteResponseResponse, Estimate, EstimateRequest, EstimateResponse, ListInputItemsRequest,
+    ListInputItemsResponse, ListModelsRequest, ListModelsResponse, ListProvidersRequest,
+    ListProvidersResponse, PlanBatchRequest, PlanBatchResponse, PollBatchRequest,
+    PollBatchResponse, ProbeProviderRequest, ProbeProviderResponse, ReadResponseRequest,
+    ReadResponseResponse, Receipt, StreamCompleteRequest, StreamCompleteResponse,
+    SubmitBatchRequest, SubmitBatchResponse,
 };
 use runtime::context::request;
 use runtime::transport::{Peer, in_process};
@@ -184,6 +185,13 @@ impl RouterService for Router {
             candidates,
             reason: String::new(),
         }))
+    }
+
+    async fn count_tokens(
+        &self,
+        _: Request<CountTokensRequest>,
+    ) -> tonic::Result<Response<CountTokensResponse>> {
+        Err(Status::unimplemented("nobody asks"))
     }
 
     async fn plan_batch(
