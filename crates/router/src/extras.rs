@@ -123,6 +123,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_model_takes_an_extra_by_the_name_that_a_refusal_tells() {
+        for extra in Extra::ALL {
+            let model = format!("name = \"m\"\nextras = [{:?}]", extra.name());
+            let model: crate::config::Model = toml::from_str(&model).unwrap();
+            assert!(model.extras.contains(&extra) && model.extras.len() == 1);
+        }
+    }
+
+    #[test]
     fn what_costs_more_is_found_and_pointed_at() {
         use Dialect::{ChatCompletions, Messages};
         use Extra::{Audio, ServerTools, ServiceTier, WebSearch};

@@ -126,7 +126,7 @@ fn within(holder: &Value, wanted: &dyn Fn(&Value) -> bool) -> Option<String> {
     ["/content", "/output", "/source/content"].into_iter().find_map(|name| {
         let mut parts = holder.pointer(name)?.as_array()?.iter().enumerate();
         parts.find_map(|(at, part)| {
-            let rest = if wanted(part) { Some(String::new()) } else { within(part, wanted) };
+            let rest = within(part, wanted).or_else(|| wanted(part).then(String::new));
             Some(format!("{name}/{at}{}", rest?))
         })
     })
@@ -135,8 +135,7 @@ fn within(holder: &Value, wanted: &dyn Fn(&Value) -> bool) -> Option<String> {
 fn has_address(value: &Value) -> bool {
     match value {
         Value::String(text) => is_address(text),
-        // What is within is found by itself.
-        Value::Array(list) => list.iter().any(|one| Media::of(one).is_none() && has_address(one)),
+        Value::Array(list) => list.iter().any(has_address),
         Value::Object(fields) => fields.values().any(has_address),
         _ => false,
     }
@@ -173,6 +172,8 @@ mod tests {
             assert_eq!(image("/m", &messages), at(at_image), "{part}");
             assert_eq!(elsewhere("/m", &messages), at(at_address), "{part}");
         }
+        let hidden = [json!({ "content": [{ "type": "file", "file": { "pages": [far] } }] })];
+        assert_eq!(elsewhere("/m", &hidden).as_deref(), Some("/m/0/content/0"));
         let output = [json!({ "type": "function_call_output", "output": [far] })];
         assert_eq!(image("/input", &output).as_deref(), Some("/input/0/output/0"));
     }

@@ -272,6 +272,15 @@ mod tests {
     }
 
     #[test]
+    fn odd_texts_are_held_by_their_bytes() {
+        let said = |text: String| of(json!({ "type": "text", "text": text })).most("m");
+        let base64 = "aGVsbG8gd29ybGQ".repeat(1_000);
+        assert!(said(base64) >= 15_000, "a third would be 5000, and it has about 9000");
+        assert!(said("\u{1}".repeat(3_000)) >= 3_000);
+        assert!(said("hello world, ".repeat(1_000)) < 6_000);
+    }
+
+    #[test]
     fn an_hour_in_the_cache_is_seen() {
         let part = |ttl| {
             json!({ "type": "text", "text": "x",
