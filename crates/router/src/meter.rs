@@ -20,6 +20,9 @@ use types::ErrorKind;
 /// How many rows travel together, and are kept in memory besides the disk.
 const TOGETHER: usize = 500;
 
+/// How long the first row waits for others.
+const GATHERED: Duration = Duration::from_millis(5);
+
 /// How long to wait before a row is sent again, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -211,6 +214,8 @@ async fn ship(
                 if woken.recv().await.is_none() {
                     return;
                 }
+                // Nobody waits for a settlement, and those of the next moments go along for nothing.
+                tokio::time::sleep(GATHERED).await;
             }
             Err(fault) => {
                 tracing::error!(%fault, "the spool of usage fails");

@@ -4,6 +4,7 @@
 //! the disk: see [`super::checkpoint`]. So it runs where its first asker runs, which is cheaper than to
 //! wake another thread and to be woken by it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -54,7 +55,7 @@ impl Writer {
             std::mem::replace(&mut waiting.led, true)
         };
         if !led {
-            tokio::spawn(Leader(Arc::clone(self)).lead());
+            Leader(Arc::clone(self)).lead().await;
         }
         answer.await.unwrap_or_else(|_| Err(Error::Busy))
     }
@@ -75,38 +76,41 @@ impl Writer {
     }
 }
 
-/// Whoever came first writes for all, until nobody waits.
+/// Whoever came first writes for all that wait by then, in the task that asked: to wake another costs
+/// more than the transaction.
 struct Leader(Arc<Writer>);
 
 impl Leader {
+    /// Commits what waits.
     async fn lead(self) {
-        loop {
-            // Those who are about to ask come along.
-            tokio::task::yield_now().await;
-            let db = self.0.db.lock().await;
-            let mut writes = {
-                let mut waiting = self.0.waiting();
-                if waiting.writes.is_empty() {
-                    waiting.led = false;
-                    return;
-                }
-                let count = waiting.writes.len().min(TOGETHER);
-                waiting.writes.drain(..count).collect::<Vec<_>>()
-            };
-            let done = transact(&db, &mut writes);
-            drop(db);
-            self.0.commits.fetch_add(1, Ordering::Relaxed);
-            for write in writes {
-                write.answer(done.as_ref().err().map(String::as_str));
-            }
+        // Those who are about to ask come along.
+        tokio::task::yield_now().await;
+        let db = self.0.db.lock().await;
+        let mut writes = {
+            let mut waiting = self.0.waiting();
+            let count = waiting.writes.len().min(TOGETHER);
+            waiting.writes.drain(..count).collect::<Vec<_>>()
+        };
+        // A fault of one write is not its leader's; all of them are told that nothing was done.
+        let done = catch_unwind(AssertUnwindSafe(|| transact(&db, &mut writes)));
+        drop(db);
+        let Ok(done) = done else { return };
+        self.0.commits.fetch_add(1, Ordering::Relaxed);
+        for write in writes {
+            write.answer(done.as_ref().err().map(String::as_str));
         }
     }
 }
 
 impl Drop for Leader {
+    /// Leaves those who came meanwhile to another, also when whoever asked first went away or failed.
     fn drop(&mut self) {
-        // Also one that ended in the midst of it makes room for the next.
-        self.0.waiting().led = false;
+        let mut waiting = self.0.waiting();
+        waiting.led = !waiting.writes.is_empty();
+        if waiting.led {
+            drop(waiting);
+            tokio::spawn(Self(Arc::clone(&self.0)).lead());
+        }
     }
 }
 
