@@ -12,8 +12,10 @@ use tempfile::TempDir;
 /// PostgreSQL refuses to run as root; then it runs as `nobody`.
 const NOBODY: u32 = 65534;
 
-/// Ends the server when this process is gone, however it went: its end of the pipe closes.
-const WATCHED: &str = r#""$@" & server=$!; echo "$server"; read -r _; kill -QUIT "$server"; wait"#;
+/// Ends the server when this process is gone, however it went: its end of the pipe closes. One that
+/// is stopped ends when it goes on.
+const WATCHED: &str = r#""$@" & server=$!; echo "$server"; read -r _
+kill -QUIT "$server"; kill -CONT "$server"; wait"#;
 
 /// A PostgreSQL server of one's own, reached over a socket in its directory.
 ///
@@ -21,9 +23,14 @@ const WATCHED: &str = r#""$@" & server=$!; echo "$server"; read -r _; kill -QUIT
 #[derive(Debug)]
 pub struct Postgres {
     directory: TempDir,
+    settings: Vec<String>,
     watcher: Child,
     server: Pid,
 }
+
+/// What a server is started with, unless it is told otherwise.
+const SETTINGS: [&str; 4] =
+    ["listen_addresses=", "fsync=off", "max_connections=200", "shared_buffers=32MB"];
 
 impl Postgres {
     /// Starts a server with one empty database.
@@ -31,6 +38,16 @@ impl Postgres {
     /// # Errors
     /// If PostgreSQL is not installed or does not start; the message says what to do.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with settings of one's own, such as `fsync=on`.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_with(settings: &[&str]) -> anyhow::Result<Self> {
+        let settings: Vec<String> =
+            SETTINGS.iter().chain(settings).map(|&setting| setting.to_owned()).collect();
         let directory = tempfile::Builder::new().prefix("baton-postgres-").tempdir()?;
         if rustix::process::getuid().is_root() {
             chown(directory.path(), Some(NOBODY), Some(NOBODY))?;
@@ -42,8 +59,8 @@ impl Postgres {
             .arg(&data)
             .output()?;
         ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let (watcher, server) = launch(directory.path())?;
-        let postgres = Self { directory, watcher, server };
+        let (watcher, server) = launch(directory.path(), &settings)?;
+        let postgres = Self { directory, settings, watcher, server };
         postgres.wait()?;
         Ok(postgres)
     }
@@ -75,11 +92,78 @@ impl Postgres {
     /// # Errors
     /// If it does not start.
     pub fn crash(&mut self) -> anyhow::Result<()> {
+        let children = self.children()?;
         kill_process(self.server, Signal::KILL)?;
         self.watcher.wait()?;
-        let (watcher, server) = launch(self.directory.path())?;
+        // Their memory is the next server's: it does not start while one of them has it.
+        for child in children {
+            while kill_process(child, Signal::KILL).is_ok() {
+                std::thread::yield_now();
+            }
+        }
+        self.restart()
+    }
+
+    /// Ends the server at once, as `pg_ctl -m immediate` does, and starts it again on the same data.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn restart_at_once(&mut self) -> anyhow::Result<()> {
+        self.stop()?;
+        self.restart()
+    }
+
+    /// Ends the server at once.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        kill_process(self.server, Signal::QUIT)?;
+        self.watcher.wait()?;
+        Ok(())
+    }
+
+    /// Starts the server again on the same data.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        let (watcher, server) = launch(self.directory.path(), &self.settings)?;
         (self.watcher, self.server) = (watcher, server);
         self.wait()
+    }
+
+    /// Freezes it with all that it has started: connections stay open, and nothing is answered.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets a frozen one go on.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Signals the server and its children, which are groups of their own.
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill_process(self.server, signal)?;
+        for child in self.children()? {
+            // One that ended meanwhile needs none.
+            let _ = kill_process(child, signal);
+        }
+        Ok(())
+    }
+
+    fn children(&self) -> anyhow::Result<Vec<Pid>> {
+        let server = self.server.as_raw_nonzero();
+        let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children"))?;
+        let pid = |child: &str| child.parse().ok().and_then(Pid::from_raw);
+        Ok(children.split_whitespace().filter_map(pid).collect())
     }
 
     fn wait(&self) -> anyhow::Result<()> {
@@ -106,12 +190,11 @@ impl Drop for Postgres {
     }
 }
 
-fn launch(directory: &Path) -> anyhow::Result<(Child, Pid)> {
+fn launch(directory: &Path, settings: &[String]) -> anyhow::Result<(Child, Pid)> {
     let mut sh = unprivileged(Command::new("sh"));
     sh.args(["-c", WATCHED, "sh"]).arg(program("postgres")?);
     sh.arg("-D").arg(directory.join("data")).arg("-k").arg(directory);
-    for setting in ["listen_addresses=", "fsync=off", "max_connections=200", "shared_buffers=32MB"]
-    {
+    for setting in settings {
         sh.args(["-c", setting]);
     }
     let log = std::fs::File::create(directory.join("log"))?;
