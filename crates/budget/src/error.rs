@@ -1,9 +1,9 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tonic::Status;
-use types::{Classify, ErrorKind, IdError, NanoUsd, ReservationId, UserId};
+use types::{Classify, ErrorKind, IdError, NanoUsd, ReservationId};
 
-use crate::Period;
+use crate::{Period, Scope};
 
 /// Why money was not moved.
 #[derive(Debug, thiserror::Error)]
@@ -13,12 +13,12 @@ pub enum Error {
     Invalid(String),
     /// A limit does not cover it.
     #[error(
-        "budget exceeded for user {user:?}: {} limit {limit} USD, spent {spent}, held {held}, needed {needed}; {}",
+        "budget exceeded for {scope}: {} limit {limit} USD, spent {spent}, held {held}, needed {needed}; {}",
         period.as_str(), resets(*.resets_at_ms)
     )]
     Exceeded {
         /// Whose limit.
-        user: UserId,
+        scope: Scope,
         /// Of which period.
         period: Period,
         /// The limit.
@@ -49,6 +49,16 @@ pub enum Error {
     /// The store failed; nothing was moved.
     #[error("the ledger is unavailable")]
     Ledger(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// Says what went wrong, and what was behind it.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::Ledger(fault) => fault.to_string(),
+            other => other.to_string(),
+        }
+    }
 }
 
 fn resets(at_ms: Option<i64>) -> String {

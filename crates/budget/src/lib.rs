@@ -1,12 +1,14 @@
 //! Money: a ledger whose reservations never pass a limit.
 //!
 //! A reservation is a lease with an id that its caller chose; it ends exactly once, as settled,
-//! released or expired. For every user and period, settled + held ≤ limit at every reservation.
+//! released or expired. It counts in every [`Scope`] of its call, and for each of them and every period
+//! settled + held ≤ limit + grace at every reservation.
 
 mod config;
 mod error;
 mod ledger;
 mod period;
+mod scope;
 mod service;
 mod usage;
 
@@ -20,10 +22,11 @@ use types::SystemClock;
 
 pub use config::Config;
 pub use error::Error;
-pub use ledger::postgres::Postgres;
+pub use ledger::postgres::{Pool, Postgres};
 pub use ledger::sqlite::Sqlite;
-pub use ledger::{Ledger, Reservation, Statement};
+pub use ledger::{Correction, Entry, Ledger, Order, Reservation, Rules, Statement};
 pub use period::Period;
+pub use scope::{Kind, Scope};
 pub use service::Service;
 pub use usage::{Audited, Cost, Group, Usage, chained};
 
@@ -40,10 +43,14 @@ pub async fn server(config: Config) -> anyhow::Result<BudgetServiceServer<Servic
 
 async fn open(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
     let (address, clock) = (config.ledger.expose_secret(), Arc::new(SystemClock));
+    let rules = config.rules()?;
     Ok(match address.split_once(':') {
-        Some(("sqlite", path)) => Arc::new(Sqlite::open(path, clock).await?),
+        Some(("sqlite", path)) => Arc::new(Sqlite::open(path, rules, clock).await?),
         Some(("postgres" | "postgresql", _)) => {
-            Arc::new(Postgres::open(address, config.connections, clock).await?)
+            let reports = config.reports.as_ref().map(|url| url.expose_secret());
+            let acquire = Duration::from_millis(config.acquire_ms);
+            let pool = Pool { connections: config.connections, acquire };
+            Arc::new(Postgres::open(address, reports, pool, rules, clock).await?)
         }
         _ => anyhow::bail!("neither sqlite:PATH nor postgres://USER:PASSWORD@HOST/DATABASE"),
     })

@@ -1,6 +1,10 @@
 //! Calendar periods in UTC. Pure.
 
+use std::str::FromStr;
+
 use time::{Duration, OffsetDateTime, Time};
+
+use crate::Error;
 
 /// A calendar period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +56,17 @@ impl Period {
             Self::Total => return (0, None),
         };
         (start.unix_timestamp() * 1000, Some(end.unix_timestamp() * 1000))
+    }
+}
+
+impl FromStr for Period {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Self, Error> {
+        let known = Self::ALL.into_iter().find(|period| period.as_str() == word);
+        known.ok_or_else(|| {
+            Error::Invalid(format!("period {word:?} is not daily, weekly, monthly or total"))
+        })
     }
 }
 

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use proto::budget as wire;
 use proto::budget::budget_service_server::BudgetService;
 use tonic::{Request, Response};
-use types::{CallContext, NanoUsd, ReservationId, UserId};
+use types::{CallContext, NanoUsd, ReservationId};
 
-use crate::ledger::{Ledger, Reservation, Statement};
+use crate::ledger::{Correction, Entry, Ledger, Order, Reservation, Statement};
 use crate::usage::{Audited, Group, Usage};
-use crate::{Error, Period};
+use crate::{Error, Kind, Period, Scope};
 
 /// How long a hold lasts when its caller does not say.
 const TTL_MS: u32 = 600_000;
@@ -27,7 +27,7 @@ impl Service {
     fn shown(&self, statement: &Statement) -> wire::Statement {
         let (starts_at_ms, resets_at_ms) = statement.period.bounds(self.ledger.now_ms());
         wire::Statement {
-            user_id: statement.user.to_string(),
+            scope: Some(scope_to_wire(&statement.scope)),
             period: to_wire(statement.period).into(),
             limit_nanos: statement.limit.map(NanoUsd::nanos),
             spent_nanos: statement.spent.nanos(),
@@ -40,10 +40,10 @@ impl Service {
     async fn state(
         &self,
         context: &CallContext,
-        user: &UserId,
+        scope: &Scope,
         period: Period,
     ) -> Result<Option<wire::Statement>, Error> {
-        let statement = self.ledger.statement(&context.tenant, user, period).await?;
+        let statement = self.ledger.statement(&context.tenant, scope, period).await?;
         Ok(Some(self.shown(&statement)))
     }
 }
@@ -58,8 +58,8 @@ impl BudgetService for Service {
         let request = request.into_inner();
         let reservation = Reservation {
             id: ReservationId::new(request.reservation_id).map_err(Error::from)?,
+            scopes: Scope::chain(&context),
             tenant: context.tenant,
-            user: context.user,
             amount: amount("amount_nanos", request.amount_nanos)?,
             ttl_ms: if request.ttl_ms == 0 { TTL_MS } else { request.ttl_ms },
         };
@@ -85,7 +85,7 @@ impl BudgetService for Service {
     ) -> tonic::Result<Response<wire::ReleaseResponse>> {
         let context = runtime::context::read(&request)?;
         let id = ReservationId::new(request.into_inner().reservation_id).map_err(Error::from)?;
-        self.ledger.release(&context.tenant, &context.user, &id).await?;
+        self.ledger.release(&context.tenant, &id).await?;
         Ok(Response::new(wire::ReleaseResponse {}))
     }
 
@@ -96,10 +96,10 @@ impl BudgetService for Service {
         let context = runtime::context::read(&request)?;
         let period = from_wire(request.get_ref().period())?;
         let request = request.into_inner();
-        let user = UserId::new(request.user_id).map_err(Error::from)?;
-        let limit = amount("limit_nanos", request.limit_nanos)?;
-        self.ledger.set_limit(&context.tenant, &user, period, limit).await?;
-        let statement = self.state(&context, &user, period).await?;
+        let scope = scope(request.scope)?;
+        let limit = request.limit_nanos.map(|nanos| amount("limit_nanos", nanos)).transpose()?;
+        self.ledger.set_limit(&context.tenant, &scope, period, limit).await?;
+        let statement = self.state(&context, &scope, period).await?;
         Ok(Response::new(wire::SetLimitResponse { statement }))
     }
 
@@ -109,25 +109,94 @@ impl BudgetService for Service {
     ) -> tonic::Result<Response<wire::GetStatementResponse>> {
         let context = runtime::context::read(&request)?;
         let period = from_wire(request.get_ref().period())?;
-        let user = UserId::new(request.into_inner().user_id).map_err(Error::from)?;
-        let statement = self.state(&context, &user, period).await?;
+        let scope = scope(request.into_inner().scope)?;
+        let statement = self.state(&context, &scope, period).await?;
         Ok(Response::new(wire::GetStatementResponse { statement }))
     }
 
-    async fn list_top_spenders(
+    async fn list_statements(
         &self,
-        request: Request<wire::ListTopSpendersRequest>,
-    ) -> tonic::Result<Response<wire::ListTopSpendersResponse>> {
+        request: Request<wire::ListStatementsRequest>,
+    ) -> tonic::Result<Response<wire::ListStatementsResponse>> {
         let context = runtime::context::read(&request)?;
-        let period = from_wire(request.get_ref().period())?;
-        let limit = match request.get_ref().limit {
-            0 => 10,
-            limit @ 1..=1000 => limit,
-            limit => return Err(Error::Invalid(format!("limit {limit} is not 1 to 1000")).into()),
+        let wanted = request.get_ref();
+        let (kind, period) = (kind(wanted.kind())?, from_wire(wanted.period())?);
+        let order = match wanted.order() {
+            wire::StatementOrder::Unspecified | wire::StatementOrder::Spent => Order::Spent,
+            wire::StatementOrder::Used => Order::Used,
         };
-        let statements = self.ledger.top_spenders(&context.tenant, period, limit).await?;
+        let limit = at_most(wanted.limit, 10, 1000)?;
+        let statements =
+            self.ledger.statements(&context.tenant, kind, period, order, limit).await?;
         let statements = statements.iter().map(|statement| self.shown(statement)).collect();
-        Ok(Response::new(wire::ListTopSpendersResponse { statements }))
+        Ok(Response::new(wire::ListStatementsResponse { statements }))
+    }
+
+    async fn correct(
+        &self,
+        request: Request<wire::CorrectRequest>,
+    ) -> tonic::Result<Response<wire::CorrectResponse>> {
+        let context = runtime::context::read(&request)?;
+        let request = request.into_inner();
+        if !(1..=16).contains(&request.scopes.len()) {
+            let fault = format!("{} scopes, 1 to 16 are taken", request.scopes.len());
+            return Err(Error::Invalid(fault).into());
+        }
+        if !(1..=1000).contains(&request.reason.trim().len()) {
+            return Err(Error::Invalid("reason: 1 to 1000 bytes".to_owned()).into());
+        }
+        let mut scopes: Vec<Scope> =
+            request.scopes.into_iter().map(|one| scope(Some(one))).collect::<Result<_, _>>()?;
+        scopes.push(Scope::tenant());
+        scopes.sort();
+        scopes.dedup();
+        let author = match &context.key {
+            Some(key) => format!("{} (key {key})", context.user),
+            None => context.user.to_string(),
+        };
+        let correction = Correction {
+            id: ReservationId::new(request.correction_id).map_err(Error::from)?,
+            tenant: context.tenant,
+            scopes,
+            amount: NanoUsd::new(request.amount_nanos),
+            reason: request.reason.replace('\0', ""),
+            author,
+        };
+        self.ledger.correct(&correction).await?;
+        Ok(Response::new(wire::CorrectResponse {}))
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<wire::ListHistoryRequest>,
+    ) -> tonic::Result<Response<wire::ListHistoryResponse>> {
+        let context = runtime::context::read(&request)?;
+        let limit = at_most(request.get_ref().limit, 1000, 10_000)?;
+        let after = request.get_ref().after;
+        let entries = self.ledger.history(&context.tenant, after, limit).await?;
+        let shown = |entry: Entry| wire::Entry {
+            number: entry.number,
+            reservation_id: entry.reservation,
+            kind: entry.kind,
+            spent_nanos: entry.spent,
+            held_nanos: entry.held,
+            scopes: entry.scopes.iter().map(scope_to_wire).collect(),
+            counts_at_ms: entry.counts_at_ms,
+            at_ms: entry.at_ms,
+            reason: entry.reason,
+            author: entry.author,
+        };
+        let entries = entries.into_iter().map(shown).collect();
+        Ok(Response::new(wire::ListHistoryResponse { entries }))
+    }
+
+    async fn verify(
+        &self,
+        request: Request<wire::VerifyRequest>,
+    ) -> tonic::Result<Response<wire::VerifyResponse>> {
+        let context = runtime::context::read(&request)?;
+        let differences = self.ledger.verify(&context.tenant).await?;
+        Ok(Response::new(wire::VerifyResponse { differences }))
     }
 
     async fn record_usage(
@@ -174,11 +243,7 @@ impl BudgetService for Service {
         request: Request<wire::ListAuditRequest>,
     ) -> tonic::Result<Response<wire::ListAuditResponse>> {
         let context = runtime::context::read(&request)?;
-        let limit = match request.get_ref().limit {
-            0 => 1000,
-            limit @ 1..=1000 => limit,
-            limit => return Err(Error::Invalid(format!("limit {limit} is not 1 to 1000")).into()),
-        };
+        let limit = at_most(request.get_ref().limit, 1000, 1000)?;
         let after = request.get_ref().after;
         let records = self.ledger.audited(&context.tenant, after, limit).await?;
         let shown = |one: Audited| wire::AuditRecord {
@@ -213,6 +278,42 @@ fn amount(field: &str, nanos: i64) -> Result<NanoUsd, Error> {
         0.. => Ok(NanoUsd::new(nanos)),
         _ => Err(Error::Invalid(format!("{field}: {nanos} is negative"))),
     }
+}
+
+/// Reads how many are wanted; 0 is `usual`.
+fn at_most(limit: u32, usual: u32, most: u32) -> Result<u32, Error> {
+    match limit {
+        0 => Ok(usual),
+        limit if limit <= most => Ok(limit),
+        limit => Err(Error::Invalid(format!("limit {limit} is not 1 to {most}"))),
+    }
+}
+
+fn kind(kind: wire::ScopeKind) -> Result<Kind, Error> {
+    match kind {
+        wire::ScopeKind::Tenant => Ok(Kind::Tenant),
+        wire::ScopeKind::Team => Ok(Kind::Team),
+        wire::ScopeKind::User => Ok(Kind::User),
+        wire::ScopeKind::Key => Ok(Kind::Key),
+        wire::ScopeKind::Run => Ok(Kind::Run),
+        wire::ScopeKind::Unspecified => Err(Error::Invalid("scope is missing".to_owned())),
+    }
+}
+
+fn scope(scope: Option<wire::Scope>) -> Result<Scope, Error> {
+    let scope = scope.unwrap_or_default();
+    Scope::new(kind(scope.kind())?, scope.name)
+}
+
+fn scope_to_wire(scope: &Scope) -> wire::Scope {
+    let kind = match scope.kind() {
+        Kind::Tenant => wire::ScopeKind::Tenant,
+        Kind::Team => wire::ScopeKind::Team,
+        Kind::User => wire::ScopeKind::User,
+        Kind::Key => wire::ScopeKind::Key,
+        Kind::Run => wire::ScopeKind::Run,
+    };
+    wire::Scope { kind: kind.into(), name: scope.name().to_owned() }
 }
 
 fn from_wire(period: wire::Period) -> Result<Period, Error> {

@@ -26,6 +26,20 @@ pub fn without_password<S: Serializer>(address: &SecretString, to: S) -> Result<
     to.serialize_str(&shown(address.expose_secret()))
 }
 
+/// As [`without_password`], of an address that may be absent.
+///
+/// # Errors
+/// If `to` does not take it.
+pub fn optional_without_password<S: Serializer>(
+    address: &Option<SecretString>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match address {
+        Some(address) => to.serialize_some(&shown(address.expose_secret())),
+        None => to.serialize_none(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

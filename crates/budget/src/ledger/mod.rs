@@ -1,14 +1,28 @@
 //! What every ledger does.
 
+pub(crate) mod account;
+pub(crate) mod book;
 pub(crate) mod postgres;
-mod rules;
 pub(crate) mod sqlite;
+pub(crate) mod verify;
 
 use async_trait::async_trait;
-use types::{NanoUsd, ReservationId, TenantId, UserId};
+use types::{NanoUsd, ReservationId, TenantId};
 
+use self::account::Account;
+pub use self::book::Rules;
 use crate::usage::{Audited, Cost, Group, Usage};
-use crate::{Error, Period};
+use crate::{Error, Kind, Period, Scope};
+
+/// The columns of an account, in the order in which it is read and written.
+macro_rules! columns {
+    () => {
+        "moved_at, limit_daily, limit_weekly, limit_monthly, limit_total, \
+         spent_daily, spent_weekly, spent_monthly, spent_total, \
+         held_daily, held_weekly, held_monthly, held_total"
+    };
+}
+pub(crate) use columns;
 
 /// A hold that is asked for.
 #[derive(Debug, Clone)]
@@ -17,19 +31,36 @@ pub struct Reservation {
     pub id: ReservationId,
     /// Whose money.
     pub tenant: TenantId,
-    /// Who pays.
-    pub user: UserId,
+    /// Where it counts, each of them once: see [`Scope::chain`].
+    pub scopes: Vec<Scope>,
     /// Zero or more.
     pub amount: NanoUsd,
     /// How long it holds, in milliseconds.
     pub ttl_ms: u32,
 }
 
-/// A user's state in one period.
+/// Money that was spent and not counted, or counted and not spent.
+#[derive(Debug, Clone)]
+pub struct Correction {
+    /// Chosen by the caller; the same id again is the same correction.
+    pub id: ReservationId,
+    /// Whose money.
+    pub tenant: TenantId,
+    /// Where it counts.
+    pub scopes: Vec<Scope>,
+    /// What is added to what was spent; less than zero takes away.
+    pub amount: NanoUsd,
+    /// Why.
+    pub reason: String,
+    /// By whom.
+    pub author: String,
+}
+
+/// A scope's state in one period.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
     /// Whose.
-    pub user: UserId,
+    pub scope: Scope,
     /// In which period.
     pub period: Period,
     /// None: unlimited.
@@ -40,19 +71,94 @@ pub struct Statement {
     pub held: NanoUsd,
 }
 
+impl Statement {
+    /// Reads the state of an account in the windows that hold `now`.
+    fn of(scope: Scope, mut account: Account, period: Period, now: i64) -> Self {
+        account.advance(now);
+        let at = period as usize;
+        Self {
+            scope,
+            period,
+            limit: account.limits[at].map(NanoUsd::new),
+            spent: NanoUsd::new(account.spent[at]),
+            held: NanoUsd::new(account.held[at]),
+        }
+    }
+}
+
+/// Which statements come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Those who spent most, without those who spent nothing.
+    Spent,
+    /// Those who used most of their limit, without those who have none.
+    Used,
+}
+
+impl Order {
+    /// Returns the query for accounts of a kind in this order; its parameters are the tenant, the
+    /// kind, when the period began, and how many at most.
+    fn query(self, period: Period, name: &str) -> String {
+        let (period, columns) = (period.as_str(), columns!());
+        let (spent, used) = (
+            format!("CASE WHEN moved_at >= $3 THEN spent_{period} ELSE 0 END"),
+            format!("CASE WHEN moved_at >= $3 THEN spent_{period} + held_{period} ELSE 0 END"),
+        );
+        let (wanted, first) = match self {
+            Self::Spent => (format!("{spent} > 0"), spent),
+            Self::Used => {
+                let limit = format!("limit_{period}");
+                (
+                    format!("{limit} IS NOT NULL"),
+                    format!("CAST({used} AS REAL) / (CASE {limit} WHEN 0 THEN 1 ELSE {limit} END)"),
+                )
+            }
+        };
+        format!(
+            "SELECT name, {columns} FROM accounts WHERE tenant = $1 AND kind = $2 AND {wanted}
+             ORDER BY {first} DESC, {name} LIMIT $4"
+        )
+    }
+}
+
+/// One line of the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Later lines have higher numbers.
+    pub number: i64,
+    /// Of which reservation or correction.
+    pub reservation: String,
+    /// hold, settle, release, expire or correct.
+    pub kind: String,
+    /// By how much what is spent changed, in nano-USD.
+    pub spent: i64,
+    /// By how much what is held changed, in nano-USD.
+    pub held: i64,
+    /// Where it counts.
+    pub scopes: Vec<Scope>,
+    /// The moment in whose periods it counts, in milliseconds since 1970.
+    pub counts_at_ms: i64,
+    /// When it was written.
+    pub at_ms: i64,
+    /// Why, of a correction.
+    pub reason: String,
+    /// By whom, of a correction.
+    pub author: String,
+}
+
 /// Limits, holds and history. Every implementation passes `tests/suite.rs`.
 #[async_trait]
 pub trait Ledger: Send + Sync {
-    /// Sets money aside in every period at once and returns when the hold ends, in milliseconds
-    /// since 1970.
+    /// Sets money aside in every scope and period at once and returns when the hold ends, in
+    /// milliseconds since 1970.
     ///
-    /// Atomic: concurrent reservations never take settled + held above a limit. Idempotent in the
-    /// id: a repeat takes nothing. It lengthens a hold whose time is not over, if it asks for longer,
-    /// so that whoever works for days can say that they still do.
+    /// Atomic: concurrent reservations never take settled + held above a limit and its grace.
+    /// Idempotent in the id: a repeat takes nothing. It lengthens a hold whose time is not over, if it
+    /// asks for longer, so that whoever works for days can say that they still do.
     ///
     /// # Errors
     /// [`Error::Exceeded`] if a limit does not cover it, [`Error::Conflict`] if the id holds another
-    /// amount or was released before, [`Error::Ledger`] if the store fails.
+    /// amount, was released before or has expired, [`Error::Ledger`] if the store fails.
     async fn reserve(&self, reservation: &Reservation) -> Result<i64, Error>;
 
     /// Ends a reservation with what was really spent, more or less than was held; an expired one
@@ -73,12 +179,7 @@ pub trait Ledger: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Conflict`] if it was settled, [`Error::Ledger`].
-    async fn release(
-        &self,
-        tenant: &TenantId,
-        user: &UserId,
-        id: &ReservationId,
-    ) -> Result<(), Error>;
+    async fn release(&self, tenant: &TenantId, id: &ReservationId) -> Result<(), Error>;
 
     /// Ends every hold whose time is over and returns how many. Safe to run anywhere at once.
     ///
@@ -86,39 +187,64 @@ pub trait Ledger: Send + Sync {
     /// [`Error::Ledger`].
     async fn expire(&self) -> Result<u64, Error>;
 
-    /// Sets a user's limit for a period; one below what is spent already is kept, and refuses.
+    /// Changes what scopes have spent now, by a line of its own. Idempotent in the id.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if less than nothing would be spent, [`Error::Conflict`] if the id was used
+    /// for something else, [`Error::Ledger`].
+    async fn correct(&self, correction: &Correction) -> Result<(), Error>;
+
+    /// Sets a scope's limit for a period, or takes it away; one below what is spent already is kept,
+    /// and refuses.
     ///
     /// # Errors
     /// [`Error::Ledger`].
     async fn set_limit(
         &self,
         tenant: &TenantId,
-        user: &UserId,
+        scope: &Scope,
         period: Period,
-        limit: NanoUsd,
+        limit: Option<NanoUsd>,
     ) -> Result<(), Error>;
 
-    /// Returns a user's state in the current period; zeros for a user never seen.
+    /// Returns a scope's state in the current period; for one never seen what it will begin with.
     ///
     /// # Errors
     /// [`Error::Ledger`].
     async fn statement(
         &self,
         tenant: &TenantId,
-        user: &UserId,
+        scope: &Scope,
         period: Period,
     ) -> Result<Statement, Error>;
 
-    /// Returns who spent most in the current period, most first, then by user.
+    /// Returns the states of a tenant's scopes of one kind in the current period, in an order, then by
+    /// name; at most `limit`.
     ///
     /// # Errors
     /// [`Error::Ledger`].
-    async fn top_spenders(
+    async fn statements(
         &self,
         tenant: &TenantId,
+        kind: Kind,
         period: Period,
+        order: Order,
         limit: u32,
     ) -> Result<Vec<Statement>, Error>;
+
+    /// Returns the tenant's history behind number `after`, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`].
+    async fn history(&self, tenant: &TenantId, after: i64, limit: u32)
+    -> Result<Vec<Entry>, Error>;
+
+    /// Compares what the tenant's accounts hold with the sum of its history, and returns what
+    /// differs: nothing, unless somebody else changed the store.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`].
+    async fn verify(&self, tenant: &TenantId) -> Result<Vec<String>, Error>;
 
     /// Settles the reservations of calls and keeps a row a call, all or nothing. Idempotent in the
     /// calls' ids; a reservation that ended otherwise stays as it is.
@@ -152,4 +278,17 @@ pub trait Ledger: Send + Sync {
 
     /// Returns the current time as the ledger counts periods, in milliseconds since 1970.
     fn now_ms(&self) -> i64;
+}
+
+/// Writes scopes as a store keeps them.
+fn scopes_to(scopes: &[Scope]) -> String {
+    let words: Vec<String> = scopes.iter().map(Scope::to_string).collect();
+    serde_json::json!(words).to_string()
+}
+
+/// Reads what [`scopes_to`] wrote.
+fn scopes_from(text: &str) -> Result<Vec<Scope>, Error> {
+    let words: Vec<String> =
+        serde_json::from_str(text).map_err(|fault| Error::Ledger(fault.into()))?;
+    words.iter().map(|word| word.parse()).collect()
 }

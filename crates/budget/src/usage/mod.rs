@@ -5,9 +5,10 @@ pub(crate) mod sqlite;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use types::{IdError, ReservationId, TenantId, UserId};
+use types::{IdError, NanoUsd, ReservationId, TenantId, UserId};
 
 use crate::Error;
+use crate::ledger::book::Move;
 
 /// One model call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -83,15 +84,15 @@ impl Usage {
         }
         let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
         Ok(Self {
-            id: wire.id,
+            id: clean(wire.id),
             tenant: wire.tenant,
-            team: wire.team,
+            team: clean(wire.team),
             payer: wire.user,
-            key: wire.key,
-            run: wire.run,
-            route: wire.route,
-            provider: wire.provider,
-            model: wire.model,
+            key: clean(wire.key),
+            run: clean(wire.run),
+            route: clean(wire.route),
+            provider: clean(wire.provider),
+            model: clean(wire.model),
             tier: wire.tier,
             input_tokens: count(wire.input_tokens),
             cached_tokens: count(wire.cached_tokens),
@@ -103,13 +104,22 @@ impl Usage {
             started_at: wire.started_at_ms,
             latency_micros: count(wire.latency_micros),
             first_token_micros: count(wire.first_token_micros),
-            outcome: wire.outcome,
-            privacy: wire.privacy,
-            prompt_version: wire.prompt_version,
-            reason: wire.reason,
-            request_id: wire.request_id,
+            outcome: clean(wire.outcome),
+            privacy: clean(wire.privacy),
+            prompt_version: clean(wire.prompt_version),
+            reason: clean(wire.reason),
+            request_id: clean(wire.request_id),
             reservation: wire.reservation_id,
         })
+    }
+
+    /// Returns the move that settles its reservation, if it has one.
+    pub(crate) fn settles(&self) -> Result<Option<Move>, Error> {
+        if self.reservation.is_empty() {
+            return Ok(None);
+        }
+        let (tenant, id) = (TenantId::new(&self.tenant)?, ReservationId::new(&self.reservation)?);
+        Ok(Some(Move::Settle { tenant, id, amount: NanoUsd::new(self.cost) }))
     }
 
     fn is_private(&self) -> bool {
@@ -126,6 +136,11 @@ impl Usage {
         });
         record.to_string()
     }
+}
+
+/// Takes out what no database of text keeps; a client may name a model as it likes.
+fn clean(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "") } else { text }
 }
 
 /// A private call in the audit log.

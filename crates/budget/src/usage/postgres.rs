@@ -6,23 +6,14 @@ use types::TenantId;
 use super::{Audited, Cost, Group, Usage, chained, costs};
 use crate::Error;
 
-/// Keeps rows and settles their reservations, all or nothing; rows that are known change nothing.
-pub(crate) async fn record(pool: &PgPool, usages: &[Usage], now: i64) -> Result<(), Error> {
+/// Keeps rows in a transaction that settles their reservations; rows that are known change nothing.
+pub(crate) async fn keep(db: &mut PgConnection, usages: &[&Usage]) -> Result<(), sqlx::Error> {
+    if usages.is_empty() {
+        return Ok(());
+    }
     let rows = serde_json::json!(usages).to_string();
-    let mut tx = pool.begin().await?;
-    // Those whose money moves, in the order of the locks: so no two of these wait for each other, and
-    // who takes one lock alone waits for nobody.
-    sqlx::query(
-        "SELECT pg_advisory_xact_lock(lock) FROM (
-           SELECT DISTINCT hashtextextended(tenant || chr(31) || payer, 0) AS lock
-           FROM jsonb_to_recordset($1::JSONB) AS row (tenant TEXT, payer TEXT, reservation TEXT)
-           WHERE reservation <> '' ORDER BY lock) AS locks",
-    )
-    .bind(&rows)
-    .execute(&mut *tx)
-    .await?;
     for usage in usages.iter().filter(|usage| usage.is_private()) {
-        audit(&mut tx, usage).await?;
+        audit(db, usage).await?;
     }
     sqlx::query(
         "INSERT INTO usage (id, tenant, team, payer, key, run, route, provider, model, tier, input_tokens,
@@ -43,23 +34,12 @@ pub(crate) async fn record(pool: &PgPool, usages: &[Usage], now: i64) -> Result<
          ON CONFLICT DO NOTHING",
     )
     .bind(&rows)
-    .execute(&mut *tx)
+    .execute(db)
     .await?;
-    sqlx::query(
-        "UPDATE reservations SET state = 'settled', settled = row.cost, ended_at = $2
-         FROM jsonb_to_recordset($1::JSONB) AS row (tenant TEXT, reservation TEXT, cost BIGINT)
-         WHERE reservations.tenant = row.tenant AND id = row.reservation
-           AND state IN ('held', 'expired')",
-    )
-    .bind(&rows)
-    .bind(now)
-    .execute(&mut *tx)
-    .await?;
-    tx.commit().await?;
     Ok(())
 }
 
-async fn audit(db: &mut PgConnection, usage: &Usage) -> Result<(), Error> {
+async fn audit(db: &mut PgConnection, usage: &Usage) -> Result<(), sqlx::Error> {
     // One after another: each hash needs the one before.
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('audit', 1))")
         .execute(&mut *db)

@@ -6,15 +6,21 @@ use types::TenantId;
 
 use super::{Audited, Cost, Group, Usage, chained, costs};
 use crate::Error;
+use crate::ledger::book::Rules;
 use crate::ledger::sqlite::moves;
 
 /// Keeps rows and settles their reservations, all or nothing; rows that are known change nothing.
-pub(crate) fn record(db: &Connection, usages: &[Usage], now: i64) -> Result<(), Error> {
+pub(crate) fn record(
+    db: &Connection,
+    rules: &Rules,
+    usages: &[Usage],
+    now: i64,
+) -> Result<(), Error> {
     let run = |statement: &str| -> rusqlite::Result<()> {
         db.prepare_cached(statement)?.execute([]).map(drop)
     };
     run("SAVEPOINT record")?;
-    let done = usages.iter().try_for_each(|usage| record_one(db, usage, now));
+    let done = usages.iter().try_for_each(|usage| record_one(db, rules, usage, now));
     if done.is_err() {
         run("ROLLBACK TO record")?;
     }
@@ -22,15 +28,17 @@ pub(crate) fn record(db: &Connection, usages: &[Usage], now: i64) -> Result<(), 
     done
 }
 
-fn record_one(db: &Connection, usage: &Usage, now: i64) -> Result<(), Error> {
+fn record_one(db: &Connection, rules: &Rules, usage: &Usage, now: i64) -> Result<(), Error> {
     if usage.is_private() {
         audit(db, usage)?;
     }
     keep(db, usage)?;
-    if !usage.reservation.is_empty() {
-        moves::settle_open(db, &usage.tenant, &usage.reservation, usage.cost, now)?;
+    let Some(settle) = usage.settles()? else { return Ok(()) };
+    match moves::run(db, rules, &settle, now) {
+        // One that ended otherwise stays as it is.
+        Ok(_) | Err(Error::Unknown(_) | Error::Conflict { .. }) => Ok(()),
+        Err(fault) => Err(fault),
     }
-    Ok(())
 }
 
 fn keep(db: &Connection, usage: &Usage) -> Result<(), Error> {

@@ -3,7 +3,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use proto::budget::budget_service_client::BudgetServiceClient;
 use proto::budget::{
-    GetStatementRequest, ListTopSpendersRequest, Period, SetLimitRequest, Statement,
+    GetStatementRequest, ListStatementsRequest, Period, Scope, ScopeKind, SetLimitRequest,
+    Statement, StatementOrder,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -57,8 +58,7 @@ pub(crate) async fn user(
     Query(query): Query<OfPeriod>,
 ) -> Result<axum::Json<Value>, Error> {
     let period = period(query.period.as_deref().unwrap_or("daily"))?;
-    let user_id = UserId::new(id)?.to_string();
-    let request = GetStatementRequest { user_id, period: period.into() };
+    let request = GetStatementRequest { scope: Some(of_user(id)?), period: period.into() };
     let request = runtime::context::request(&context, request);
     let reply = BudgetServiceClient::new(app.peers.budget).get_statement(request).await?;
     Ok(axum::Json(shown(&reply.into_inner().statement.unwrap_or_default())))
@@ -79,8 +79,8 @@ pub(crate) async fn set_limit(
     if amount < NanoUsd::ZERO {
         return Err(invalid(format!("{amount} is negative")));
     }
-    let user_id = UserId::new(limit.user_id)?.to_string();
-    let request = SetLimitRequest { user_id, period: period.into(), limit_nanos: amount.nanos() };
+    let (scope, limit_nanos) = (Some(of_user(limit.user_id)?), Some(amount.nanos()));
+    let request = SetLimitRequest { scope, period: period.into(), limit_nanos };
     let request = runtime::context::request(&context, request);
     let reply = BudgetServiceClient::new(app.peers.budget).set_limit(request).await?;
     let statement = reply.into_inner().statement.unwrap_or_default();
@@ -102,11 +102,16 @@ pub(crate) async fn top_spenders(
     if !(1..=1000).contains(&limit) {
         return Err(Error::invalid(format!("limit: {limit} is not 1 to 1000")));
     }
-    let request = ListTopSpendersRequest { period: period.into(), limit };
+    let (kind, order) = (ScopeKind::User.into(), StatementOrder::Spent.into());
+    let request = ListStatementsRequest { kind, period: period.into(), order, limit };
     let request = runtime::context::request(&context, request);
-    let reply = BudgetServiceClient::new(app.peers.budget).list_top_spenders(request).await?;
+    let reply = BudgetServiceClient::new(app.peers.budget).list_statements(request).await?;
     let spenders: Vec<Value> = reply.into_inner().statements.iter().map(shown).collect();
     Ok(axum::Json(json!({ "period": name, "spenders": spenders })))
+}
+
+fn of_user(id: String) -> Result<Scope, Error> {
+    Ok(Scope { kind: ScopeKind::User.into(), name: UserId::new(id)?.to_string() })
 }
 
 fn period(name: &str) -> Result<Period, Error> {
@@ -132,7 +137,7 @@ fn shown(statement: &Statement) -> Value {
     };
     let period = PERIODS.iter().find(|known| i32::from(known.1) == statement.period);
     json!({
-        "user_id": statement.user_id,
+        "user_id": statement.scope.as_ref().map_or("", |scope| scope.name.as_str()),
         "period": period.map_or("", |known| known.0),
         "limit": statement.limit_nanos.map(usd),
         "current_spend": usd(statement.spent_nanos),

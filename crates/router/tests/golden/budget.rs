@@ -2,10 +2,12 @@
 
 use proto::budget::budget_service_server::{BudgetService, BudgetServiceServer};
 use proto::budget::{
-    GetStatementRequest, GetStatementResponse, ListAuditRequest, ListAuditResponse,
-    ListCostsRequest, ListCostsResponse, ListTopSpendersRequest, ListTopSpendersResponse,
-    RecordUsageRequest, RecordUsageResponse, ReleaseRequest, ReleaseResponse, ReserveRequest,
-    ReserveResponse, SetLimitRequest, SetLimitResponse, SettleRequest, SettleResponse, Usage,
+    CorrectRequest, CorrectResponse, GetStatementRequest, GetStatementResponse, ListAuditRequest,
+    ListAuditResponse, ListCostsRequest, ListCostsResponse, ListHistoryRequest,
+    ListHistoryResponse, ListStatementsRequest, ListStatementsResponse, RecordUsageRequest,
+    RecordUsageResponse, ReleaseRequest, ReleaseResponse, ReserveRequest, ReserveResponse,
+    SetLimitRequest, SetLimitResponse, SettleRequest, SettleResponse, Usage, VerifyRequest,
+    VerifyResponse,
 };
 use runtime::transport::{Peer, in_process};
 use tokio::sync::mpsc;
@@ -55,10 +57,25 @@ impl BudgetService for Budget {
         Err(Status::unimplemented("nothing is counted"))
     }
 
-    async fn list_top_spenders(
+    async fn list_statements(
         &self,
-        _: Request<ListTopSpendersRequest>,
-    ) -> Result<Response<ListTopSpendersResponse>> {
+        _: Request<ListStatementsRequest>,
+    ) -> Result<Response<ListStatementsResponse>> {
+        Err(Status::unimplemented("nothing is counted"))
+    }
+
+    async fn correct(&self, _: Request<CorrectRequest>) -> Result<Response<CorrectResponse>> {
+        Err(Status::unimplemented("nothing is counted"))
+    }
+
+    async fn list_history(
+        &self,
+        _: Request<ListHistoryRequest>,
+    ) -> Result<Response<ListHistoryResponse>> {
+        Err(Status::unimplemented("nothing is counted"))
+    }
+
+    async fn verify(&self, _: Request<VerifyRequest>) -> Result<Response<VerifyResponse>> {
         Err(Status::unimplemented("nothing is counted"))
     }
 

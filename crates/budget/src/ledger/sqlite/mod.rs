@@ -9,20 +9,25 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
+use rusqlite::types::Value;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use types::{Clock, NanoUsd, ReservationId, TenantId, UserId};
+use types::{Clock, NanoUsd, ReservationId, TenantId};
 
 use self::writer::Writer;
-use crate::ledger::{Ledger, Reservation, Statement};
+use crate::ledger::account::Account;
+use crate::ledger::book::{Move, Rules};
+use crate::ledger::verify::{PAGE, Sums};
+use crate::ledger::{Correction, Entry, Ledger, Order, Reservation, Statement};
 use crate::usage::{self, Audited, Cost, Group, Usage};
-use crate::{Error, Period};
+use crate::{Error, Kind, Period, Scope};
 
 /// The ledger in one SQLite file (WAL): kill -9 loses nothing that was acknowledged.
 pub struct Sqlite {
     writer: Arc<Writer>,
     /// For what may read long.
     pool: SqlitePool,
+    rules: Arc<Rules>,
     clock: Arc<dyn Clock>,
 }
 
@@ -37,7 +42,11 @@ impl Sqlite {
     ///
     /// # Errors
     /// If the file cannot be opened or its migrations fail.
-    pub async fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+    pub async fn open(
+        path: impl AsRef<Path>,
+        rules: Rules,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
         let path = path.as_ref();
         if let Some(directory) = path.parent() {
             tokio::fs::create_dir_all(directory).await?;
@@ -55,7 +64,12 @@ impl Sqlite {
         sqlx::migrate!("migrations/sqlite").run(&pool).await?;
         let writer = Arc::new(Writer::new(writing(path)?));
         tokio::spawn(checkpoint::keep(Arc::downgrade(&writer), path.to_owned()));
-        Ok(Self { writer, pool, clock })
+        Ok(Self { writer, pool, rules: Arc::new(rules), clock })
+    }
+
+    async fn run(&self, one: Move) -> Result<i64, Error> {
+        let rules = Arc::clone(&self.rules);
+        self.write(move |db, now| moves::run(db, &rules, &one, now)).await
     }
 
     /// Writes with the time of the writing.
@@ -81,8 +95,7 @@ fn writing(path: &Path) -> rusqlite::Result<Connection> {
 #[async_trait]
 impl Ledger for Sqlite {
     async fn reserve(&self, wanted: &Reservation) -> Result<i64, Error> {
-        let wanted = wanted.clone();
-        self.write(move |db, now| moves::reserve(db, &wanted, now)).await
+        self.run(Move::Reserve(wanted.clone())).await
     }
 
     async fn settle(
@@ -92,59 +105,101 @@ impl Ledger for Sqlite {
         amount: NanoUsd,
     ) -> Result<(), Error> {
         let (tenant, id) = (tenant.clone(), id.clone());
-        self.write(move |db, now| moves::settle(db, &tenant, &id, amount, now)).await
+        self.run(Move::Settle { tenant, id, amount }).await.map(drop)
     }
 
-    async fn release(
-        &self,
-        tenant: &TenantId,
-        user: &UserId,
-        id: &ReservationId,
-    ) -> Result<(), Error> {
-        let (tenant, user, id) = (tenant.clone(), user.clone(), id.clone());
-        self.write(move |db, now| moves::release(db, &tenant, &user, &id, now)).await
+    async fn release(&self, tenant: &TenantId, id: &ReservationId) -> Result<(), Error> {
+        let (tenant, id) = (tenant.clone(), id.clone());
+        self.run(Move::Release { tenant, id }).await.map(drop)
     }
 
     async fn expire(&self) -> Result<u64, Error> {
-        self.write(moves::expire).await
+        let rules = Arc::clone(&self.rules);
+        self.write(move |db, now| moves::expire(db, &rules, now)).await
+    }
+
+    async fn correct(&self, correction: &Correction) -> Result<(), Error> {
+        self.run(Move::Correct(correction.clone())).await.map(drop)
     }
 
     async fn set_limit(
         &self,
         tenant: &TenantId,
-        user: &UserId,
+        scope: &Scope,
         period: Period,
-        limit: NanoUsd,
+        limit: Option<NanoUsd>,
     ) -> Result<(), Error> {
-        let (tenant, user) = (tenant.clone(), user.clone());
-        self.write(move |db, _| moves::set_limit(db, &tenant, &user, period, limit)).await
+        let (tenant, scope) = (tenant.clone(), scope.clone());
+        self.run(Move::Limit { tenant, scope, period, limit }).await.map(drop)
     }
 
     async fn statement(
         &self,
         tenant: &TenantId,
-        user: &UserId,
+        scope: &Scope,
         period: Period,
     ) -> Result<Statement, Error> {
-        let (tenant, user) = (tenant.clone(), user.clone());
-        let read = move |db: &Connection, now| moves::read(db, &tenant, &user, &[period], now);
-        let states = self.write(read).await?;
-        states.into_iter().next().ok_or_else(|| sqlx::Error::RowNotFound.into())
+        let (key, rules) = ((tenant.to_string(), scope.clone()), Arc::clone(&self.rules));
+        let read = move |db: &Connection, now| {
+            moves::expire(db, &rules, now)?;
+            let account = moves::account(db, &key)?;
+            let new = || Account::new(rules.limits(key.1.kind()), now);
+            let account = account.unwrap_or_else(new);
+            Ok(Statement::of(key.1, account, period, now))
+        };
+        self.write(read).await
     }
 
-    async fn top_spenders(
+    async fn statements(
         &self,
         tenant: &TenantId,
+        kind: Kind,
         period: Period,
+        order: Order,
         limit: u32,
     ) -> Result<Vec<Statement>, Error> {
+        let (tenant, rules) = (tenant.to_string(), Arc::clone(&self.rules));
+        let read = move |db: &Connection, now| {
+            moves::expire(db, &rules, now)?;
+            let starts_at = period.bounds(now).0;
+            let values: [Value; 4] =
+                [tenant.into(), kind.as_str().to_owned().into(), starts_at.into(), limit.into()];
+            let found = moves::list(db, &order.query(period, "name"), &values)?;
+            let state =
+                |(name, account)| Ok(Statement::of(Scope::new(kind, name)?, account, period, now));
+            found.into_iter().map(state).collect()
+        };
+        self.write(read).await
+    }
+
+    async fn history(
+        &self,
+        tenant: &TenantId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Entry>, Error> {
         let tenant = tenant.clone();
-        self.write(move |db, now| moves::top_spenders(db, &tenant, period, limit, now)).await
+        self.write(move |db, _| moves::history(db, &tenant, after, limit)).await
+    }
+
+    async fn verify(&self, tenant: &TenantId) -> Result<Vec<String>, Error> {
+        let tenant = tenant.clone();
+        let compare = move |db: &Connection, _| {
+            let (mut sums, mut after) = (Sums::default(), 0);
+            loop {
+                let entries = moves::history(db, &tenant, after, PAGE)?;
+                let Some(last) = entries.last() else { break };
+                after = last.number;
+                sums.add(&entries);
+            }
+            Ok(sums.compare(moves::all(db, &tenant)?))
+        };
+        self.write(compare).await
     }
 
     async fn record(&self, usages: &[Usage]) -> Result<(), Error> {
-        let usages = usages.to_vec();
-        self.write(move |db, now| usage::sqlite::record(db, &usages, now)).await
+        let (usages, rules) = (usages.to_vec(), Arc::clone(&self.rules));
+        self.write(move |db, now| usage::sqlite::record(db, &rules, &usages, now)).await
     }
 
     async fn costs(

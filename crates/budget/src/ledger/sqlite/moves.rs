@@ -1,234 +1,276 @@
-//! The moves of money, each a statement in the writer's transaction.
+//! What moves need from the database file, and what they leave there.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
-use types::{NanoUsd, ReservationId, TenantId, UserId};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
+use types::{ReservationId, TenantId};
 
-use crate::ledger::rules::{Kept, counted, cover};
-use crate::ledger::{Reservation, Statement};
-use crate::{Error, Period};
+use crate::ledger::account::Account;
+use crate::ledger::book::{AccountKey, Book, Kept, Move, ReservationKey, Rules, State};
+use crate::ledger::{Entry, columns, scopes_from, scopes_to};
+use crate::{Error, Kind, Period, Scope};
 
-/// Sets money aside at time `now`; see [`crate::Ledger::reserve`].
-pub(super) fn reserve(db: &Connection, wanted: &Reservation, now: i64) -> Result<i64, Error> {
-    // The second time holds whose time is over are gone, and so may be what was in the way.
-    for _ in 0..2 {
-        if let Some(expires_at) = hold(db, wanted, now)? {
-            return Ok(expires_at);
+/// How many holds whose time is over one look ends.
+const SWEPT: usize = 500;
+
+/// Runs a move in the writer's transaction.
+pub(crate) fn run(db: &Connection, rules: &Rules, one: &Move, now: i64) -> Result<i64, Error> {
+    let done = attempt(db, rules, one, now);
+    // What holds on though its time is over may be in the way.
+    if let (Err(Error::Exceeded { .. }), Move::Reserve(_)) = (&done, one)
+        && expire(db, rules, now)? > 0
+    {
+        return attempt(db, rules, one, now);
+    }
+    done
+}
+
+fn attempt(db: &Connection, rules: &Rules, one: &Move, now: i64) -> Result<i64, Error> {
+    let mut book = Book::new(rules, now);
+    if let Some(key) = one.reservation()
+        && let Some(kept) = find(db, &key)?
+    {
+        book.found(key, kept);
+    }
+    for key in book.needs(one) {
+        let account = account(db, &key)?;
+        book.opened(
+            key.clone(),
+            account.unwrap_or_else(|| Account::new(rules.limits(key.1.kind()), now)),
+        );
+    }
+    let done = book.run(one)?;
+    keep(db, &book, now)?;
+    Ok(done)
+}
+
+/// Ends holds whose time is over and returns how many.
+pub(super) fn expire(db: &Connection, rules: &Rules, now: i64) -> Result<u64, Error> {
+    let mut count = 0;
+    loop {
+        let mut over = db.prepare_cached(
+            "SELECT tenant, id FROM reservations
+             WHERE state = 'held' AND expires_at <= ? ORDER BY expires_at LIMIT ?",
+        )?;
+        let over = over.query_map(params![now, SWEPT as i64], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })?;
+        let over: Vec<_> = over.collect::<Result<_, _>>()?;
+        for (tenant, id) in &over {
+            let (tenant, id) = (TenantId::new(tenant)?, ReservationId::new(id)?);
+            attempt(db, rules, &Move::Expire { tenant, id }, now)?;
         }
-        if let Some(kept) = find(db, &wanted.tenant, &wanted.id)? {
-            return match kept.lengthened(wanted, now) {
-                Some(until) => lengthen(db, wanted, until),
-                None => kept.repeated(wanted),
-            };
-        }
-        for state in read(db, &wanted.tenant, &wanted.user, &Period::ALL, now)? {
-            cover(wanted, &state, now)?;
+        count += over.len() as u64;
+        if over.len() < SWEPT {
+            return Ok(count);
         }
     }
-    Err(Error::Busy)
 }
 
-/// Holds money if every limit covers it and the id is new, and returns when the hold ends.
-///
-/// Holds whose time is over still count here until they are swept.
-fn hold(db: &Connection, wanted: &Reservation, now: i64) -> Result<Option<i64>, Error> {
-    let expires_at = now.saturating_add(i64::from(wanted.ttl_ms));
+fn find(db: &Connection, (tenant, id): &ReservationKey) -> Result<Option<Kept>, Error> {
     let mut statement = db.prepare_cached(
-        "INSERT INTO reservations
-           (tenant, id, user, amount, state, counted, made_at, expires_at)
-         SELECT ?1, ?2, ?3, ?4, 'held', ?5, ?6, ?7 WHERE NOT EXISTS (
-           SELECT 1 FROM json_each(?5) AS counted
-           JOIN limits ON limits.tenant = ?1 AND limits.user = ?3
-             AND limits.period = counted.value ->> 0
-           LEFT JOIN balances ON balances.tenant = ?1 AND balances.user = ?3
-             AND balances.period = limits.period
-             AND balances.starts_at = counted.value ->> 1
-           WHERE coalesce(spent, 0) + coalesce(held, 0) + ?4 > limits.amount)
-         ON CONFLICT DO NOTHING",
-    )?;
-    let made = statement.execute(params![
-        wanted.tenant.as_str(),
-        wanted.id.as_str(),
-        wanted.user.as_str(),
-        wanted.amount.nanos(),
-        counted(&Period::ALL, now),
-        now,
-        expires_at,
-    ])?;
-    Ok((made == 1).then_some(expires_at))
-}
-
-/// Lets a hold that is found to last end later.
-fn lengthen(db: &Connection, wanted: &Reservation, until: i64) -> Result<i64, Error> {
-    let mut statement = db.prepare_cached(
-        "UPDATE reservations SET expires_at = max(expires_at, ?)
-         WHERE tenant = ? AND id = ? AND state = 'held'",
-    )?;
-    statement.execute(params![until, wanted.tenant.as_str(), wanted.id.as_str()])?;
-    Ok(until)
-}
-
-fn find(db: &Connection, tenant: &TenantId, id: &ReservationId) -> Result<Option<Kept>, Error> {
-    let mut statement = db.prepare_cached(
-        "SELECT user, amount, settled, state, expires_at
+        "SELECT scopes, amount, settled, state, made_at, expires_at, ended_at
          FROM reservations WHERE tenant = ? AND id = ?",
     )?;
-    let kept = statement.query_row([tenant.as_str(), id.as_str()], |row| {
-        Ok(Kept {
-            user: row.get(0)?,
-            amount: row.get(1)?,
-            settled: row.get(2)?,
-            state: row.get(3)?,
-            expires_at: row.get(4)?,
-        })
-    });
-    Ok(kept.optional()?)
+    let mut rows = statement.query([tenant, id])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(Kept {
+        scopes: scopes_from(row.get_ref(0)?.as_str().unwrap_or_default())?,
+        amount: row.get(1)?,
+        settled: row.get(2)?,
+        state: State::read(row.get_ref(3)?.as_str().unwrap_or_default())?,
+        made_at: row.get(4)?,
+        expires_at: row.get(5)?,
+        ended_at: row.get(6)?,
+    }))
 }
 
-/// Ends a reservation with what was spent; see [`crate::Ledger::settle`].
-pub(super) fn settle(
+/// Reads a scope's account, if it has one.
+pub(super) fn account(
     db: &Connection,
-    tenant: &TenantId,
-    id: &ReservationId,
-    amount: NanoUsd,
-    now: i64,
-) -> Result<(), Error> {
-    if settle_open(db, tenant.as_str(), id.as_str(), amount.nanos(), now)? {
-        return Ok(());
+    (tenant, scope): &AccountKey,
+) -> Result<Option<Account>, Error> {
+    let mut statement = db.prepare_cached(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM accounts WHERE tenant = ? AND kind = ? AND name = ?"
+    ))?;
+    let key = [tenant, scope.kind().as_str(), scope.name()];
+    Ok(statement.query_row(key, |row| read(row, 0)).optional()?)
+}
+
+/// Reads an account whose columns begin at `at`.
+fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Account> {
+    let mut account = Account { moved_at: row.get(at)?, ..Account::default() };
+    for period in 0..Period::ALL.len() {
+        account.limits[period] = row.get(at + 1 + period)?;
+        account.spent[period] = row.get(at + 5 + period)?;
+        account.held[period] = row.get(at + 9 + period)?;
     }
-    let kept = find(db, tenant, id)?.ok_or_else(|| Error::Unknown(id.clone()))?;
-    kept.settled_before(id, amount)
+    Ok(account)
 }
 
-/// Settles a reservation that is held or expired and tells whether it was.
-pub(crate) fn settle_open(
-    db: &Connection,
-    tenant: &str,
-    id: &str,
-    amount: i64,
-    now: i64,
-) -> Result<bool, Error> {
-    let mut statement = db.prepare_cached(
-        "UPDATE reservations SET state = 'settled', settled = ?, ended_at = ?
-         WHERE tenant = ? AND id = ? AND state IN ('held', 'expired')",
-    )?;
-    Ok(statement.execute(params![amount, now, tenant, id])? == 1)
-}
-
-/// Ends a reservation with nothing spent; see [`crate::Ledger::release`].
-pub(super) fn release(
-    db: &Connection,
-    tenant: &TenantId,
-    user: &UserId,
-    id: &ReservationId,
-    now: i64,
-) -> Result<(), Error> {
-    let mut mark = db.prepare_cached(
-        "INSERT INTO reservations
-           (tenant, id, user, amount, state, counted, made_at, expires_at, ended_at)
-         VALUES (?1, ?2, ?3, 0, 'released', '[]', ?4, ?4, ?4) ON CONFLICT DO NOTHING",
-    )?;
-    if mark.execute(params![tenant.as_str(), id.as_str(), user.as_str(), now])? == 1 {
-        return Ok(());
+/// Keeps what a book changed.
+fn keep(db: &Connection, book: &Book, now: i64) -> Result<(), Error> {
+    for ((tenant, scope), account) in book.moved() {
+        let mut statement = db.prepare_cached(concat!(
+            "INSERT OR REPLACE INTO accounts (tenant, kind, name, ",
+            columns!(),
+            ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        ))?;
+        let (kind, name) = (scope.kind().as_str(), scope.name());
+        let mut values: Vec<&dyn ToSql> = vec![tenant, &kind, &name, &account.moved_at];
+        values.extend(account.limits.iter().map(|limit| limit as &dyn ToSql));
+        values.extend(account.spent.iter().map(|spent| spent as &dyn ToSql));
+        values.extend(account.held.iter().map(|held| held as &dyn ToSql));
+        statement.execute(values.as_slice())?;
     }
-    let mut end = db.prepare_cached(
-        "UPDATE reservations SET state = 'released', ended_at = ?
-         WHERE tenant = ? AND id = ? AND state = 'held'",
-    )?;
-    if end.execute(params![now, tenant.as_str(), id.as_str()])? == 1 {
-        return Ok(());
+    for (((tenant, scope), period, starts_at), (spent, held)) in &book.changes.past {
+        let mut statement = db.prepare_cached(
+            "INSERT INTO past (tenant, kind, name, period, starts_at, spent, held)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, max(?7, 0))
+             ON CONFLICT DO UPDATE SET spent = spent + ?6, held = held + ?7",
+        )?;
+        let (kind, name) = (scope.kind().as_str(), scope.name());
+        statement.execute(params![tenant, kind, name, period.as_str(), starts_at, spent, held])?;
     }
-    let kept = find(db, tenant, id)?.ok_or_else(|| Error::Unknown(id.clone()))?;
-    kept.released_before(id)
-}
-
-/// Ends every hold whose time is over and returns how many.
-pub(super) fn expire(db: &Connection, now: i64) -> Result<u64, Error> {
-    let mut statement = db.prepare_cached(
-        "UPDATE reservations SET state = 'expired', ended_at = ?1
-         WHERE state = 'held' AND expires_at <= ?1",
-    )?;
-    Ok(statement.execute([now])? as u64)
-}
-
-/// Sets a user's limit for a period.
-pub(super) fn set_limit(
-    db: &Connection,
-    tenant: &TenantId,
-    user: &UserId,
-    period: Period,
-    limit: NanoUsd,
-) -> Result<(), Error> {
-    let mut statement = db.prepare_cached(
-        "INSERT INTO limits (tenant, user, period, amount) VALUES (?, ?, ?, ?)
-         ON CONFLICT (tenant, user, period) DO UPDATE SET amount = excluded.amount",
-    )?;
-    statement.execute(params![tenant.as_str(), user.as_str(), period.as_str(), limit.nanos()])?;
+    for ((tenant, id), kept) in book.made() {
+        let mut statement = db.prepare_cached(
+            "INSERT INTO reservations
+               (tenant, id, scopes, amount, settled, state, made_at, expires_at, ended_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?;
+        statement.execute(params![
+            tenant,
+            id,
+            scopes_to(&kept.scopes),
+            kept.amount,
+            kept.settled,
+            kept.state.as_str(),
+            kept.made_at,
+            kept.expires_at,
+            kept.ended_at,
+        ])?;
+    }
+    for ((tenant, id), kept) in book.changed() {
+        let mut statement = db.prepare_cached(
+            "UPDATE reservations SET state = ?, settled = ?, expires_at = ?, ended_at = ?
+             WHERE tenant = ? AND id = ?",
+        )?;
+        let state = kept.state.as_str();
+        statement.execute(params![
+            state,
+            kept.settled,
+            kept.expires_at,
+            kept.ended_at,
+            tenant,
+            id
+        ])?;
+    }
+    for line in &book.changes.lines {
+        let mut statement = db.prepare_cached(
+            "INSERT INTO history
+               (tenant, reservation, kind, spent, held, scopes, counts_at, at, reason, author)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?;
+        statement.execute(params![
+            line.tenant,
+            line.reservation,
+            line.kind,
+            line.spent,
+            line.held,
+            scopes_to(&line.scopes),
+            line.counts_at,
+            now,
+            line.reason,
+            line.author,
+        ])?;
+    }
+    for alert in &book.changes.alerts {
+        let mut statement = db.prepare_cached(
+            "INSERT INTO alerts
+               (tenant, kind, name, period, starts_at, percent, limited, spent, at, next_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9) ON CONFLICT DO NOTHING",
+        )?;
+        let (tenant, scope) = &alert.account;
+        statement.execute(params![
+            tenant,
+            scope.kind().as_str(),
+            scope.name(),
+            alert.period.as_str(),
+            alert.starts_at,
+            alert.percent,
+            alert.limit,
+            alert.spent,
+            now,
+        ])?;
+    }
     Ok(())
 }
 
-/// Reads a user's state in the periods that hold `now`, without holds whose time is over.
-pub(super) fn read(
+/// Reads the accounts of a kind that `order` is about, in its order.
+pub(super) fn list(
     db: &Connection,
-    tenant: &TenantId,
-    user: &UserId,
-    periods: &[Period],
-    now: i64,
-) -> Result<Vec<Statement>, Error> {
-    expire(db, now)?;
-    let mut statement = db.prepare_cached(
-        "SELECT limits.amount, coalesce(spent, 0), coalesce(held, 0)
-         FROM json_each(?3) AS counted
-         LEFT JOIN limits ON limits.tenant = ?1 AND limits.user = ?2
-           AND limits.period = counted.value ->> 0
-         LEFT JOIN balances ON balances.tenant = ?1 AND balances.user = ?2
-           AND balances.period = counted.value ->> 0
-           AND balances.starts_at = counted.value ->> 1
-         ORDER BY counted.key",
-    )?;
+    query: &str,
+    values: &[Value],
+) -> Result<Vec<(String, Account)>, Error> {
+    let mut statement = db.prepare_cached(query)?;
     let rows = statement
-        .query_map(params![tenant.as_str(), user.as_str(), counted(periods, now)], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?;
-    let state = |(period, row): (&Period, rusqlite::Result<_>)| -> Result<Statement, Error> {
-        let (limit, spent, held): (Option<i64>, i64, i64) = row?;
-        Ok(Statement {
-            user: user.clone(),
-            period: *period,
-            limit: limit.map(NanoUsd::new),
-            spent: NanoUsd::new(spent),
-            held: NanoUsd::new(held),
-        })
-    };
-    periods.iter().zip(rows).map(state).collect()
+        .query_map(rusqlite::params_from_iter(values), |row| Ok((row.get(0)?, read(row, 1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Reads who spent most in the period that holds `now`.
-pub(super) fn top_spenders(
+/// Reads the tenant's history behind number `after`.
+pub(super) fn history(
     db: &Connection,
     tenant: &TenantId,
-    period: Period,
+    after: i64,
     limit: u32,
-    now: i64,
-) -> Result<Vec<Statement>, Error> {
-    expire(db, now)?;
+) -> Result<Vec<Entry>, Error> {
     let mut statement = db.prepare_cached(
-        "SELECT balances.user, limits.amount, spent, held FROM balances
-         LEFT JOIN limits ON limits.tenant = balances.tenant AND limits.user = balances.user
-           AND limits.period = balances.period
-         WHERE balances.tenant = ? AND balances.period = ? AND starts_at = ? AND spent > 0
-         ORDER BY spent DESC, balances.user LIMIT ?",
+        "SELECT number, reservation, kind, spent, held, scopes, counts_at, at, reason, author
+         FROM history WHERE tenant = ? AND number > ? ORDER BY number LIMIT ?",
     )?;
-    let of = params![tenant.as_str(), period.as_str(), period.bounds(now).0, limit];
-    let mut rows = statement.query(of)?;
-    let mut statements = Vec::new();
+    let mut rows = statement.query(params![tenant.as_str(), after, limit])?;
+    let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
-        statements.push(Statement {
-            user: UserId::new(row.get::<_, String>(0)?)?,
-            period,
-            limit: row.get::<_, Option<i64>>(1)?.map(NanoUsd::new),
-            spent: NanoUsd::new(row.get(2)?),
-            held: NanoUsd::new(row.get(3)?),
+        entries.push(Entry {
+            number: row.get(0)?,
+            reservation: row.get(1)?,
+            kind: row.get(2)?,
+            spent: row.get(3)?,
+            held: row.get(4)?,
+            scopes: scopes_from(row.get_ref(5)?.as_str().unwrap_or_default())?,
+            counts_at_ms: row.get(6)?,
+            at_ms: row.get(7)?,
+            reason: row.get(8)?,
+            author: row.get(9)?,
         });
     }
-    Ok(statements)
+    Ok(entries)
+}
+
+/// Reads every account of a tenant, and what its windows that are over hold.
+pub(super) fn all(
+    db: &Connection,
+    tenant: &TenantId,
+) -> Result<crate::ledger::verify::Kept, Error> {
+    let mut kept = crate::ledger::verify::Kept::default();
+    let scope = |row: &Row<'_>| -> Result<Scope, Error> {
+        let kind: Kind = row.get_ref(0)?.as_str().unwrap_or_default().parse()?;
+        Scope::new(kind, row.get::<_, String>(1)?)
+    };
+    let mut statement =
+        db.prepare(concat!("SELECT kind, name, ", columns!(), " FROM accounts WHERE tenant = ?"))?;
+    let mut rows = statement.query([tenant.as_str()])?;
+    while let Some(row) = rows.next()? {
+        kept.accounts.push((scope(row)?, read(row, 2)?));
+    }
+    let mut statement =
+        db.prepare("SELECT kind, name, period, starts_at, spent, held FROM past WHERE tenant = ?")?;
+    let mut rows = statement.query([tenant.as_str()])?;
+    while let Some(row) = rows.next()? {
+        let period: Period = row.get_ref(2)?.as_str().unwrap_or_default().parse()?;
+        kept.past.push((scope(row)?, period, row.get(3)?, (row.get(4)?, row.get(5)?)));
+    }
+    Ok(kept)
 }

@@ -1,0 +1,224 @@
+//! The ledger in PostgreSQL, for any number of replicas.
+
+pub(crate) mod moves;
+mod queue;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgPool, Row as _};
+use types::{Clock, NanoUsd, ReservationId, TenantId};
+
+use self::queue::{Queue, Work};
+use crate::ledger::account::Account;
+use crate::ledger::book::{Move, Rules};
+use crate::ledger::verify::{PAGE, Sums};
+use crate::ledger::{Correction, Entry, Ledger, Order, Reservation, Statement};
+use crate::usage::{self, Audited, Cost, Group, Usage};
+use crate::{Error, Kind, Period, Scope};
+
+/// How long one statement may take; the server ends it, and the call fails, when it takes longer.
+const STATEMENT_MS: &str = "5000";
+
+/// The ledger finds every row by its key. Left to itself the server, which cannot know how few they are,
+/// would read whole tables.
+const BY_KEY: [(&str, &str); 2] = [("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+
+/// How large the pool is, and how long is waited for one of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Pool {
+    /// Connections at most.
+    pub connections: u32,
+    /// How long a call waits for one.
+    pub acquire: Duration,
+}
+
+/// The ledger in a PostgreSQL database.
+///
+/// Whoever changes an account has its row locked until the commit: what was read under the lock stays
+/// true. Every transaction locks reservations first and accounts then, each in the order of their
+/// keys, so that no two wait for each other.
+pub struct Postgres {
+    queue: Arc<Queue>,
+    /// For what only reads: a replica's where one is configured.
+    reports: PgPool,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postgres").finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    /// Opens the ledger at `url` (`postgres://user:password@host/database`); reports are read at
+    /// `reports` where there is one.
+    ///
+    /// # Errors
+    /// If an address is malformed, the server does not answer, or its migrations fail.
+    pub async fn open(
+        url: &str,
+        reports: Option<&str>,
+        pool: Pool,
+        rules: Rules,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        let main = connect(url, pool, &BY_KEY).await?;
+        sqlx::migrate!("migrations/postgres").run(&main).await?;
+        let reports = connect(reports.unwrap_or(url), pool, &[]).await.context("reports")?;
+        let queue = Arc::new(Queue::new(main, rules, Arc::clone(&clock)));
+        Ok(Self { queue, reports, clock })
+    }
+
+    async fn run(&self, one: Move) -> Result<i64, Error> {
+        self.queue.ask(Work::Move(one)).await
+    }
+}
+
+async fn connect(url: &str, pool: Pool, settings: &[(&str, &str)]) -> anyhow::Result<PgPool> {
+    let options: PgConnectOptions = url.parse().context("a malformed address")?;
+    let options = options
+        .application_name("baton-budget")
+        .options([("statement_timeout", STATEMENT_MS), ("synchronous_commit", "on")])
+        .options(settings.iter().copied());
+    let pool = PgPoolOptions::new()
+        .max_connections(pool.connections)
+        .acquire_timeout(pool.acquire)
+        .connect_with(options)
+        .await?;
+    Ok(pool)
+}
+
+#[async_trait]
+impl Ledger for Postgres {
+    async fn reserve(&self, wanted: &Reservation) -> Result<i64, Error> {
+        self.run(Move::Reserve(wanted.clone())).await
+    }
+
+    async fn settle(
+        &self,
+        tenant: &TenantId,
+        id: &ReservationId,
+        amount: NanoUsd,
+    ) -> Result<(), Error> {
+        let (tenant, id) = (tenant.clone(), id.clone());
+        self.run(Move::Settle { tenant, id, amount }).await.map(drop)
+    }
+
+    async fn release(&self, tenant: &TenantId, id: &ReservationId) -> Result<(), Error> {
+        let (tenant, id) = (tenant.clone(), id.clone());
+        self.run(Move::Release { tenant, id }).await.map(drop)
+    }
+
+    async fn expire(&self) -> Result<u64, Error> {
+        self.queue.expire().await
+    }
+
+    async fn correct(&self, correction: &Correction) -> Result<(), Error> {
+        self.run(Move::Correct(correction.clone())).await.map(drop)
+    }
+
+    async fn set_limit(
+        &self,
+        tenant: &TenantId,
+        scope: &Scope,
+        period: Period,
+        limit: Option<NanoUsd>,
+    ) -> Result<(), Error> {
+        let (tenant, scope) = (tenant.clone(), scope.clone());
+        self.run(Move::Limit { tenant, scope, period, limit }).await.map(drop)
+    }
+
+    async fn statement(
+        &self,
+        tenant: &TenantId,
+        scope: &Scope,
+        period: Period,
+    ) -> Result<Statement, Error> {
+        self.queue.expire().await?;
+        let now = self.clock.now_ms();
+        let mut connection = self.queue.pool().acquire().await?;
+        let account = moves::account(&mut connection, tenant, scope).await?;
+        let new = || Account::new(self.queue.rules().limits(scope.kind()), now);
+        Ok(Statement::of(scope.clone(), account.unwrap_or_else(new), period, now))
+    }
+
+    async fn statements(
+        &self,
+        tenant: &TenantId,
+        kind: Kind,
+        period: Period,
+        order: Order,
+        limit: u32,
+    ) -> Result<Vec<Statement>, Error> {
+        let now = self.clock.now_ms();
+        let query = order.query(period, "name COLLATE \"C\"");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(tenant.as_str())
+            .bind(kind.as_str())
+            .bind(period.bounds(now).0)
+            .bind(i64::from(limit))
+            .fetch_all(&self.reports)
+            .await?;
+        let state = |row: &sqlx::postgres::PgRow| {
+            let scope = Scope::new(kind, row.try_get::<String, _>(0)?)?;
+            Ok(Statement::of(scope, moves::read(row, 1)?, period, now))
+        };
+        rows.iter().map(state).collect()
+    }
+
+    async fn history(
+        &self,
+        tenant: &TenantId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Entry>, Error> {
+        let mut connection = self.reports.acquire().await?;
+        moves::history(&mut connection, tenant, after, limit).await
+    }
+
+    async fn verify(&self, tenant: &TenantId) -> Result<Vec<String>, Error> {
+        let mut connection = self.queue.pool().acquire().await?;
+        // All of it as it was at one moment.
+        let mut tx =
+            connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let (mut sums, mut after) = (Sums::default(), 0);
+        loop {
+            let entries = moves::history(&mut tx, tenant, after, PAGE).await?;
+            let Some(last) = entries.last() else { break };
+            after = last.number;
+            sums.add(&entries);
+        }
+        Ok(sums.compare(moves::all(&mut tx, tenant).await?))
+    }
+
+    async fn record(&self, usages: &[Usage]) -> Result<(), Error> {
+        self.queue.ask(Work::Record(usages.to_vec())).await.map(drop)
+    }
+
+    async fn costs(
+        &self,
+        tenant: &TenantId,
+        groups: &[Group],
+        time: (i64, i64),
+    ) -> Result<Vec<Cost>, Error> {
+        usage::postgres::list(&self.reports, tenant, groups, time).await
+    }
+
+    async fn audited(
+        &self,
+        tenant: &TenantId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<Audited>, Error> {
+        usage::postgres::audited(&self.reports, tenant, after, limit).await
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+}

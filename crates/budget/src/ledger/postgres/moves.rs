@@ -1,0 +1,341 @@
+//! What moves need from the database, and what they leave there.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+use types::{ReservationId, TenantId};
+
+use crate::ledger::account::Account;
+use crate::ledger::book::{AccountKey, Book, Kept, ReservationKey, Rules, State};
+use crate::ledger::{Entry, columns, scopes_from, scopes_to, verify};
+use crate::{Error, Kind, Period, Scope};
+
+/// An account's columns with their types, as rows travel.
+macro_rules! typed {
+    () => {
+        "tenant TEXT, kind TEXT, name TEXT, moved_at BIGINT, limit_daily BIGINT, limit_weekly BIGINT, \
+         limit_monthly BIGINT, limit_total BIGINT, spent_daily BIGINT, spent_weekly BIGINT, \
+         spent_monthly BIGINT, spent_total BIGINT, held_daily BIGINT, held_weekly BIGINT, \
+         held_monthly BIGINT, held_total BIGINT"
+    };
+}
+
+/// Notes the reservations that are there, and locks them.
+pub(super) async fn find(
+    db: &mut PgConnection,
+    keys: BTreeSet<ReservationKey>,
+    book: &mut Book,
+) -> Result<(), super::queue::Failed> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let (tenants, ids): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+    let rows = sqlx::query(
+        "SELECT tenant, id, scopes, amount, settled, state, made_at, expires_at, ended_at
+         FROM reservations JOIN unnest($1::TEXT[], $2::TEXT[]) AS wanted (of, this)
+           ON tenant = of AND id = this
+         ORDER BY tenant, id FOR UPDATE OF reservations",
+    )
+    .bind(tenants)
+    .bind(ids)
+    .fetch_all(db)
+    .await?;
+    for row in rows {
+        let kept = Kept {
+            scopes: scopes_from(row.try_get(2)?)?,
+            amount: row.try_get(3)?,
+            settled: row.try_get(4)?,
+            state: State::read(row.try_get(5)?)?,
+            made_at: row.try_get(6)?,
+            expires_at: row.try_get(7)?,
+            ended_at: row.try_get(8)?,
+        };
+        book.found((row.try_get(0)?, row.try_get(1)?), kept);
+    }
+    Ok(())
+}
+
+/// Makes accounts unless they are there.
+pub(super) async fn open(
+    db: &mut PgConnection,
+    keys: &BTreeSet<AccountKey>,
+    rules: &Rules,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    let rows: Vec<Value> =
+        keys.iter().map(|key| row(key, &Account::new(rules.limits(key.1.kind()), now))).collect();
+    sqlx::query(concat!(
+        "INSERT INTO accounts (tenant, kind, name, ",
+        columns!(),
+        ") SELECT * FROM json_to_recordset($1::JSON) AS row (",
+        typed!(),
+        ") ON CONFLICT DO NOTHING"
+    ))
+    .bind(json!(rows).to_string())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Notes accounts, and locks them.
+pub(super) async fn load(
+    db: &mut PgConnection,
+    keys: &BTreeSet<AccountKey>,
+    book: &mut Book,
+) -> Result<(), super::queue::Failed> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let tenants: Vec<&str> = keys.iter().map(|key| key.0.as_str()).collect();
+    let kinds: Vec<&str> = keys.iter().map(|key| key.1.kind().as_str()).collect();
+    let names: Vec<&str> = keys.iter().map(|key| key.1.name()).collect();
+    let rows = sqlx::query(concat!(
+        "SELECT tenant, kind, name, ",
+        columns!(),
+        " FROM accounts JOIN unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) AS wanted (of, what, called)
+           ON tenant = of AND kind = what AND name = called
+         ORDER BY tenant, kind, name FOR NO KEY UPDATE OF accounts"
+    ))
+    .bind(tenants)
+    .bind(kinds)
+    .bind(names)
+    .fetch_all(db)
+    .await?;
+    for row in rows {
+        let kind: Kind = row.try_get::<&str, _>(1)?.parse()?;
+        let scope = Scope::new(kind, row.try_get::<String, _>(2)?)?;
+        book.opened((row.try_get(0)?, scope), read(&row, 3)?);
+    }
+    Ok(())
+}
+
+/// Reads an account whose columns begin at `at`.
+pub(super) fn read(row: &PgRow, at: usize) -> Result<Account, sqlx::Error> {
+    let mut account = Account { moved_at: row.try_get(at)?, ..Account::default() };
+    for period in 0..Period::ALL.len() {
+        account.limits[period] = row.try_get(at + 1 + period)?;
+        account.spent[period] = row.try_get(at + 5 + period)?;
+        account.held[period] = row.try_get(at + 9 + period)?;
+    }
+    Ok(account)
+}
+
+/// Writes an account as it travels.
+fn row((tenant, scope): &AccountKey, account: &Account) -> Value {
+    let mut row = Map::new();
+    let mut put = |name: String, value: Value| drop(row.insert(name, value));
+    put("tenant".to_owned(), tenant.as_str().into());
+    put("kind".to_owned(), scope.kind().as_str().into());
+    put("name".to_owned(), scope.name().into());
+    put("moved_at".to_owned(), account.moved_at.into());
+    for (at, period) in Period::ALL.iter().enumerate() {
+        let period = period.as_str();
+        put(format!("limit_{period}"), account.limits[at].into());
+        put(format!("spent_{period}"), account.spent[at].into());
+        put(format!("held_{period}"), account.held[at].into());
+    }
+    Value::Object(row)
+}
+
+/// Keeps what a book changed.
+pub(super) async fn keep(db: &mut PgConnection, book: &Book, now: i64) -> Result<(), sqlx::Error> {
+    let accounts: Vec<Value> = book.moved().map(|(key, account)| row(key, account)).collect();
+    let reservation = |(key, kept): (&ReservationKey, &Kept)| {
+        json!({
+            "tenant": key.0, "id": key.1, "scopes": scopes_to(&kept.scopes), "amount": kept.amount,
+            "settled": kept.settled, "state": kept.state.as_str(), "made_at": kept.made_at,
+            "expires_at": kept.expires_at, "ended_at": kept.ended_at,
+        })
+    };
+    let changed: Vec<Value> = book.changed().map(reservation).collect();
+    let made: Vec<Value> = book.made().map(reservation).collect();
+    let line = |line: &crate::ledger::book::Line| {
+        json!({
+            "tenant": line.tenant, "reservation": line.reservation, "kind": line.kind,
+            "spent": line.spent, "held": line.held, "scopes": scopes_to(&line.scopes),
+            "counts_at": line.counts_at, "at": now, "reason": line.reason, "author": line.author,
+        })
+    };
+    let lines: Vec<Value> = book.changes.lines.iter().map(line).collect();
+    if accounts.is_empty() && changed.is_empty() && made.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "WITH moved AS (
+           UPDATE accounts SET moved_at = row.moved_at,
+             limit_daily = row.limit_daily, limit_weekly = row.limit_weekly,
+             limit_monthly = row.limit_monthly, limit_total = row.limit_total,
+             spent_daily = row.spent_daily, spent_weekly = row.spent_weekly,
+             spent_monthly = row.spent_monthly, spent_total = row.spent_total,
+             held_daily = row.held_daily, held_weekly = row.held_weekly,
+             held_monthly = row.held_monthly, held_total = row.held_total
+           FROM json_to_recordset($1::JSON) AS row (",
+        typed!(),
+        ") WHERE accounts.tenant = row.tenant AND accounts.kind = row.kind AND accounts.name = row.name
+         ), changed AS (
+           UPDATE reservations SET state = row.state, settled = row.settled,
+             expires_at = row.expires_at, ended_at = row.ended_at
+           FROM json_to_recordset($2::JSON) AS row (tenant TEXT, id TEXT, settled BIGINT, state TEXT,
+             expires_at BIGINT, ended_at BIGINT)
+           WHERE reservations.tenant = row.tenant AND reservations.id = row.id
+         ), made AS (
+           INSERT INTO reservations
+             (tenant, id, scopes, amount, settled, state, made_at, expires_at, ended_at)
+           SELECT * FROM json_to_recordset($3::JSON) AS row (tenant TEXT, id TEXT, scopes TEXT, amount BIGINT,
+             settled BIGINT, state TEXT, made_at BIGINT, expires_at BIGINT, ended_at BIGINT)
+         )
+         INSERT INTO history
+           (tenant, reservation, kind, spent, held, scopes, counts_at, at, reason, author)
+         SELECT * FROM json_to_recordset($4::JSON) AS row (tenant TEXT, reservation TEXT, kind TEXT, spent
+           BIGINT, held BIGINT, scopes TEXT, counts_at BIGINT, at BIGINT, reason TEXT, author TEXT)"
+    ))
+    .bind(json!(accounts).to_string())
+    .bind(json!(changed).to_string())
+    .bind(json!(made).to_string())
+    .bind(json!(lines).to_string())
+    .execute(&mut *db)
+    .await?;
+    past(db, book).await?;
+    alerts(db, book, now).await
+}
+
+/// Keeps what moved in windows that are over.
+async fn past(db: &mut PgConnection, book: &Book) -> Result<(), sqlx::Error> {
+    for (((tenant, scope), period, starts_at), (spent, held)) in &book.changes.past {
+        sqlx::query(
+            "INSERT INTO past (tenant, kind, name, period, starts_at, spent, held)
+             VALUES ($1, $2, $3, $4, $5, $6, greatest($7, 0))
+             ON CONFLICT (tenant, kind, name, period, starts_at)
+               DO UPDATE SET spent = past.spent + $6, held = past.held + $7",
+        )
+        .bind(tenant)
+        .bind(scope.kind().as_str())
+        .bind(scope.name())
+        .bind(period.as_str())
+        .bind(starts_at)
+        .bind(spent)
+        .bind(held)
+        .execute(&mut *db)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Keeps the shares of limits that somebody is to be told of.
+async fn alerts(db: &mut PgConnection, book: &Book, now: i64) -> Result<(), sqlx::Error> {
+    for alert in &book.changes.alerts {
+        let (tenant, scope) = &alert.account;
+        sqlx::query(
+            "INSERT INTO alerts
+               (tenant, kind, name, period, starts_at, percent, limited, spent, at, next_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) ON CONFLICT DO NOTHING",
+        )
+        .bind(tenant)
+        .bind(scope.kind().as_str())
+        .bind(scope.name())
+        .bind(alert.period.as_str())
+        .bind(alert.starts_at)
+        .bind(i64::from(alert.percent))
+        .bind(alert.limit)
+        .bind(alert.spent)
+        .bind(now)
+        .execute(&mut *db)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Returns holds whose time is over, the oldest first.
+pub(super) async fn over(
+    db: &mut PgConnection,
+    now: i64,
+    most: i64,
+) -> Result<Vec<(TenantId, ReservationId)>, Error> {
+    let rows = sqlx::query(
+        "SELECT tenant, id FROM reservations WHERE state = 'held' AND expires_at <= $1
+         ORDER BY expires_at LIMIT $2",
+    )
+    .bind(now)
+    .bind(most)
+    .fetch_all(db)
+    .await?;
+    let read = |row: &PgRow| {
+        let tenant = TenantId::new(row.try_get::<String, _>(0)?)?;
+        Ok((tenant, ReservationId::new(row.try_get::<String, _>(1)?)?))
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Reads a scope's account, if it has one.
+pub(super) async fn account(
+    db: &mut PgConnection,
+    tenant: &TenantId,
+    scope: &Scope,
+) -> Result<Option<Account>, Error> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM accounts WHERE tenant = $1 AND kind = $2 AND name = $3"
+    ))
+    .bind(tenant.as_str())
+    .bind(scope.kind().as_str())
+    .bind(scope.name())
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| read(&row, 0)).transpose()?)
+}
+
+/// Reads the tenant's history behind number `after`.
+pub(super) async fn history(
+    db: &mut PgConnection,
+    tenant: &TenantId,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Entry>, Error> {
+    let rows = sqlx::query(
+        "SELECT number, reservation, kind, spent, held, scopes, counts_at, at, reason, author
+         FROM history WHERE tenant = $1 AND number > $2 ORDER BY number LIMIT $3",
+    )
+    .bind(tenant.as_str())
+    .bind(after)
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    let read = |row: &PgRow| {
+        Ok(Entry {
+            number: row.try_get(0)?,
+            reservation: row.try_get(1)?,
+            kind: row.try_get(2)?,
+            spent: row.try_get(3)?,
+            held: row.try_get(4)?,
+            scopes: scopes_from(row.try_get(5)?)?,
+            counts_at_ms: row.try_get(6)?,
+            at_ms: row.try_get(7)?,
+            reason: row.try_get(8)?,
+            author: row.try_get(9)?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Reads every account of a tenant, and what its windows that are over hold.
+pub(super) async fn all(db: &mut PgConnection, tenant: &TenantId) -> Result<verify::Kept, Error> {
+    let mut kept = verify::Kept::default();
+    let scope = |row: &PgRow| -> Result<Scope, Error> {
+        Scope::new(row.try_get::<&str, _>(0)?.parse()?, row.try_get::<String, _>(1)?)
+    };
+    let accounts =
+        sqlx::query(concat!("SELECT kind, name, ", columns!(), " FROM accounts WHERE tenant = $1"));
+    for row in accounts.bind(tenant.as_str()).fetch_all(&mut *db).await? {
+        kept.accounts.push((scope(&row)?, read(&row, 2)?));
+    }
+    let past = "SELECT kind, name, period, starts_at, spent, held FROM past WHERE tenant = $1";
+    for row in sqlx::query(past).bind(tenant.as_str()).fetch_all(&mut *db).await? {
+        let period: Period = row.try_get::<&str, _>(2)?.parse()?;
+        let moved = (row.try_get(4)?, row.try_get(5)?);
+        kept.past.push((scope(&row)?, period, row.try_get(3)?, moved));
+    }
+    Ok(kept)
+}

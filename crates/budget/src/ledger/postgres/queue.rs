@@ -1,0 +1,373 @@
+//! Group commit: what waits together goes in one transaction.
+//!
+//! A commit waits for the disk, and costs much the same for one move or for hundreds. So whatever
+//! comes while others commit goes with the next, and is answered when that is committed. A crash before
+//! loses what nobody was told of; one after loses nothing.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::oneshot;
+use types::Clock;
+
+use super::moves;
+use crate::Error;
+use crate::ledger::book::{AccountKey, Book, Move, Rules};
+use crate::usage::Usage;
+
+/// How much one transaction holds at most.
+const TOGETHER: usize = 512;
+
+/// How many transactions are under way at once: while one waits for the disk, another is made ready.
+const LEADERS: usize = 2;
+
+/// How much may wait; what comes then is refused.
+const WAITING: usize = 20_000;
+
+/// How long a transaction may take; a server that froze says nothing.
+const TRANSACTION: Duration = Duration::from_secs(5);
+
+/// How long somebody waits for an answer: for a transaction, and the one before it.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// How often what others were in the way of is tried.
+const ATTEMPTS: usize = 3;
+
+/// How many accounts are remembered as made.
+const REMEMBERED: usize = 100_000;
+
+/// How many holds whose time is over one transaction ends.
+const SWEPT: i64 = 500;
+
+/// What one caller wants done, whole or not at all.
+pub(super) enum Work {
+    Move(Move),
+    /// Rows, whose reservations are settled with them.
+    Record(Vec<Usage>),
+}
+
+impl Work {
+    /// Returns the moves of money in it.
+    ///
+    /// # Errors
+    /// If a row's ids are malformed.
+    fn moves(&self) -> Result<Vec<Move>, Error> {
+        match self {
+            Self::Move(one) => Ok(vec![one.clone()]),
+            Self::Record(rows) => rows.iter().filter_map(|row| row.settles().transpose()).collect(),
+        }
+    }
+}
+
+/// What waits, and the connections that take it away.
+pub(super) struct Queue {
+    pool: PgPool,
+    rules: Rules,
+    clock: Arc<dyn Clock>,
+    waiting: Mutex<Waiting>,
+    /// Accounts that are known to be there.
+    known: Mutex<HashSet<AccountKey>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    asked: VecDeque<Asked>,
+    leaders: usize,
+}
+
+struct Asked {
+    work: Work,
+    asker: oneshot::Sender<Result<i64, Error>>,
+}
+
+impl Queue {
+    pub(super) fn new(pool: PgPool, rules: Rules, clock: Arc<dyn Clock>) -> Self {
+        Self { pool, rules, clock, waiting: Mutex::default(), known: Mutex::default() }
+    }
+
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Has work done in a transaction with whatever else waits, and returns once that is committed.
+    ///
+    /// # Errors
+    /// What the work says, [`Error::Busy`] if too much waits, [`Error::Ledger`] if the store failed or
+    /// took too long: then the work may be done all the same, and may be asked for again.
+    pub(super) async fn ask(self: &Arc<Self>, work: Work) -> Result<i64, Error> {
+        let (asker, answer) = oneshot::channel();
+        {
+            let mut waiting = lock(&self.waiting);
+            if waiting.asked.len() >= WAITING {
+                return Err(Error::Busy);
+            }
+            waiting.asked.push_back(Asked { work, asker });
+            if waiting.leaders < LEADERS {
+                waiting.leaders += 1;
+                tokio::spawn(Leader(Arc::clone(self)).lead());
+            }
+        }
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(Error::Busy)),
+            Err(_) => Err(Error::Ledger("it did not answer in time".into())),
+        }
+    }
+
+    /// Ends holds whose time is over and returns how many.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`].
+    pub(super) async fn expire(self: &Arc<Self>) -> Result<u64, Error> {
+        let mut count = 0;
+        loop {
+            let mut connection = self.pool.acquire().await?;
+            let over = moves::over(&mut connection, self.clock.now_ms(), SWEPT).await?;
+            drop(connection);
+            if over.is_empty() {
+                return Ok(count);
+            }
+            count += over.len() as u64;
+            let last = over.len() < SWEPT as usize;
+            let over: Vec<_> = over
+                .into_iter()
+                .map(|(tenant, id)| Work::Move(Move::Expire { tenant, id }))
+                .collect();
+            self.attempt(&over.iter().collect::<Vec<_>>()).await?;
+            if last {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Does what was asked and answers.
+    async fn serve(self: &Arc<Self>, asked: Vec<Asked>) {
+        let (works, askers): (Vec<_>, Vec<_>) =
+            asked.into_iter().map(|one| (one.work, one.asker)).unzip();
+        let all: Vec<&Work> = works.iter().collect();
+        let answers = match self.attempt(&all).await {
+            Ok(answers) => answers,
+            // One of them is in the way of the others.
+            Err(Failed::Refused(_)) if all.len() > 1 => {
+                let mut answers = Vec::with_capacity(all.len());
+                for work in all {
+                    answers.push(self.alone(work).await);
+                }
+                answers
+            }
+            Err(failed) => {
+                let fault = Error::from(failed).told();
+                all.iter().map(|_| Err(Error::Ledger(fault.clone().into()))).collect()
+            }
+        };
+        let mut freed = None;
+        for ((mut answer, work), asker) in answers.into_iter().zip(&works).zip(askers) {
+            if matches!((&answer, work), (Err(Error::Exceeded { .. }), Work::Move(_))) {
+                // What holds on though its time is over may be in the way.
+                if freed.is_none() {
+                    freed = Some(self.expire().await.is_ok_and(|count| count > 0));
+                }
+                if freed == Some(true) {
+                    answer = self.alone(work).await;
+                }
+            }
+            // Who went away needs none.
+            let _ = asker.send(answer);
+        }
+    }
+
+    /// Does one work in a transaction of its own.
+    async fn alone(self: &Arc<Self>, work: &Work) -> Result<i64, Error> {
+        let mut attempts = 1..=ATTEMPTS;
+        loop {
+            match (self.attempt(&[work]).await, attempts.next()) {
+                (Ok(mut answers), _) => return answers.pop().unwrap_or(Err(Error::Busy)),
+                (Err(Failed::Refused(fault)), Some(_)) if is_in_the_way(&fault) => {}
+                (Err(failed), _) => return Err(failed.into()),
+            }
+        }
+    }
+
+    /// Does works in one transaction; returns an answer each.
+    async fn attempt(self: &Arc<Self>, works: &[&Work]) -> Result<Vec<Result<i64, Error>>, Failed> {
+        let now = self.clock.now_ms();
+        let mut connection = self.pool.acquire().await?;
+        let mut plans = Vec::with_capacity(works.len());
+        for work in works {
+            plans.push((*work, work.moves()));
+        }
+        let transact = async {
+            self.open(&mut connection, &plans, now).await?;
+            self.transact(&mut connection, plans, now).await
+        };
+        match tokio::time::timeout(TRANSACTION, transact).await {
+            Ok(done) => done,
+            Err(_) => {
+                // Nobody knows what it still waits for.
+                connection.close_on_drop();
+                Err(Failed::Down(sqlx::Error::PoolTimedOut))
+            }
+        }
+    }
+
+    /// Makes the accounts that are new, before anything is locked.
+    async fn open(
+        &self,
+        db: &mut sqlx::PgConnection,
+        plans: &Plans<'_>,
+        now: i64,
+    ) -> Result<(), Failed> {
+        let new: BTreeSet<AccountKey> = {
+            let known = lock(&self.known);
+            let moves = plans.iter().flat_map(|(_, moves)| moves.iter().flatten());
+            moves.flat_map(Move::accounts).filter(|key| !known.contains(key)).collect()
+        };
+        if new.is_empty() {
+            return Ok(());
+        }
+        moves::open(db, &new, &self.rules, now).await?;
+        let mut known = lock(&self.known);
+        if known.len() > REMEMBERED {
+            known.clear();
+        }
+        known.extend(new);
+        Ok(())
+    }
+
+    async fn transact(
+        &self,
+        db: &mut sqlx::PgConnection,
+        plans: Vec<(&Work, Result<Vec<Move>, Error>)>,
+        now: i64,
+    ) -> Result<Vec<Result<i64, Error>>, Failed> {
+        let mut tx = sqlx::Connection::begin(db).await?;
+        let mut book = Book::new(&self.rules, now);
+        let moves = || plans.iter().flat_map(|(_, moves)| moves.iter().flatten());
+        moves::find(&mut tx, moves().filter_map(Move::reservation).collect(), &mut book).await?;
+        let needed: BTreeSet<AccountKey> = moves().flat_map(|one| book.needs(one)).collect();
+        moves::load(&mut tx, &needed, &mut book).await?;
+        if needed.iter().any(|key| !book.knows(key)) {
+            // It is another database than it was.
+            lock(&self.known).clear();
+            return Err(Failed::Refused(sqlx::Error::RowNotFound));
+        }
+        let (mut answers, mut rows) = (Vec::with_capacity(plans.len()), Vec::new());
+        for (work, moves) in plans {
+            answers.push(match (work, moves) {
+                (_, Err(fault)) => Err(fault),
+                (Work::Move(_), Ok(moves)) => moves.iter().try_fold(0, |_, one| book.run(one)),
+                (Work::Record(usages), Ok(moves)) => {
+                    rows.extend(usages);
+                    // What ended otherwise stays as it is.
+                    let settled = moves.iter().map(|one| book.run(one)).filter(|done| {
+                        !matches!(done, Err(Error::Unknown(_) | Error::Conflict { .. }))
+                    });
+                    settled.collect::<Result<Vec<_>, _>>().map(|_| 0)
+                }
+            });
+        }
+        moves::keep(&mut tx, &book, now).await?;
+        crate::usage::postgres::keep(&mut tx, &rows).await?;
+        tx.commit().await?;
+        Ok(answers)
+    }
+}
+
+type Plans<'a> = Vec<(&'a Work, Result<Vec<Move>, Error>)>;
+
+/// Why a transaction was not committed.
+pub(super) enum Failed {
+    /// The server took exception to what was asked.
+    Refused(sqlx::Error),
+    /// The server is not there, or nobody knows what it did.
+    Down(sqlx::Error),
+    /// What the store holds is malformed.
+    Malformed(Error),
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(fault: sqlx::Error) -> Self {
+        match &fault {
+            // The server goes down or comes up, or has no connection left.
+            sqlx::Error::Database(told)
+                if told
+                    .code()
+                    .is_some_and(|code| code.starts_with("57") || code.starts_with("53")) =>
+            {
+                Self::Down(fault)
+            }
+            sqlx::Error::Database(_) => Self::Refused(fault),
+            _ => Self::Down(fault),
+        }
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(fault: Error) -> Self {
+        Self::Malformed(fault)
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Refused(fault) | Failed::Down(fault) => fault.into(),
+            Failed::Malformed(fault) => fault,
+        }
+    }
+}
+
+/// Tells whether others were in the way: of the same id, the same rows, or with a database that is new.
+fn is_in_the_way(fault: &sqlx::Error) -> bool {
+    const CODES: [&str; 3] = ["23505", "40001", "40P01"];
+    match fault {
+        sqlx::Error::RowNotFound => true,
+        sqlx::Error::Database(told) => told.code().is_some_and(|code| CODES.contains(&&*code)),
+        _ => false,
+    }
+}
+
+/// Whoever takes away what waits, until nothing does.
+struct Leader(Arc<Queue>);
+
+impl Leader {
+    async fn lead(self) {
+        loop {
+            // Those who are about to ask come along.
+            tokio::task::yield_now().await;
+            let asked: Vec<Asked> = {
+                let mut waiting = lock(&self.0.waiting);
+                let count = waiting.asked.len().min(TOGETHER);
+                // Who went away wants nothing any more.
+                waiting.asked.drain(..count).filter(|one| !one.asker.is_closed()).collect()
+            };
+            if !asked.is_empty() {
+                self.0.serve(asked).await;
+            } else if lock(&self.0.waiting).asked.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.0.waiting);
+        waiting.leaders -= 1;
+        if !waiting.asked.is_empty() && waiting.leaders == 0 {
+            waiting.leaders += 1;
+            drop(waiting);
+            tokio::spawn(Self(Arc::clone(&self.0)).lead());
+        }
+    }
+}
+
+fn lock<T>(one: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each is whole between any two statements.
+    one.lock().unwrap_or_else(PoisonError::into_inner)
+}
