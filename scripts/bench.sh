@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures what Baton adds to a call of a model: direct and through Baton in one run.
 # Usage: scripts/bench.sh [SECONDS A MEASUREMENT], scripts/bench.sh soak [MINUTES] to see whether its memory
-# grows, or scripts/bench.sh failover to see what a first candidate that says nothing adds.
+# grows, scripts/bench.sh failover to see what a first candidate that says nothing adds, or
+# scripts/bench.sh ledger [SECONDS] to see how many reservations a ledger makes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,6 +14,7 @@ echo "$(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1
 echo "profile $profile, $(rustc --version), load before: $(cut -d' ' -f1-3 /proc/loadavg)"
 case "${1:-}" in
   soak) exec "target/$profile/soak" "${2:-10}" ;;
+  ledger) exec "target/$profile/ledger" "${2:-10}" ;;
   failover) exec "target/$profile/failover" ;;
   *) exec "target/$profile/bench" "${1:-5}" ;;
 esac
