@@ -110,7 +110,7 @@ impl Queue {
             waiting.asked.push_back(Asked { work, asker });
             if waiting.leaders < LEADERS {
                 waiting.leaders += 1;
-                tokio::spawn(Leader(Arc::clone(self)).lead());
+                tokio::spawn(Leader::new(self).lead());
             }
         }
         match tokio::time::timeout(PATIENCE, answer).await {
@@ -147,6 +147,9 @@ impl Queue {
 
     /// Does what was asked and answers.
     async fn serve(self: &Arc<Self>, asked: Vec<Asked>) {
+        if asked.is_empty() {
+            return;
+        }
         let (works, askers): (Vec<_>, Vec<_>) =
             asked.into_iter().map(|one| (one.work, one.asker)).unzip();
         let all: Vec<&Work> = works.iter().collect();
@@ -333,36 +336,49 @@ fn is_in_the_way(fault: &sqlx::Error) -> bool {
 }
 
 /// Whoever takes away what waits, until nothing does.
-struct Leader(Arc<Queue>);
+struct Leader {
+    queue: Arc<Queue>,
+    begun: bool,
+}
 
 impl Leader {
-    async fn lead(self) {
+    fn new(queue: &Arc<Queue>) -> Self {
+        Self { queue: Arc::clone(queue), begun: false }
+    }
+
+    async fn lead(mut self) {
+        self.begun = true;
         loop {
             // Those who are about to ask come along.
             tokio::task::yield_now().await;
             let asked: Vec<Asked> = {
-                let mut waiting = lock(&self.0.waiting);
+                let mut waiting = lock(&self.queue.waiting);
                 let count = waiting.asked.len().min(TOGETHER);
-                // Who went away wants nothing any more.
-                waiting.asked.drain(..count).filter(|one| !one.asker.is_closed()).collect()
+                if count == 0 {
+                    return;
+                }
+                waiting.asked.drain(..count).collect()
             };
-            if !asked.is_empty() {
-                self.0.serve(asked).await;
-            } else if lock(&self.0.waiting).asked.is_empty() {
-                return;
-            }
+            // Who went away wants nothing any more.
+            self.queue
+                .serve(asked.into_iter().filter(|one| !one.asker.is_closed()).collect())
+                .await;
         }
     }
 }
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        let mut waiting = lock(&self.0.waiting);
+        let mut waiting = lock(&self.queue.waiting);
         waiting.leaders -= 1;
+        if !self.begun {
+            // The runtime ends: nobody leads any more, and nobody waits.
+            waiting.asked.clear();
+        }
         if !waiting.asked.is_empty() && waiting.leaders == 0 {
             waiting.leaders += 1;
             drop(waiting);
-            tokio::spawn(Self(Arc::clone(&self.0)).lead());
+            tokio::spawn(Self::new(&self.queue).lead());
         }
     }
 }

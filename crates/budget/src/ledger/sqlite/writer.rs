@@ -55,7 +55,7 @@ impl Writer {
             std::mem::replace(&mut waiting.led, true)
         };
         if !led {
-            Leader(Arc::clone(self)).lead().await;
+            Leader::new(self).lead().await;
         }
         answer.await.unwrap_or_else(|_| Err(Error::Busy))
     }
@@ -78,16 +78,24 @@ impl Writer {
 
 /// Whoever came first writes for all that wait by then, in the task that asked: to wake another costs
 /// more than the transaction.
-struct Leader(Arc<Writer>);
+struct Leader {
+    writer: Arc<Writer>,
+    begun: bool,
+}
 
 impl Leader {
+    fn new(writer: &Arc<Writer>) -> Self {
+        Self { writer: Arc::clone(writer), begun: false }
+    }
+
     /// Commits what waits.
-    async fn lead(self) {
+    async fn lead(mut self) {
+        self.begun = true;
         // Those who are about to ask come along.
         tokio::task::yield_now().await;
-        let db = self.0.db.lock().await;
+        let db = self.writer.db.lock().await;
         let mut writes = {
-            let mut waiting = self.0.waiting();
+            let mut waiting = self.writer.waiting();
             let count = waiting.writes.len().min(TOGETHER);
             waiting.writes.drain(..count).collect::<Vec<_>>()
         };
@@ -95,7 +103,7 @@ impl Leader {
         let done = catch_unwind(AssertUnwindSafe(|| transact(&db, &mut writes)));
         drop(db);
         let Ok(done) = done else { return };
-        self.0.commits.fetch_add(1, Ordering::Relaxed);
+        self.writer.commits.fetch_add(1, Ordering::Relaxed);
         for write in writes {
             write.answer(done.as_ref().err().map(String::as_str));
         }
@@ -105,11 +113,15 @@ impl Leader {
 impl Drop for Leader {
     /// Leaves those who came meanwhile to another, also when whoever asked first went away or failed.
     fn drop(&mut self) {
-        let mut waiting = self.0.waiting();
+        let mut waiting = self.writer.waiting();
+        if !self.begun {
+            // The runtime ends: nobody leads any more, and nobody waits.
+            waiting.writes.clear();
+        }
         waiting.led = !waiting.writes.is_empty();
         if waiting.led {
             drop(waiting);
-            tokio::spawn(Self(Arc::clone(&self.0)).lead());
+            tokio::spawn(Self::new(&self.writer).lead());
         }
     }
 }
@@ -232,6 +244,25 @@ mod tests {
         let (before, fault) = tokio::join!(add(&writer, 1, None), fault);
         assert!(matches!((before, fault), (Err(Error::Busy), Err(Error::Busy))));
         assert_eq!(count(&writer).await, 0);
+    }
+
+    #[test]
+    fn the_end_of_a_runtime_is_the_end_of_what_waits() {
+        let (runtime, writer) = (tokio::runtime::Runtime::new().unwrap(), writer());
+        runtime.block_on(async {
+            let held = writer.db.lock().await;
+            for number in 0..3 {
+                let writer = Arc::clone(&writer);
+                tokio::spawn(async move { add(&writer, number, None).await });
+            }
+            while writer.waiting().writes.len() < 3 {
+                tokio::task::yield_now().await;
+            }
+            drop(held);
+        });
+        drop(runtime);
+        let waiting = writer.waiting();
+        assert!(!waiting.led && waiting.writes.is_empty());
     }
 
     #[tokio::test]
