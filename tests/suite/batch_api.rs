@@ -13,6 +13,11 @@ fn halved(provider: &Provider) -> String {
     format!("{provider}batch_discount_percent = 50\n[orchestrator.batch]\n{hurry}")
 }
 
+/// The same, of a provider that speaks Messages.
+fn halved_messages(provider: &Provider) -> String {
+    halved(provider).replace("'openai'", "'anthropic'")
+}
+
 async fn held(system: &System) -> f64 {
     let path = "/api/v1/budget/user/local?period=daily";
     system.get(path).await.unwrap().1["held"].as_f64().unwrap()
@@ -223,4 +228,93 @@ async fn a_batch_api_is_not_used_where_it_must_not_be_or_does_not_pay() {
     let batch = client.end(&batch, "completed").await;
     assert_eq!((counts(&batch), &batch["cost_usd"]), ((4, 2, 2), &0.004.into()));
     assert_eq!(provider.requests(), 50);
+}
+
+#[tokio::test]
+async fn messages_have_a_batch_api_too() {
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let system = System::start(shape, &halved_messages(&provider)).await.unwrap();
+        let client = Client::new(&system);
+        let lines = asking(&["ping", "missing", "refuse", "ping", "fail"]);
+        let batch = client.begin(CHAT, &lines, Value::Null).await;
+        eventually("it has begun", || provider.message_batches().len() == 1).await;
+        assert!((held(&system).await - 0.01).abs() < 1e-12, "all that it can cost is held");
+        assert_eq!(provider.requests(), 0);
+        provider.message_batches_end();
+        let batch = client.end(&batch, "completed").await;
+        assert_eq!((counts(&batch), &batch["cost_usd"]), ((5, 4, 1), &0.012.into()));
+        assert_eq!(provider.requests(), 2, "what it left is asked by itself");
+        let output = client.lines(&batch["output_file_id"]).await;
+        let body = &output[0]["response"]["body"];
+        assert_eq!(body["choices"][0]["message"]["content"], "pong", "in the client's dialect");
+        let errors = client.lines(&batch["error_file_id"]).await;
+        let message = errors[0]["response"]["body"]["error"]["message"].as_str().unwrap();
+        assert!(message.contains("nobody asks"), "{message}");
+        assert!((system.spent("local").await.unwrap() - 0.012).abs() < 1e-12);
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_batch_of_messages_pays_what_was_answered() {
+    let provider = Provider::start().await.unwrap();
+    let system = System::start(Shape::One, &halved_messages(&provider)).await.unwrap();
+    let client = Client::new(&system);
+    let batch = client.begin(CHAT, &asking(&["ping"; 4]), Value::Null).await;
+    eventually("it is looked at", || provider.message_looks() > 0).await;
+    let cancel = format!("/v1/batches/{batch}/cancel");
+    assert_eq!(client.post(&cancel, &Value::Null).await.1["status"], "cancelling");
+    let knows = || provider.message_batches()[0]["processing_status"] == "canceling";
+    eventually("its provider knows", knows).await;
+    provider.message_batches_end();
+    let batch = client.end(&batch, "cancelled").await;
+    assert_eq!((counts(&batch), provider.requests()), ((4, 2, 2), 0));
+    assert!((system.spent("local").await.unwrap() - 0.004).abs() < 1e-12);
+}
+
+#[tokio::test]
+async fn a_batch_of_messages_whose_beginning_nobody_saw_is_bought_once() {
+    for shape in Shape::ALL {
+        for trouble in [Trouble::HangsAtCreation, Trouble::LosesCreation, Trouble::None] {
+            let provider = Provider::start().await.unwrap();
+            let settings = halved_messages(&provider);
+            let system = System::start(shape, &settings).await.unwrap();
+            // Others have some that are over, on two pages, and will have one that is not.
+            for _ in 0..3 {
+                provider.another_has_a_message_batch(0, Some("theirs_1"));
+            }
+            provider.message_batches_end();
+            provider.message_batches_have(trouble);
+            let batch = Client::new(&system).begin(CHAT, &asking(&["ping"; 2]), Value::Null).await;
+            eventually("it is made", || provider.message_batches().len() == 4).await;
+            let data = system.kill().await.unwrap();
+            provider.another_has_a_message_batch(3 * 3600, None);
+            provider.message_batches_have(Trouble::None);
+
+            // It runs: nobody knows whose it is, and nobody buys another.
+            let system = System::start_in(data, shape, &settings).await.unwrap();
+            assert!((held(&system).await - 0.004).abs() < 1e-12, "{trouble:?}: held once");
+            provider.message_batches_end();
+            let batch = Client::new(&system).end(&batch, "completed").await;
+            assert_eq!(counts(&batch), (2, 2, 0), "{trouble:?}");
+            assert_eq!((provider.message_batches().len(), provider.requests()), (5, 0));
+            assert!((system.spent("local").await.unwrap() - 0.004).abs() < 1e-12, "{trouble:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_messages_that_never_began_is_asked_by_itself() {
+    let provider = Provider::start().await.unwrap();
+    let system = System::start(Shape::One, &halved_messages(&provider)).await.unwrap();
+    let client = Client::new(&system);
+    provider.message_batches_have(Trouble::Down);
+    let batch = client.begin(CHAT, &asking(&["ping"; 2]), Value::Null).await;
+    eventually("it is looked for in vain", || provider.message_looks() > 3).await;
+    assert_eq!(provider.requests(), 0, "it may have begun");
+    provider.message_batches_have(Trouble::None);
+    let batch = client.end(&batch, "completed").await;
+    assert_eq!((counts(&batch), provider.requests()), ((2, 2, 0), 2));
+    assert!(provider.message_batches().is_empty());
+    assert!((system.spent("local").await.unwrap() - 0.008).abs() < 1e-12);
 }

@@ -70,7 +70,7 @@ impl Service {
         PlanBatchResponse { any: true, lines }
     }
 
-    /// Gives a part to its provider, unless that has it; returns what the provider calls it.
+    /// Gives a part to its provider, or only looks for it there; returns what the provider calls it.
     pub(crate) async fn submit_batch(
         &self,
         context: &CallContext,
@@ -79,10 +79,9 @@ impl Service {
         let dialect = request.dialect();
         let part = self.part(context, request.part)?;
         let batches = part.batches()?;
-        if request.look_first
-            && let Some(found) = found(context, &part).await.map_err(in_doubt)?
-        {
-            return Ok(found);
+        if request.only_look {
+            let found = found(context, &part).await.map_err(in_doubt)?;
+            return Ok(found.unwrap_or_default());
         }
         let (mut lines, mut most) = (Vec::new(), NanoUsd::ZERO);
         for line in request.lines {

@@ -122,8 +122,10 @@ impl Provider {
     /// Returns by how many percent its batch API is cheaper, if that is to be used.
     pub(crate) fn batch_discount(&self) -> anyhow::Result<Option<u32>> {
         let Some(percent) = self.batch_discount_percent else { return Ok(None) };
-        if is_local(self.tier) || !matches!(self.kind, Kind::Openai) {
-            bail!("batch_discount_percent: for kind \"openai\", of a tier that is not local");
+        if is_local(self.tier) || !matches!(self.kind, Kind::Openai | Kind::Anthropic) {
+            bail!(
+                "batch_discount_percent: for kinds \"openai\" and \"anthropic\", of a tier that is not local"
+            );
         }
         if !(1..=99).contains(&percent) {
             bail!("batch_discount_percent: {percent} is not 1 to 99");

@@ -3,6 +3,7 @@
 pub mod faulty;
 mod gemini;
 mod jobs;
+mod message_jobs;
 mod messages;
 pub mod nowhere;
 
@@ -59,6 +60,7 @@ pub struct Provider {
 #[derive(Debug)]
 struct Counts {
     jobs: jobs::Jobs,
+    message_jobs: message_jobs::MessageJobs,
     requests: AtomicUsize,
     gate: Semaphore,
     listings: AtomicUsize,
@@ -79,6 +81,7 @@ impl Provider {
         let listed = ["m", "m-embed"].map(str::to_owned).to_vec();
         let state = Arc::new(Counts {
             jobs: jobs::Jobs::default(),
+            message_jobs: message_jobs::MessageJobs::default(),
             requests: AtomicUsize::new(0),
             gate: Semaphore::new(0),
             listings: AtomicUsize::new(0),
@@ -130,6 +133,7 @@ impl Provider {
             .route("/v1/embeddings", post(embed))
             .route("/v1/models", get(models))
             .merge(jobs::routes())
+            .merge(message_jobs::routes())
             .with_state(Arc::clone(&self.state))
     }
 }

@@ -89,7 +89,8 @@ impl Carried<'_> {
         match self.part.stage.clone() {
             Stage::Planned if over || given_up => self.leave().await,
             Stage::Doubted if over || given_up => self.look_and_leave().await,
-            Stage::Planned | Stage::Doubted => self.submit().await,
+            Stage::Planned => self.submit().await,
+            Stage::Doubted => self.look().await,
             Stage::Begun(_) => self.poll(over).await,
         }
     }
@@ -119,13 +120,13 @@ impl Carried<'_> {
     }
 
     async fn submit(&mut self) -> Result<Step, Error> {
-        let look_first = self.part.stage == Stage::Doubted;
+        self.part.made_at = self.runner.store.now();
         let lines = self.runner.store.of_part(&self.part).await?;
         let message = SubmitBatchRequest {
             part: Some(self.named()),
             lines: lines.into_iter().map(line).collect(),
             dialect: self.batch.endpoint.dialect().into(),
-            look_first,
+            only_look: false,
         };
         self.note(Stage::Doubted).await?;
         let message = runtime::context::request(&self.context(), message);
@@ -134,21 +135,47 @@ impl Carried<'_> {
                 self.note(Stage::Begun(reply.into_inner().provider_id)).await?;
                 Ok(Step::Now)
             }
-            // Nobody is there who could be asked whether it has begun.
-            Err(status) if look_first && is_unknown(&status) => self.lose(&status).await,
             Err(status) => {
-                let passes = is_passing(&status);
-                let in_doubt = !runtime::error::is_certain(&status) || (look_first && passes);
+                let in_doubt = !runtime::error::is_certain(&status);
                 tracing::warn!(part = %self.part.id, %status, in_doubt, "a batch was not begun");
                 if !in_doubt {
                     self.note(Stage::Planned).await?;
                 }
-                // Asking again would not change some of them.
-                let attempts = self.runner.config.attempts;
-                self.failures = if passes { self.failures + 1 } else { attempts };
-                Ok(if self.failures < attempts { Step::Later } else { Step::Now })
+                Ok(self.failed(&status))
             }
         }
+    }
+
+    /// Asks whether the provider has it. What it does not have is submitted anew, as of then: the next
+    /// look is for what is begun after this one.
+    async fn look(&mut self) -> Result<Step, Error> {
+        let message = SubmitBatchRequest {
+            part: Some(self.named()),
+            only_look: true,
+            ..SubmitBatchRequest::default()
+        };
+        let message = runtime::context::request(&self.context(), message);
+        match self.router().submit_batch(message).await {
+            Ok(reply) => {
+                let id = reply.into_inner().provider_id;
+                let found = if id.is_empty() { Stage::Planned } else { Stage::Begun(id) };
+                self.note(found).await?;
+                Ok(Step::Now)
+            }
+            // Nobody is there who could be asked.
+            Err(status) if is_unknown(&status) => self.lose(&status).await,
+            Err(status) => {
+                tracing::warn!(part = %self.part.id, %status, "it is not known whether a batch was begun");
+                Ok(self.failed(&status))
+            }
+        }
+    }
+
+    fn failed(&mut self, status: &Status) -> Step {
+        // Asking again would not change some of them.
+        let attempts = self.runner.config.attempts;
+        self.failures = if is_passing(status) { self.failures + 1 } else { attempts };
+        if self.failures < attempts { Step::Later } else { Step::Now }
     }
 
     /// Gives up a part that the provider does not have.

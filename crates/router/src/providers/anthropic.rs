@@ -1,5 +1,7 @@
 //! A server that speaks Anthropic's Messages.
 
+mod batches;
+
 use async_trait::async_trait;
 use egress::Reach;
 use futures::{StreamExt as _, future};
@@ -8,6 +10,7 @@ use reqwest::header::HeaderName;
 use serde_json::Value;
 use types::CallContext;
 
+use super::batches::Batches;
 use super::http::Http;
 use super::{Chunks, Fault, Provider};
 use crate::config::{self, Model, Timeouts};
@@ -43,6 +46,10 @@ fn body(model: &Model, request: &ChatRequest, stream: bool) -> Result<Value, Fau
 impl Provider for Anthropic {
     fn dialect(&self) -> Dialect {
         Dialect::Messages
+    }
+
+    fn batches(&self) -> Option<&dyn Batches> {
+        Some(self)
     }
 
     async fn complete(

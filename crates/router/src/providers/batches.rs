@@ -55,6 +55,9 @@ pub(crate) trait Batches: Send + Sync {
     ) -> Result<String, NotBegun>;
 
     /// Returns what the provider calls the batch of our name, if there is one since a moment.
+    ///
+    /// # Errors
+    /// Also if nobody can tell yet whether there is.
     async fn find(
         &self,
         context: &CallContext,
@@ -73,4 +76,32 @@ pub(crate) trait Batches: Send + Sync {
 
     /// Reads a line of it: our id of the request, and what became of it.
     fn outcome(&self, line: &[u8]) -> Option<(String, Outcome)>;
+}
+
+/// Returns the id that an object of the provider's names.
+pub(super) fn id_of(object: &Value) -> Result<String, Fault> {
+    let id = object["id"].as_str().ok_or_else(|| Fault::Provider("it named no id".to_owned()))?;
+    checked(id).map(str::to_owned)
+}
+
+/// Returns an id of the provider's, which becomes a part of addresses, if it is one.
+pub(super) fn checked(id: &str) -> Result<&str, Fault> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    match (1..=256).contains(&id.len()) && id.bytes().all(good) {
+        true => Ok(id),
+        false => Err(Fault::Provider("its id is no id".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_leads_elsewhere_is_none() {
+        for id in ["", "../files", "a b", "a?b", "a/b"] {
+            assert!(checked(id).is_err(), "{id}");
+        }
+        assert_eq!(checked("batch_68-a").unwrap(), "batch_68-a");
+    }
 }

@@ -25,6 +25,7 @@ pub(crate) struct Part {
     pub(crate) id: ReservationId,
     pub(crate) candidate: String,
     pub(crate) worst: NanoUsd,
+    /// Or when it was submitted anew: the provider has begun none of it before.
     pub(crate) made_at: i64,
     pub(crate) stage: Stage,
 }
@@ -132,7 +133,7 @@ impl Store {
             Stage::Begun(id) => ("begun", Some(id)),
         };
         let noted = sqlx::query(
-            "UPDATE parts SET state = ?4, provider_id = ?5 WHERE id = ?3
+            "UPDATE parts SET state = ?4, provider_id = ?5, made_at = ?6 WHERE id = ?3
                AND EXISTS (SELECT 1 FROM batches WHERE id = ?1 AND lease = ?2)",
         )
         .bind(lease.batch.as_str())
@@ -140,6 +141,7 @@ impl Store {
         .bind(part.id.as_str())
         .bind(state)
         .bind(provider_id)
+        .bind(part.made_at)
         .execute(&self.pool)
         .await?;
         held(noted.rows_affected() > 0)
