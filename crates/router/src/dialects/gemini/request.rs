@@ -1,10 +1,8 @@
-//! Google's Gemini API, `generateContent`, v1beta
-//! (<https://ai.google.dev/api/generate-content>, read November 2026). Providers only: no client of
-//! Baton speaks it.
+//! A chat completions request, as Gemini takes it.
 
 use serde_json::{Map, Value, json};
 
-use super::{Fields, Refused, calls};
+use crate::dialects::{Fields, Refused, calls};
 
 /// Generation settings: in chat completions, and here.
 const SETTINGS: [(&str, &str); 6] = [
@@ -250,164 +248,6 @@ fn tool_choice(choice: &Value) -> Result<Value, Refused> {
     }
 }
 
-/// Writes Gemini's answer as a chat completion, with at most so many calls of tools.
-pub(crate) fn response(wire: &Value, most_calls: usize) -> Value {
-    let (mut delta, finish) = said(wire, &mut Calls::up_to(most_calls));
-    delta["role"] = "assistant".into();
-    if delta.get("content").is_none() {
-        delta["content"] = Value::Null;
-    }
-    let mut chat = frame(wire, "chat.completion");
-    let choice = json!({ "index": 0, "message": delta, "finish_reason": finish });
-    chat["choices"] = json!([choice]);
-    chat["usage"] = usage(&wire["usageMetadata"]).unwrap_or_default();
-    chat
-}
-
-/// Says why an answer or a piece of one is none, if so: another provider may do better.
-pub(crate) fn failure(wire: &Value) -> Option<String> {
-    let candidate = wire["candidates"].get(0)?;
-    let reason = candidate["finishReason"].as_str()?;
-    // The model tried to call a tool, and did not get it right.
-    let failed = matches!(reason, "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL");
-    failed.then(|| match candidate["finishMessage"].as_str() {
-        Some(message) => format!("{reason}: {message}"),
-        None => reason.to_owned(),
-    })
-}
-
-/// Writes the pieces of a stream as chat completion chunks.
-#[derive(Debug)]
-pub(crate) struct Chunks {
-    calls: Calls,
-    /// A reason to end was given: the end of the connection is the end of the stream.
-    pub(crate) is_whole: bool,
-    begun: bool,
-    /// The last chunk, without its choices.
-    frame: Value,
-    usage: Option<Value>,
-}
-
-impl Chunks {
-    /// Begins a stream with at most so many calls of tools.
-    pub(crate) fn new(most_calls: usize) -> Self {
-        let calls = Calls::up_to(most_calls);
-        Self { calls, is_whole: false, begun: false, frame: Value::Null, usage: None }
-    }
-
-    /// Returns the chunk that a piece makes, if it says anything.
-    pub(crate) fn push(&mut self, wire: &Value) -> Option<Value> {
-        let (mut delta, finish) = said(wire, &mut self.calls);
-        self.is_whole |= !finish.is_null();
-        if let Some(usage) = usage(&wire["usageMetadata"]) {
-            self.usage = Some(usage);
-        }
-        let is_empty = delta.as_object().is_none_or(Map::is_empty) && finish.is_null();
-        if is_empty {
-            return None;
-        }
-        if !std::mem::replace(&mut self.begun, true) {
-            delta["role"] = "assistant".into();
-        }
-        let mut chunk = frame(wire, "chat.completion.chunk");
-        self.frame = chunk.clone();
-        chunk["choices"] = json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
-        Some(chunk)
-    }
-
-    /// Returns the last chunk of a stream that has begun: Gemini counts on with every piece, and chat
-    /// completions count once.
-    pub(crate) fn counted(&mut self) -> Option<Value> {
-        let mut chunk = self.begun.then(|| self.frame.take())?;
-        chunk["choices"] = json!([]);
-        chunk["usage"] = self.usage.take()?;
-        Some(chunk)
-    }
-}
-
-fn frame(wire: &Value, object: &str) -> Value {
-    let id = wire["responseId"].as_str().unwrap_or_default();
-    json!({
-        "id": format!("chatcmpl-{id}"), "object": object, "created": 0,
-        "model": wire["modelVersion"],
-    })
-}
-
-/// The calls of tools so far, and how many there may be.
-#[derive(Debug)]
-struct Calls {
-    count: usize,
-    most: usize,
-}
-
-impl Calls {
-    fn up_to(most: usize) -> Self {
-        Self { count: 0, most }
-    }
-}
-
-/// Returns what a piece says, and why it ended, if it did.
-fn said(wire: &Value, calls: &mut Calls) -> (Value, Value) {
-    let candidate = &wire["candidates"][0];
-    let (mut text, mut thought, mut called) = (String::new(), String::new(), Vec::new());
-    for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
-        if let Some(call) = part.get("functionCall").filter(|_| calls.count < calls.most) {
-            let index = calls.count;
-            let arguments = call.get("args").unwrap_or(&json!({})).to_string();
-            let function = json!({ "name": call["name"], "arguments": arguments });
-            // Most calls have no ids: they are told apart by their answer and their place in it.
-            let id = call["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
-            let answer = wire["responseId"].as_str().unwrap_or_default();
-            let id = id.unwrap_or_else(|| format!("call_{answer}_{index}"));
-            let mut one =
-                json!({ "index": index, "id": id, "type": "function", "function": function });
-            if let Some(signature) = part.get("thoughtSignature") {
-                one["extra_content"] = json!({ "google": { "thought_signature": signature } });
-            }
-            called.push(one);
-            calls.count += 1;
-        }
-        let piece = part["text"].as_str().unwrap_or_default();
-        if part["thought"] == true { thought.push_str(piece) } else { text.push_str(piece) }
-    }
-    let mut delta = json!({});
-    if !text.is_empty() {
-        delta["content"] = text.into();
-    }
-    if !thought.is_empty() {
-        delta["reasoning_content"] = thought.into();
-    }
-    if !called.is_empty() {
-        delta["tool_calls"] = called.into();
-    }
-    let blocked = wire.pointer("/promptFeedback/blockReason").is_some();
-    let finish = match candidate["finishReason"].as_str() {
-        None if blocked => "content_filter".into(),
-        None => Value::Null,
-        Some("STOP") if calls.count > 0 => "tool_calls".into(),
-        Some("STOP") => "stop".into(),
-        Some("MAX_TOKENS") => "length".into(),
-        Some(_) => "content_filter".into(),
-    };
-    (delta, finish)
-}
-
-/// Counts as chat completions do: thoughts are part of what was written.
-fn usage(usage: &Value) -> Option<Value> {
-    let count = |name: &str| usage[name].as_u64().unwrap_or_default();
-    let input = usage.get("promptTokenCount")?.as_u64()?;
-    let input = input.saturating_add(count("toolUsePromptTokenCount"));
-    let thought = count("thoughtsTokenCount");
-    let output = count("candidatesTokenCount").saturating_add(thought);
-    Some(json!({
-        "prompt_tokens": input,
-        "completion_tokens": output,
-        "total_tokens": input.saturating_add(output),
-        "prompt_tokens_details": { "cached_tokens": count("cachedContentTokenCount") },
-        "completion_tokens_details": { "reasoning_tokens": thought },
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -467,41 +307,5 @@ mod tests {
             let told = request(chat.as_object().unwrap(), 1).unwrap_err();
             assert!(told.starts_with(fault), "{told}");
         }
-    }
-
-    #[test]
-    fn an_answer_is_told_whole_and_in_pieces() {
-        let wire = json!({
-            "candidates": [{ "content": { "role": "model", "parts": [
-                { "text": "hm", "thought": true }, { "text": "pong" },
-                { "functionCall": { "name": "add", "args": { "a": 1 } }, "thoughtSignature": "s" },
-            ] }, "finishReason": "STOP" }],
-            "usageMetadata": { "promptTokenCount": 10, "candidatesTokenCount": 2,
-                "thoughtsTokenCount": 3, "cachedContentTokenCount": 4 },
-            "modelVersion": "g", "responseId": "r",
-        });
-        let chat = response(&wire, 2);
-        let message = &chat["choices"][0]["message"];
-        assert_eq!(
-            (&message["content"], &message["reasoning_content"]),
-            (&"pong".into(), &"hm".into())
-        );
-        assert_eq!(message["tool_calls"][0]["function"]["arguments"], "{\"a\":1}");
-        assert_eq!(chat["choices"][0]["finish_reason"], "tool_calls");
-        assert_eq!(chat["usage"]["completion_tokens"], 5);
-        let mut twice = wire.clone();
-        let parts = twice["candidates"][0]["content"]["parts"].as_array_mut().unwrap();
-        parts.push(parts[2].clone());
-        assert_eq!(&response(&twice, 1)["choices"], &chat["choices"], "one at a time");
-        let mut chunks = Chunks::new(2);
-        let half = json!({ "candidates": [{ "content": { "parts": [{ "text": "po" }] } }] });
-        let chunk = chunks.push(&half).unwrap();
-        assert_eq!(chunk["choices"][0]["delta"]["content"], "po");
-        assert!(!chunks.is_whole && chunk.get("usage").is_none());
-        assert!(chunks.push(&wire).unwrap().get("usage").is_none() && chunks.is_whole);
-        let counted = chunks.counted().unwrap();
-        assert_eq!(counted["usage"]["prompt_tokens_details"]["cached_tokens"], 4);
-        let blocked = json!({ "promptFeedback": { "blockReason": "SAFETY" } });
-        assert_eq!(response(&blocked, 2)["choices"][0]["finish_reason"], "content_filter");
     }
 }
