@@ -154,6 +154,23 @@ fn counted(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
+/// Reads a row of `id, previous, private, bytes`.
+fn turn((id, previous, private, bytes): (String, Option<String>, bool, i64)) -> Turn {
+    Turn {
+        id,
+        previous,
+        privacy: privacy(private),
+        bytes: u64::try_from(bytes).unwrap_or_default(),
+    }
+}
+
+/// Reads a row of `id, previous, private, input, response`.
+fn stored(
+    (id, previous, private, input, response): (String, Option<String>, bool, String, String),
+) -> Stored {
+    Stored { id, previous, privacy: privacy(private), input, response }
+}
+
 fn privacy(is_private: bool) -> Privacy {
     match is_private {
         true => Privacy::Private,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, Row as _};
 use types::{Clock, TenantId};
 
-use super::{SLACK_MS, SWEPT, Store, Stored, Terms, Turn, counted, expiry, privacy};
+use super::{SLACK_MS, SWEPT, Store, Stored, Terms, Turn, counted, expiry, stored, turn};
 use crate::Error;
 
 /// How long a call waits for a connection.
@@ -117,7 +117,7 @@ impl Store for Postgres {
     }
 
     async fn turns(&self, tenant: &TenantId, id: &str, most: u32) -> Result<Vec<Turn>, Error> {
-        let rows = sqlx::query(
+        let rows = sqlx::query_as(
             "WITH RECURSIVE chain (id, previous, private, bytes, place) AS (
                SELECT id, previous, private, bytes, 1::BIGINT FROM responses
                WHERE tenant = $1 AND id = $2 AND expires_at > $3
@@ -132,11 +132,11 @@ impl Store for Postgres {
         .bind(i64::from(most))
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(turn).collect()
+        Ok(rows.into_iter().map(turn).collect())
     }
 
     async fn read(&self, tenant: &TenantId, ids: &[String]) -> Result<Vec<Stored>, Error> {
-        let rows = sqlx::query(
+        let rows = sqlx::query_as(
             "SELECT id, previous, private, input, response FROM responses
              WHERE tenant = $1 AND id = ANY($2) AND expires_at > $3",
         )
@@ -145,7 +145,7 @@ impl Store for Postgres {
         .bind(self.clock.now_ms())
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(stored).collect()
+        Ok(rows.into_iter().map(stored).collect())
     }
 
     async fn delete(&self, tenant: &TenantId, id: &str) -> Result<bool, Error> {
@@ -190,24 +190,4 @@ impl Store for Postgres {
             }
         }
     }
-}
-
-fn turn(row: &PgRow) -> Result<Turn, Error> {
-    let bytes: i64 = row.try_get(3)?;
-    Ok(Turn {
-        id: row.try_get(0)?,
-        previous: row.try_get(1)?,
-        privacy: privacy(row.try_get(2)?),
-        bytes: u64::try_from(bytes).unwrap_or_default(),
-    })
-}
-
-fn stored(row: &PgRow) -> Result<Stored, Error> {
-    Ok(Stored {
-        id: row.try_get(0)?,
-        previous: row.try_get(1)?,
-        privacy: privacy(row.try_get(2)?),
-        input: row.try_get(3)?,
-        response: row.try_get(4)?,
-    })
 }

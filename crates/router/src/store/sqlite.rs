@@ -4,13 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{Row as _, SqlitePool};
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use types::{Clock, TenantId};
 
-use super::{SLACK_MS, SWEPT, Store, Stored, Terms, Turn, counted, expiry, privacy};
+use super::{SLACK_MS, SWEPT, Store, Stored, Terms, Turn, counted, expiry, stored, turn};
 use crate::Error;
 
 /// Responses in one SQLite file (WAL): kill -9 loses nothing that was acknowledged.
@@ -105,7 +103,7 @@ impl Store for Sqlite {
     }
 
     async fn turns(&self, tenant: &TenantId, id: &str, most: u32) -> Result<Vec<Turn>, Error> {
-        let rows = sqlx::query(
+        let rows = sqlx::query_as(
             "WITH RECURSIVE chain (id, previous, private, bytes, place) AS (
                SELECT id, previous, private, bytes, 1 FROM responses
                WHERE tenant = ?1 AND id = ?2 AND expires_at > ?3
@@ -120,11 +118,11 @@ impl Store for Sqlite {
         .bind(most)
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(turn).collect()
+        Ok(rows.into_iter().map(turn).collect())
     }
 
     async fn read(&self, tenant: &TenantId, ids: &[String]) -> Result<Vec<Stored>, Error> {
-        let rows = sqlx::query(
+        let rows = sqlx::query_as(
             "SELECT id, previous, private, input, response FROM responses
              WHERE tenant = ?1 AND id IN (SELECT value FROM json_each(?2)) AND expires_at > ?3",
         )
@@ -133,7 +131,7 @@ impl Store for Sqlite {
         .bind(self.clock.now_ms())
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(stored).collect()
+        Ok(rows.into_iter().map(stored).collect())
     }
 
     async fn delete(&self, tenant: &TenantId, id: &str) -> Result<bool, Error> {
@@ -165,24 +163,4 @@ impl Store for Sqlite {
             }
         }
     }
-}
-
-fn turn(row: &SqliteRow) -> Result<Turn, Error> {
-    let bytes: i64 = row.try_get(3)?;
-    Ok(Turn {
-        id: row.try_get(0)?,
-        previous: row.try_get(1)?,
-        privacy: privacy(row.try_get(2)?),
-        bytes: u64::try_from(bytes).unwrap_or_default(),
-    })
-}
-
-fn stored(row: &SqliteRow) -> Result<Stored, Error> {
-    Ok(Stored {
-        id: row.try_get(0)?,
-        previous: row.try_get(1)?,
-        privacy: privacy(row.try_get(2)?),
-        input: row.try_get(3)?,
-        response: row.try_get(4)?,
-    })
 }
