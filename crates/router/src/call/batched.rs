@@ -102,7 +102,7 @@ impl Planned {
         answer: Value,
     ) -> (Value, NanoUsd) {
         let Some(candidate) = self.candidates.first() else { return (answer, NanoUsd::ZERO) };
-        let rendered = Answer::new(candidate.provider.dialect(), answer);
+        let rendered = Answer::new(candidate.provider.dialect(), answer, now());
         let counted = Usage::of(&rendered.chat);
         let usage = match counted {
             Some(counted) => counted,
@@ -114,7 +114,7 @@ impl Planned {
         let mut row = self.row(None, "answered", Some(&receipt));
         (row.id, row.started_at_ms, row.latency_micros) = (id, made_at_ms, 0);
         self.meter.record(row);
-        (rendered.to(&self.request, now()), cost)
+        (rendered.to(&self.request), cost)
     }
 }
 

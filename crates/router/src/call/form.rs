@@ -172,13 +172,13 @@ impl Planned {
         answer: Value,
         failures: Vec<String>,
     ) -> (Value, Receipt) {
-        let answer = Answer::new(candidate.provider.dialect(), answer);
+        let answer = Answer::new(candidate.provider.dialect(), answer, now());
         let counted = Usage::of(&answer.chat);
         let usage = match counted {
             Some(counted) => counted,
             None => self.guess(candidate, usage::written(&answer.chat)).await,
         };
         let receipt = self.receipt(candidate, failures, usage, counted.is_none());
-        (answer.to(&self.request, now()), receipt)
+        (answer.to(&self.request), receipt)
     }
 }

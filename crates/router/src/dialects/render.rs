@@ -14,30 +14,32 @@ pub(crate) struct Answer {
     wire: Option<Value>,
     /// As chat completions say it.
     pub(crate) chat: Value,
+    now: i64,
 }
 
 impl Answer {
-    pub(crate) fn new(dialect: Dialect, answer: Value) -> Self {
+    /// Takes an answer that was made at `now` (seconds since 1970).
+    pub(crate) fn new(dialect: Dialect, answer: Value, now: i64) -> Self {
         match dialect {
             Dialect::Messages => {
-                let chat = from_chat::response(&answer);
-                Self { wire: Some(answer), chat }
+                let chat = from_chat::response(&answer, now);
+                Self { wire: Some(answer), chat, now }
             }
             Dialect::ChatCompletions
             | Dialect::Responses
             | Dialect::Embeddings
-            | Dialect::Unspecified => Self { wire: None, chat: answer },
+            | Dialect::Unspecified => Self { wire: None, chat: answer, now },
         }
     }
 
     /// Says it in the dialect of `request`.
-    pub(crate) fn to(self, request: &ChatRequest, now: i64) -> Value {
+    pub(crate) fn to(self, request: &ChatRequest) -> Value {
         match (request.dialect, self.wire) {
             (Dialect::Messages, Some(wire)) => wire,
             (Dialect::Messages, None) => events::response(&self.chat),
             (Dialect::Responses, _) => {
                 let id = &request.response_id;
-                responses::from_chat::response(&self.chat, request.wire(), id, now)
+                responses::from_chat::response(&self.chat, request.wire(), id, self.now)
             }
             (Dialect::ChatCompletions | Dialect::Embeddings | Dialect::Unspecified, _) => self.chat,
         }
@@ -72,7 +74,7 @@ impl Rendering {
             Dialect::ChatCompletions | Dialect::Unspecified if messages => Writer::ChatCompletions,
             Dialect::ChatCompletions | Dialect::Embeddings | Dialect::Unspecified => Writer::Same,
         };
-        Self { reader: messages.then(from_chat::Chunks::default), writer }
+        Self { reader: messages.then(|| from_chat::Chunks::new(now)), writer }
     }
 
     /// Tells whether chunks of chat completions pass through as they are.

@@ -102,9 +102,9 @@ pub fn gemini(bytes: &[u8]) {
     if let Ok(answer) = serde_json::from_slice::<Value>(bytes)
         && gemini::failure(&answer).is_none()
     {
-        whole(Dialect::ChatCompletions, &gemini::response(&answer, usize::MAX));
+        whole(Dialect::ChatCompletions, &gemini::response(&answer, usize::MAX, 0));
     }
-    let mut chunks = gemini::Chunks::new(usize::MAX);
+    let mut chunks = gemini::Chunks::new(usize::MAX, 0);
     let mut told: Vec<Value> =
         pieces(bytes).iter().filter_map(|piece| chunks.push(piece)).collect();
     for chunk in &told {
@@ -138,10 +138,10 @@ fn pieces(bytes: &[u8]) -> Vec<Value> {
 /// Tells a whole answer to a client of every dialect.
 fn whole(provider: Dialect, answer: &Value) {
     for client in CLIENTS {
-        let answer = Answer::new(provider, answer.clone());
+        let answer = Answer::new(provider, answer.clone(), 7);
         counted(&answer.chat);
         let choice = first_choice(&answer.chat).cloned().unwrap_or_default();
-        let told = answer.to(&question(client), 7);
+        let told = answer.to(&question(client));
         match client {
             Dialect::Messages if provider != Dialect::Messages => {
                 valid::message(&told, &Said::of(&choice["message"]));

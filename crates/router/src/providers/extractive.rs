@@ -9,7 +9,7 @@ use proto::router::{Dialect, Grounding};
 use serde_json::{Value, json};
 use types::CallContext;
 
-use super::{Chunks, Fault, Provider};
+use super::{Chunks, Fault, Provider, now};
 use crate::config::Model;
 use crate::request::ChatRequest;
 
@@ -77,7 +77,7 @@ impl Provider for Extractive {
 
 fn frame(model: &str, object: &str) -> Value {
     let id = format!("chatcmpl-{}", types::RequestId::generate());
-    json!({ "id": id, "object": object, "created": 0, "model": model })
+    json!({ "id": id, "object": object, "created": now(), "model": model })
 }
 
 /// Nothing was tokenised: words stand for tokens, and cost nothing.

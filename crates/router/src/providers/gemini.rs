@@ -10,7 +10,7 @@ use serde_json::Value;
 use types::CallContext;
 
 use super::http::Http;
-use super::{Chunks, Fault, Provider};
+use super::{Chunks, Fault, Provider, now};
 use crate::config::{self, Model, Timeouts};
 use crate::dialects::gemini;
 use crate::request::ChatRequest;
@@ -51,7 +51,7 @@ impl Provider for Gemini {
         let is_answer =
             answer["candidates"].get(0).is_some() || answer.get("promptFeedback").is_some();
         match is_answer {
-            true => Ok(gemini::response(&answer, request.most_calls())),
+            true => Ok(gemini::response(&answer, request.most_calls(), now())),
             false => Err(Fault::without(&answer, "candidates")),
         }
     }
@@ -73,7 +73,8 @@ impl Provider for Gemini {
         let path = format!("models/{}:streamGenerateContent?alt=sse", model.name);
         let events = self.0.events(context, &path, &body).await?;
         // Nothing marks the end but the end itself: it is one when a reason for it was given.
-        let chunks = events.scan(gemini::Chunks::new(request.most_calls()), |chunks, event| {
+        let chunks = gemini::Chunks::new(request.most_calls(), now());
+        let chunks = events.scan(chunks, |chunks, event| {
             let mut told: Vec<Result<Bytes, Fault>> = Vec::new();
             match event.and_then(|data| read(&data)) {
                 Ok(piece) => told.extend(chunks.push(&piece).map(|chunk| Ok(written(&chunk)))),

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::Stream;
 use proto::router::{Dialect, Grounding};
 use serde_json::Value;
-use types::CallContext;
+use types::{CallContext, Clock as _, SystemClock};
 
 use self::batches::Batches;
 use crate::config::Model;
@@ -80,6 +80,11 @@ pub(crate) fn complaint(answer: &Value) -> Option<&str> {
     let is_error = answer.get("object").is_some_and(|kind| kind == "error");
     let message = answer.get("message").and_then(Value::as_str);
     told.or_else(|| message.filter(|_| is_error || answer.get("choices").is_none()))
+}
+
+/// Returns when an answer is made, in seconds since 1970: not every provider says so.
+fn now() -> i64 {
+    SystemClock.now_ms() / 1000
 }
 
 /// Chunks or events in JSON, in the provider's dialect, without SSE framing.

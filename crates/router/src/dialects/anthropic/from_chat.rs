@@ -246,8 +246,8 @@ fn tool_choice(choice: &Value) -> Result<Value, Refused> {
     }
 }
 
-/// Writes Anthropic's answer as a chat completion.
-pub(crate) fn response(message: &Value) -> Value {
+/// Writes Anthropic's answer, made at `now` (seconds since 1970), as a chat completion.
+pub(crate) fn response(message: &Value, now: i64) -> Value {
     let mut said = Said::default();
     for block in message["content"].as_array().into_iter().flatten() {
         said.block(block);
@@ -263,7 +263,7 @@ pub(crate) fn response(message: &Value) -> Value {
     json!({
         "id": message["id"],
         "object": "chat.completion",
-        "created": 0,
+        "created": now,
         "model": message["model"],
         "choices": [{
             "index": 0,
@@ -341,6 +341,7 @@ fn usage(usage: &Value) -> Value {
 /// Writes the events of a stream as chat completion chunks.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
+    now: i64,
     id: Value,
     model: Value,
     usage: Map<String, Value>,
@@ -352,6 +353,11 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
+    /// Begins a stream at `now` (seconds since 1970).
+    pub(crate) fn new(now: i64) -> Self {
+        Self { now, ..Self::default() }
+    }
+
     /// Takes one event and returns the chunk that it makes, if any.
     pub(crate) fn push(&mut self, event: &Value) -> Option<Value> {
         match event["type"].as_str()? {
@@ -450,7 +456,7 @@ impl Chunks {
 
     fn chunk(&self, delta: Value, end: Value) -> Value {
         json!({
-            "id": self.id, "object": "chat.completion.chunk", "created": 0, "model": self.model,
+            "id": self.id, "object": "chat.completion.chunk", "created": self.now, "model": self.model,
             "choices": [{ "index": 0, "delta": delta, "finish_reason": end }],
         })
     }

@@ -329,9 +329,9 @@ mod tests {
             let details = &chat["usage"]["prompt_tokens_details"];
             (details["cache_creation_tokens"].clone(), details["cache_creation_1h_tokens"].clone())
         };
-        let whole = from_chat::response(&json!({ "id": "1", "content": [], "usage": usage }));
+        let whole = from_chat::response(&json!({ "id": "1", "content": [], "usage": usage }), 7);
         assert_eq!(counted(&whole), (5.into(), 3.into()));
-        let mut chunks = from_chat::Chunks::default();
+        let mut chunks = from_chat::Chunks::new(7);
         chunks.push(&json!({ "type": "message_start", "message": { "id": "1", "usage": usage } }));
         let end = json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" },
             "usage": { "output_tokens": 9 } });
@@ -353,7 +353,8 @@ mod tests {
             "usage": { "input_tokens": 6, "cache_read_input_tokens": 3,
                 "cache_creation_input_tokens": 1, "output_tokens": 2 },
         });
-        let chat = from_chat::response(&answer);
+        let chat = from_chat::response(&answer, 7);
+        assert_eq!(chat["created"], 7);
         assert_eq!(chat["usage"]["prompt_tokens"], 10);
         assert_eq!(chat["choices"][0]["finish_reason"], "tool_calls");
         let mut again = response(&chat);
@@ -386,7 +387,7 @@ mod tests {
             json!({ "type": "message_stop" }),
         ];
         const BARE: usize = 12;
-        let (mut reader, mut writer) = (from_chat::Chunks::default(), Events::default());
+        let (mut reader, mut writer) = (from_chat::Chunks::new(7), Events::default());
         let said = events.iter().enumerate().filter(|(index, _)| *index != BARE);
         let chunks: Vec<Value> = said.filter_map(|(_, event)| reader.push(event)).collect();
         let mut told: Vec<Value> = chunks.iter().flat_map(|chunk| writer.push(chunk)).collect();

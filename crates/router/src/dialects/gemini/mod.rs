@@ -27,7 +27,8 @@ mod tests {
                 "thoughtsTokenCount": 3, "cachedContentTokenCount": 4 },
             "modelVersion": "g", "responseId": "r",
         });
-        let chat = response(&wire, 2);
+        let chat = response(&wire, 2, 7);
+        assert_eq!(chat["created"], 7);
         let message = &chat["choices"][0]["message"];
         assert_eq!(
             (&message["content"], &message["reasoning_content"]),
@@ -39,16 +40,19 @@ mod tests {
         let mut twice = wire.clone();
         let parts = twice["candidates"][0]["content"]["parts"].as_array_mut().unwrap();
         parts.push(parts[2].clone());
-        assert_eq!(&response(&twice, 1)["choices"], &chat["choices"], "one at a time");
-        let mut chunks = Chunks::new(2);
+        assert_eq!(&response(&twice, 1, 7)["choices"], &chat["choices"], "one at a time");
+        let mut chunks = Chunks::new(2, 7);
         let half = json!({ "candidates": [{ "content": { "parts": [{ "text": "po" }] } }] });
         let chunk = chunks.push(&half).unwrap();
-        assert_eq!(chunk["choices"][0]["delta"]["content"], "po");
+        assert_eq!(
+            (&chunk["choices"][0]["delta"]["content"], &chunk["created"]),
+            (&"po".into(), &7.into())
+        );
         assert!(!chunks.is_whole && chunk.get("usage").is_none());
         assert!(chunks.push(&wire).unwrap().get("usage").is_none() && chunks.is_whole);
         let counted = chunks.counted().unwrap();
         assert_eq!(counted["usage"]["prompt_tokens_details"]["cached_tokens"], 4);
         let blocked = json!({ "promptFeedback": { "blockReason": "SAFETY" } });
-        assert_eq!(response(&blocked, 2)["choices"][0]["finish_reason"], "content_filter");
+        assert_eq!(response(&blocked, 2, 7)["choices"][0]["finish_reason"], "content_filter");
     }
 }

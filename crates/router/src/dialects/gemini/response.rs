@@ -2,14 +2,15 @@
 
 use serde_json::{Value, json};
 
-/// Writes Gemini's answer as a chat completion, with at most so many calls of tools.
-pub(crate) fn response(wire: &Value, most_calls: usize) -> Value {
+/// Writes Gemini's answer, made at `now` (seconds since 1970), as a chat completion with at most so
+/// many calls of tools.
+pub(crate) fn response(wire: &Value, most_calls: usize, now: i64) -> Value {
     let (mut delta, finish) = said(wire, &mut Calls::up_to(most_calls));
     delta["role"] = "assistant".into();
     if delta.get("content").is_none() {
         delta["content"] = Value::Null;
     }
-    let mut chat = frame(wire, "chat.completion");
+    let mut chat = frame(wire, "chat.completion", now);
     let choice = json!({ "index": 0, "message": delta, "finish_reason": finish });
     chat["choices"] = json!([choice]);
     chat["usage"] = usage(&wire["usageMetadata"]).unwrap_or_default();
@@ -28,10 +29,10 @@ pub(crate) fn failure(wire: &Value) -> Option<String> {
     })
 }
 
-pub(super) fn frame(wire: &Value, object: &str) -> Value {
+pub(super) fn frame(wire: &Value, object: &str, now: i64) -> Value {
     let id = wire["responseId"].as_str().unwrap_or_default();
     json!({
-        "id": format!("chatcmpl-{id}"), "object": object, "created": 0,
+        "id": format!("chatcmpl-{id}"), "object": object, "created": now,
         "model": wire["modelVersion"],
     })
 }

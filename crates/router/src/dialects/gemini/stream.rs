@@ -7,6 +7,7 @@ use super::response::{Calls, frame, said, usage};
 /// Writes the pieces of a stream as chat completion chunks.
 #[derive(Debug)]
 pub(crate) struct Chunks {
+    now: i64,
     calls: Calls,
     /// A reason to end was given: the end of the connection is the end of the stream.
     pub(crate) is_whole: bool,
@@ -17,10 +18,10 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
-    /// Begins a stream with at most so many calls of tools.
-    pub(crate) fn new(most_calls: usize) -> Self {
+    /// Begins a stream at `now` (seconds since 1970), with at most so many calls of tools.
+    pub(crate) fn new(most_calls: usize, now: i64) -> Self {
         let calls = Calls::up_to(most_calls);
-        Self { calls, is_whole: false, begun: false, frame: Value::Null, usage: None }
+        Self { now, calls, is_whole: false, begun: false, frame: Value::Null, usage: None }
     }
 
     /// Returns the chunk that a piece makes, if it says anything.
@@ -37,7 +38,7 @@ impl Chunks {
         if !std::mem::replace(&mut self.begun, true) {
             delta["role"] = "assistant".into();
         }
-        let mut chunk = frame(wire, "chat.completion.chunk");
+        let mut chunk = frame(wire, "chat.completion.chunk", self.now);
         self.frame = chunk.clone();
         chunk["choices"] = json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
         Some(chunk)
