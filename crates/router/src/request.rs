@@ -346,13 +346,14 @@ impl ChatRequest {
         Ok(Value::Object(body))
     }
 
-    /// Returns the body for Gemini; `limit` is the model's own.
+    /// Returns the body for Gemini's `model`; `limit` is its own.
     ///
     /// # Errors
     /// A JSON pointer to what Gemini cannot say.
-    pub(crate) fn for_gemini(&self, limit: u64) -> Result<Value, Refused> {
+    pub(crate) fn for_gemini(&self, model: &str, limit: u64) -> Result<Value, Refused> {
         let chat = self.chat.as_ref().map_err(Clone::clone)?;
-        gemini::request(chat, self.output_tokens(limit)).map_err(|refused| self.pointed(refused))
+        let wire = gemini::request(chat, model, self.output_tokens(limit));
+        wire.map_err(|refused| self.pointed(refused))
     }
 
     /// Points at the client's own words for an option that a provider cannot be told.

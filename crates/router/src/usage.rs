@@ -103,8 +103,11 @@ pub(crate) fn written(chat: &Value) -> Text {
 
 /// Tells whether a field of a message or of a piece of one holds what is written.
 pub(crate) fn is_written(name: &str) -> bool {
-    // The last is what a thought is told as besides.
-    !matches!(name, "role" | "id" | "type" | "reasoning_signature" | "thinking_blocks")
+    // The last are what a thought is told as besides.
+    !matches!(
+        name,
+        "role" | "id" | "type" | "reasoning_signature" | "thinking_blocks" | "extra_content"
+    )
 }
 
 fn strings(value: &Value, written: &mut Text) {

@@ -15,6 +15,7 @@ pub(crate) mod plain;
 pub(crate) mod render;
 pub(crate) mod responses;
 pub(crate) mod said;
+pub(crate) mod thought;
 pub(crate) mod whole;
 
 use serde_json::{Map, Value};

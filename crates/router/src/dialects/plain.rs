@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Refused;
+use super::{Refused, thought};
 
 /// Says in chat completions' own words what a translation has put into others.
 ///
@@ -30,6 +30,10 @@ pub(crate) fn tell(chat: &mut Map<String, Value>) -> Result<(), Refused> {
 fn tell_message(at: &str, message: &mut Map<String, Value>) -> Result<(), Refused> {
     // What another model thought, and signed.
     message.remove("thinking_blocks");
+    let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+    for call in calls.into_iter().flatten().filter_map(Value::as_object_mut) {
+        call.remove(thought::PLACE);
+    }
     let failed = message.remove("is_error").is_some_and(|failed| failed == true);
     let is_result = message.get("role").is_some_and(|role| role == "tool");
     match message.get_mut("content") {

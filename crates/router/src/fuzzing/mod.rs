@@ -78,7 +78,7 @@ pub fn request(dialect: Dialect, body: &[u8]) {
             valid::messages_request(wire, limit, stream, dialect != Dialect::Messages);
         });
     }
-    valid::told(request.for_gemini(9), |wire| valid::gemini_request(wire, limit));
+    valid::told(request.for_gemini("gemini-3", 9), |wire| valid::gemini_request(wire, limit));
 }
 
 /// Reads what a server of chat completions sends.

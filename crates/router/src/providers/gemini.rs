@@ -29,6 +29,10 @@ impl Gemini {
     }
 }
 
+fn body(model: &Model, request: &ChatRequest) -> Result<Value, Fault> {
+    request.for_gemini(&model.name, model.max_output_tokens).map_err(Fault::Dialect)
+}
+
 #[async_trait]
 impl Provider for Gemini {
     fn dialect(&self) -> Dialect {
@@ -42,7 +46,7 @@ impl Provider for Gemini {
         request: &ChatRequest,
         _groundings: &[Grounding],
     ) -> Result<Value, Fault> {
-        let body = request.for_gemini(model.max_output_tokens).map_err(Fault::Dialect)?;
+        let body = body(model, request)?;
         let path = format!("models/{}:generateContent", model.name);
         let answer = self.0.whole(context, &path, &body).await?;
         if let Some(failure) = gemini::failure(&answer) {
@@ -69,7 +73,7 @@ impl Provider for Gemini {
         request: &ChatRequest,
         _groundings: &[Grounding],
     ) -> Result<Chunks, Fault> {
-        let body = request.for_gemini(model.max_output_tokens).map_err(Fault::Dialect)?;
+        let body = body(model, request)?;
         let path = format!("models/{}:streamGenerateContent?alt=sse", model.name);
         let events = self.0.events(context, &path, &body).await?;
         // Nothing marks the end but the end itself: it is one when a reason for it was given.

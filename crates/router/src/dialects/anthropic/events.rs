@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::ENDS;
 use crate::dialects::calls::{Calls, Place};
 use crate::dialects::said::{Said, first_choice};
+use crate::dialects::thought;
 use crate::usage::Usage;
 
 /// Writes a chat completion as Anthropic's answer.
@@ -24,6 +25,7 @@ pub(crate) fn response(chat: &Value) -> Value {
     let calls = message["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
     for (place, call) in calls.iter().enumerate() {
         let function = &call["function"];
+        content.extend(thought::block(call));
         content.push(json!({
             "type": "tool_use", "id": call_id(call, chat, place), "name": function["name"],
             "input": input(function["arguments"].as_str().unwrap_or_default()),
@@ -154,6 +156,10 @@ impl Events {
             Place::Known(place) => place,
             Place::New(place) => {
                 self.close(false, events);
+                if let Some(block) = thought::block(call) {
+                    let index = self.begin(&block, events);
+                    events.push(json!({ "type": "content_block_stop", "index": index }));
+                }
                 let block = json!({
                     "type": "tool_use", "id": call_id(call, chunk, place),
                     "name": function["name"], "input": {},

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::ENDS;
-use crate::dialects::{Fields, Refused, calls};
+use crate::dialects::{Fields, Refused, calls, thought};
 
 /// Writes a chat completions request for `model` as a Messages request.
 ///
@@ -133,13 +133,16 @@ fn messages(chat: &[Value]) -> Result<(Vec<Value>, Vec<Value>), Refused> {
     Ok((system, turns))
 }
 
-/// Takes thoughts without a signature out of a Messages request: they are another model's, which this
-/// client was told as thoughts, and no provider of Messages takes them back.
+/// Takes thoughts without a signature, and Google's, out of a Messages request: they are another
+/// model's, which this client was told as thoughts, and no provider of Messages takes them back.
 pub(crate) fn forget_unsigned(wire: &mut Map<String, Value>) {
     let messages = wire.get_mut("messages").and_then(Value::as_array_mut);
     for message in messages.into_iter().flatten() {
         if let Some(blocks) = message.get_mut("content").and_then(Value::as_array_mut) {
-            blocks.retain(|block| block["type"] != "thinking" || block["signature"] != "");
+            blocks.retain(|block| {
+                let unsigned = block["type"] == "thinking" && block["signature"] == "";
+                !unsigned && thought::of_block(block).is_none()
+            });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::dialects::{Fields, Refused};
+use crate::dialects::{Fields, Refused, thought};
 
 /// Writes a Messages request as a chat completions request.
 ///
@@ -122,17 +122,23 @@ fn turn(at: &str, message: &Value, chat: &mut Vec<Value>) -> Result<(), Refused>
 
 fn assistant(at: &str, blocks: &[Value]) -> Result<Value, Refused> {
     let (mut said, mut calls, mut thoughts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut behind = None;
     for (index, block) in blocks.iter().enumerate() {
         match block["type"].as_str() {
             Some("tool_use") => {
                 let mut fields = Fields::of(format!("{at}/content/{index}"), block)?;
                 let input = fields.take("input").map_or_else(|| "{}".to_owned(), Value::to_string);
-                calls.push(json!({
+                let mut call = json!({
                     "id": fields.text("id")?,
                     "type": "function",
                     "function": { "name": fields.text("name")?, "arguments": input },
-                }));
+                });
+                if let Some(thought) = behind.take() {
+                    thought::give(&mut call, thought);
+                }
+                calls.push(call);
             }
+            _ if thought::of_block(block).is_some() => behind = thought::of_block(block),
             Some("thinking" | "redacted_thinking") => thoughts.push(block.clone()),
             _ => said.push(part(&format!("{at}/content/{index}"), block)?),
         }

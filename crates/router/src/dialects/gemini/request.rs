@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::dialects::{Fields, Refused, calls};
+use crate::dialects::{Fields, Refused, calls, thought};
 
 /// Generation settings: in chat completions, and here.
 const SETTINGS: [(&str, &str); 6] = [
@@ -14,11 +14,18 @@ const SETTINGS: [(&str, &str); 6] = [
     ("frequency_penalty", "frequencyPenalty"),
 ];
 
-/// Writes a chat completions request as Gemini takes it.
+/// What Gemini takes for the thought behind a call that is not its own, or whose client lost it.
+const UNKNOWN: &str = "skip_thought_signature_validator";
+
+/// Writes a chat completions request for `model` as Gemini takes it.
 ///
 /// # Errors
 /// A JSON pointer to what Gemini cannot say.
-pub(crate) fn request(chat: &Map<String, Value>, max_tokens: u64) -> Result<Value, Refused> {
+pub(crate) fn request(
+    chat: &Map<String, Value>,
+    model: &str,
+    max_tokens: u64,
+) -> Result<Value, Refused> {
     let chat = Value::Object(chat.clone());
     let mut fields = Fields::of(String::new(), &chat)?;
     // The model stands in the address. Who the user is, Gemini has no place for, and no use.
@@ -33,7 +40,10 @@ pub(crate) fn request(chat: &Map<String, Value>, max_tokens: u64) -> Result<Valu
     if fields.take("n").is_some_and(|n| n != 1) {
         return Err("/n: only one answer can be had from Gemini".to_owned());
     }
-    let (system, contents) = messages(fields.list("messages")?)?;
+    let (system, mut contents) = messages(fields.list("messages")?)?;
+    if wants_thoughts(model) {
+        contents.iter_mut().for_each(think);
+    }
     let mut wire = json!({ "contents": contents });
     if !system.is_empty() {
         wire["systemInstruction"] = json!({ "parts": system });
@@ -182,11 +192,28 @@ fn messages(chat: &[Value]) -> Result<(Vec<Value>, Vec<Value>), Refused> {
     Ok((system, contents))
 }
 
+/// Tells whether a model refuses calls without a thought behind them: those since Gemini 3 do.
+fn wants_thoughts(model: &str) -> bool {
+    let version = model.strip_prefix("gemini-");
+    version.is_some_and(|version| !version.starts_with("1.") && !version.starts_with("2."))
+}
+
+/// Says that the thought behind a turn's first call is not known, if it has none: those beside it need
+/// none.
+fn think(turn: &mut Value) {
+    let parts = turn.get_mut("parts").and_then(Value::as_array_mut);
+    let call =
+        parts.and_then(|parts| parts.iter_mut().find(|part| part.get("functionCall").is_some()));
+    if let Some(Value::Object(call)) = call {
+        call.entry("thoughtSignature").or_insert_with(|| UNKNOWN.into());
+    }
+}
+
 fn function_call(at: &str, call: &Value) -> Result<Value, Refused> {
     let (_, name, arguments) = calls::made(at, call)?;
     let mut part = json!({ "functionCall": { "name": name, "args": arguments } });
-    if let Some(signature) = call.pointer("/extra_content/google/thought_signature") {
-        part["thoughtSignature"] = signature.clone();
+    if let Some(thought) = thought::of(call) {
+        part["thoughtSignature"] = thought.into();
     }
     Ok(part)
 }
@@ -274,7 +301,7 @@ mod tests {
             "tool_choice": "required",
             "response_format": { "type": "json_schema", "json_schema": { "schema": { "type": "object" } } },
         });
-        let wire = request(chat.as_object().unwrap(), 7).unwrap();
+        let wire = request(chat.as_object().unwrap(), "gemini-3-pro", 7).unwrap();
         let wanted = json!({
             "contents": [
                 { "role": "user", "parts": [
@@ -304,8 +331,36 @@ mod tests {
                 "/messages/0/content/0/image_url",
             ),
         ] {
-            let told = request(chat.as_object().unwrap(), 1).unwrap_err();
+            let told = request(chat.as_object().unwrap(), "m", 1).unwrap_err();
             assert!(told.starts_with(fault), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_call_whose_thought_was_lost_says_so_to_those_who_ask() {
+        let call = |id: &str| json!({ "id": id, "type": "function", "function": { "name": "f", "arguments": "{}" } });
+        let mut known = call("d");
+        thought::give(&mut known, "s");
+        let chat = json!({ "messages": [
+            { "role": "user", "content": "a" },
+            { "role": "assistant", "content": "b", "tool_calls": [call("a"), call("b")] },
+            { "role": "tool", "tool_call_id": "a", "content": "c" },
+            { "role": "assistant", "tool_calls": [known] },
+        ] });
+        let thoughts = |model: &str| {
+            let wire = request(chat.as_object().unwrap(), model, 1).unwrap();
+            let parts = |turn: usize| wire["contents"][turn]["parts"].as_array().unwrap().clone();
+            let of = |part: &Value| part.get("thoughtSignature").cloned().unwrap_or_default();
+            [1, 3].map(|turn| parts(turn).iter().map(of).collect::<Vec<_>>())
+        };
+        let nothing = Value::Null;
+        for model in ["gemini-2.5-flash", "gemma-3-27b-it"] {
+            let wanted = [vec![nothing.clone(); 3], vec!["s".into()]];
+            assert_eq!(thoughts(model), wanted, "{model}");
+        }
+        for model in ["gemini-3-pro-preview", "gemini-3.1-flash", "gemini-flash-latest"] {
+            let wanted = [vec![nothing.clone(), UNKNOWN.into(), nothing.clone()], vec!["s".into()]];
+            assert_eq!(thoughts(model), wanted, "{model}");
         }
     }
 }

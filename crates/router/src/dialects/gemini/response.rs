@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::dialects::thought;
+
 /// Writes Gemini's answer, made at `now` (seconds since 1970), as a chat completion with at most so
 /// many calls of tools.
 pub(crate) fn response(wire: &Value, most_calls: usize, now: i64) -> Value {
@@ -65,8 +67,8 @@ pub(super) fn said(wire: &Value, calls: &mut Calls) -> (Value, Value) {
             let id = id.unwrap_or_else(|| format!("call_{answer}_{index}"));
             let mut one =
                 json!({ "index": index, "id": id, "type": "function", "function": function });
-            if let Some(signature) = part.get("thoughtSignature") {
-                one["extra_content"] = json!({ "google": { "thought_signature": signature } });
+            if let Some(thought) = part["thoughtSignature"].as_str() {
+                thought::give(&mut one, thought);
             }
             called.push(one);
             calls.count += 1;

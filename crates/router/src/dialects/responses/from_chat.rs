@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::dialects::calls::{Calls, Place};
 use crate::dialects::said::{Said, first_choice};
+use crate::dialects::thought;
 use crate::usage::Usage;
 
 /// What an answer repeats of its request, and what it says when the request did not.
@@ -158,10 +159,13 @@ impl Events {
                 self.close(false, "completed", events);
                 let given = call["id"].as_str().filter(|id| !id.is_empty());
                 let id = given.map_or_else(|| format!("call_{}_{place}", self.id), str::to_owned);
-                let item = json!({
+                let mut item = json!({
                     "type": "function_call", "id": self.item_id("fc"), "status": "in_progress",
                     "call_id": id, "name": function["name"], "arguments": "",
                 });
+                if let Some(thought) = thought::of(call) {
+                    thought::give(&mut item, thought);
+                }
                 let item = self.begin(item, events);
                 self.call_items.push(item);
                 place

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::dialects::{Fields, Refused};
+use crate::dialects::{Fields, Refused, thought};
 
 /// Writes a Responses request as a chat completions request that continues the items of `history`.
 ///
@@ -117,8 +117,12 @@ fn item(at: &str, item: &Value, messages: &mut Vec<Value>) -> Result<(), Refused
         "function_call" => {
             let function =
                 json!({ "name": fields.text("name")?, "arguments": fields.text("arguments")? });
-            let call =
+            let mut call =
                 json!({ "id": fields.text("call_id")?, "type": "function", "function": function });
+            fields.take(thought::PLACE);
+            if let Some(thought) = thought::of(item) {
+                thought::give(&mut call, thought);
+            }
             // Calls of one turn are one message.
             match messages.last_mut().filter(|message| message.get("tool_calls").is_some()) {
                 Some(message) => {
