@@ -24,6 +24,7 @@ async fn a_local_server_lists_its_models_itself_also_when_it_comes_late() {
         let list = system.providers(|list| !provider(list, "here").is_null()).await.unwrap();
         let here = provider(&list, "here");
         assert_eq!((&here["models"], &here["fault"]), (&json!([]), &json!("status 503")), "{list}");
+        assert_eq!(here["running"], Value::Null, "{list}");
         let mut body = conversation("ping", false);
         body["model"] = "mine".into();
         let (_, answer) = system.post("/v1/chat/completions", &body).await.unwrap();
@@ -32,6 +33,7 @@ async fn a_local_server_lists_its_models_itself_also_when_it_comes_late() {
         server.list(Some(&["m", "m-embed", "large:cloud"]));
         let list = system.providers(|list| provider(list, "here")["models"][0]["name"] == "m");
         let list = list.await.unwrap();
+        assert_eq!(provider(&list, "here")["running"], true, "{list}");
         let models = provider(&list, "here")["models"].as_array().unwrap().clone();
         let told: Vec<_> = models.iter().map(|one| (&one["name"], &one["embeddings"])).collect();
         let (talks, embeds) = (json!("m"), json!("m-embed"));
@@ -51,6 +53,39 @@ async fn a_local_server_lists_its_models_itself_also_when_it_comes_late() {
         let (status, _) =
             system.post("/v1/chat/completions", &conversation("ping", false)).await.unwrap();
         assert_eq!(status, 400, "m is gone");
+    }
+}
+
+#[tokio::test]
+async fn a_local_server_that_is_not_there_is_no_fault_unless_it_is_said_to_have_models() {
+    for shape in Shape::ALL {
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = nobody.local_addr().unwrap();
+        drop(nobody);
+        let one = |name: &str, tier: u32, more: &str| {
+            format!(
+                "[router.providers.{name}]\nkind = 'openai'\nbase_url = 'http://{address}/v1'\n\
+                 tier = {tier}\nlist_models = true\n{more}\n"
+            )
+        };
+        let settings =
+            [one("idle", 0, ""), one("lost", 0, "models = [{ name = 'm' }]"), one("cloud", 1, "")];
+        let system = System::start(shape, &settings.concat()).await.unwrap();
+        let asked = |list: &Value| {
+            let faulty =
+                ["lost", "cloud"].iter().all(|one| !provider(list, one)["fault"].is_null());
+            faulty && provider(list, "idle")["running"] == false
+        };
+        let list = system.providers(asked).await.unwrap();
+        let told = |name: &str| {
+            let one = provider(&list, name);
+            (one["running"].clone(), one["fault"].clone())
+        };
+        assert_eq!(told("idle"), (json!(false), Value::Null), "{list}");
+        for faulty in ["lost", "cloud"] {
+            assert_eq!(told(faulty), (Value::Null, json!("cannot connect")), "{list}");
+        }
+        assert_eq!(told("extractive"), (Value::Null, Value::Null), "nobody asks it");
     }
 }
 

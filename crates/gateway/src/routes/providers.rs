@@ -104,8 +104,11 @@ fn provider(provider: &ProviderState, spent: Option<&HashMap<String, NanoUsd>>) 
         })
     };
     let fault = Some(&provider.fault).filter(|fault| !fault.is_empty());
+    // It is known of those that are asked for their models; what went wrong there is a fault.
+    let running = (provider.lists && fault.is_none()).then_some(!provider.absent);
     json!({
         "name": name, "tier": provider.tier, "lists_models": provider.lists, "fault": fault,
+        "running": running,
         "calls": calls, "answered": answered, "success_rate": rate(answered, calls),
         "cost_today_usd": all, "models": models.iter().map(model).collect::<Vec<_>>(),
     })

@@ -11,6 +11,7 @@ use crate::Error;
 use crate::config::is_local;
 use crate::live::Found;
 use crate::prices::Origin;
+use crate::providers::http::NOBODY;
 use crate::site::Site;
 
 impl Catalog {
@@ -32,6 +33,14 @@ impl Catalog {
             let provider =
                 providers.entry(name.clone()).or_insert_with(|| new(name, candidate.tier));
             provider.models.push(candidate.state());
+        }
+        for one in providers.values_mut() {
+            // Nobody has said that it has models, nor has it.
+            let is_idle = is_local(one.tier) && one.lists && one.models.is_empty();
+            one.absent = is_idle && one.fault == NOBODY;
+            if one.absent {
+                one.fault.clear();
+            }
         }
         providers.into_values().collect()
     }

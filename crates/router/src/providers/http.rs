@@ -236,13 +236,16 @@ async fn within<T>(wait: Duration, work: impl Future<Output = T>) -> Result<T, F
     tokio::time::timeout(wait, work).await.map_err(late)
 }
 
+/// What is said when nobody listens at an address.
+pub(crate) const NOBODY: &str = "cannot connect";
+
 /// Says what went wrong without the address, which is nobody's business but the operator's.
 fn told(fault: &reqwest::Error) -> Fault {
     let message = match fault {
         fault if egress::is_not_local(fault) => {
             "its tier is for local addresses, and its own is not one"
         }
-        fault if fault.is_connect() => "cannot connect",
+        fault if fault.is_connect() => NOBODY,
         fault if fault.is_timeout() => "timed out",
         _ => "the connection broke",
     };
