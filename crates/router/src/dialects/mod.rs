@@ -2,7 +2,7 @@
 //!
 //! Chat completions are the middle: a dialect is a few files of functions, and meets no other dialect.
 //! What the middle has no word for travels under the dialect's own name (`thinking_blocks`,
-//! `cache_control`, `top_k`), or is refused. Left out are labels and hints that change no answer
+//! `extra_content`, `cache_control`, `top_k`), or is refused. Left out are labels and hints that change no answer
 //! (`metadata`, a message's `name`, a picture's `detail`, where to cache), what only the model that
 //! made it can read (`annotations`, another's thoughts), and options that say what is so anyway.
 //!
