@@ -279,16 +279,16 @@ async fn a_batch_of_messages_whose_beginning_nobody_saw_is_bought_once() {
             let provider = Provider::start().await.unwrap();
             let settings = halved_messages(&provider);
             let system = System::start(shape, &settings).await.unwrap();
-            // Others have some that are over, on two pages, and will have one that is not.
+            // Others have some that are over, on two pages, and some that cannot be it.
             for _ in 0..3 {
-                provider.another_has_a_message_batch(0, Some("theirs_1"));
+                provider.another_has_a_message_batch(0, 2, true);
             }
-            provider.message_batches_end();
+            provider.another_has_a_message_batch(0, 3, false);
             provider.message_batches_have(trouble);
             let batch = Client::new(&system).begin(CHAT, &asking(&["ping"; 2]), Value::Null).await;
-            eventually("it is made", || provider.message_batches().len() == 4).await;
+            eventually("it is made", || provider.message_batches().len() == 5).await;
             let data = system.kill().await.unwrap();
-            provider.another_has_a_message_batch(3 * 3600, None);
+            provider.another_has_a_message_batch(3 * 3600, 2, false);
             provider.message_batches_have(Trouble::None);
 
             // It runs: nobody knows whose it is, and nobody buys another.
@@ -297,7 +297,7 @@ async fn a_batch_of_messages_whose_beginning_nobody_saw_is_bought_once() {
             provider.message_batches_end();
             let batch = Client::new(&system).end(&batch, "completed").await;
             assert_eq!(counts(&batch), (2, 2, 0), "{trouble:?}");
-            assert_eq!((provider.message_batches().len(), provider.requests()), (5, 0));
+            assert_eq!((provider.message_batches().len(), provider.requests()), (6, 0));
             assert!((system.spent("local").await.unwrap() - 0.004).abs() < 1e-12, "{trouble:?}");
         }
     }
@@ -308,13 +308,18 @@ async fn a_batch_of_messages_that_never_began_is_asked_by_itself() {
     let provider = Provider::start().await.unwrap();
     let system = System::start(Shape::One, &halved_messages(&provider)).await.unwrap();
     let client = Client::new(&system);
+    // One of its own runs that is as large.
+    let other = client.begin(CHAT, &asking(&["ping"; 2]), Value::Null).await;
+    eventually("it is looked at", || provider.message_looks() > 0).await;
     provider.message_batches_have(Trouble::Down);
     let batch = client.begin(CHAT, &asking(&["ping"; 2]), Value::Null).await;
-    eventually("it is looked for in vain", || provider.message_looks() > 3).await;
+    eventually("it is looked for in vain", || provider.message_listings() > 3).await;
     assert_eq!(provider.requests(), 0, "it may have begun");
     provider.message_batches_have(Trouble::None);
     let batch = client.end(&batch, "completed").await;
     assert_eq!((counts(&batch), provider.requests()), ((2, 2, 0), 2));
-    assert!(provider.message_batches().is_empty());
-    assert!((system.spent("local").await.unwrap() - 0.008).abs() < 1e-12);
+    provider.message_batches_end();
+    client.end(&other, "completed").await;
+    assert_eq!((provider.message_batches().len(), provider.requests()), (1, 2));
+    assert!((system.spent("local").await.unwrap() - 0.012).abs() < 1e-12);
 }

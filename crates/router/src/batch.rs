@@ -20,7 +20,7 @@ use crate::catalog::Candidate;
 use crate::conversation::needs_store;
 use crate::money;
 use crate::providers::Fault;
-use crate::providers::batches::{Batches, NotBegun, Outcome, Standing};
+use crate::providers::batches::{Batches, NotBegun, Outcome, Sought, Standing};
 use crate::service::Service;
 
 /// A part that is known to be good.
@@ -30,6 +30,8 @@ struct Part {
     most: NanoUsd,
     made_at_ms: i64,
     provider_id: String,
+    size: u32,
+    others: Vec<String>,
 }
 
 impl Part {
@@ -218,6 +220,8 @@ impl Service {
             most: NanoUsd::new(part.most_nanos.max(0)),
             made_at_ms: part.made_at_ms,
             provider_id: part.provider_id,
+            size: part.size,
+            others: part.others,
         })
     }
 
@@ -242,8 +246,13 @@ impl Service {
 }
 
 async fn found(context: &CallContext, part: &Part) -> Result<Option<String>, Error> {
-    let found = part.batches()?.find(context, part.id.as_str(), part.made_at_ms).await;
-    found.map_err(refused)
+    let sought = Sought {
+        name: part.id.as_str(),
+        since_ms: part.made_at_ms,
+        size: part.size.into(),
+        others: &part.others,
+    };
+    part.batches()?.find(context, &sought).await.map_err(refused)
 }
 
 async fn standing(context: &CallContext, part: &Part) -> Result<Standing, Error> {

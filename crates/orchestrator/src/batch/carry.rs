@@ -150,7 +150,7 @@ impl Carried<'_> {
     /// look is for what is begun after this one.
     async fn look(&mut self) -> Result<Step, Error> {
         let message = SubmitBatchRequest {
-            part: Some(self.named()),
+            part: Some(self.sought().await?),
             only_look: true,
             ..SubmitBatchRequest::default()
         };
@@ -191,7 +191,7 @@ impl Carried<'_> {
 
     /// Gives up a part that the provider may have.
     async fn look_and_leave(&mut self) -> Result<Step, Error> {
-        let message = CancelBatchRequest { part: Some(self.named()), never_began: false };
+        let message = CancelBatchRequest { part: Some(self.sought().await?), never_began: false };
         let message = runtime::context::request(&self.context(), message);
         match self.router().cancel_batch(message).await {
             Ok(reply) => match reply.into_inner().provider_id {
@@ -317,7 +317,14 @@ impl Carried<'_> {
             most_nanos: self.part.worst.nanos(),
             made_at_ms: self.part.made_at,
             provider_id,
+            ..BatchPart::default()
         }
+    }
+
+    /// The same, with what tells it from others at a provider that does not know its name.
+    async fn sought(&self) -> Result<BatchPart, Error> {
+        let (size, others) = self.runner.store.beside(&self.part).await?;
+        Ok(BatchPart { size, others, ..self.named() })
     }
 
     fn context(&self) -> CallContext {

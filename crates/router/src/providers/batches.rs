@@ -18,6 +18,18 @@ pub(crate) enum NotBegun {
     Perhaps(Fault),
 }
 
+/// A batch of ours that the provider may have.
+#[derive(Debug)]
+pub(crate) struct Sought<'a> {
+    pub(crate) name: &'a str,
+    /// When we asked for it, in milliseconds since 1970.
+    pub(crate) since_ms: i64,
+    /// How many requests it has; 0 when that is not known.
+    pub(crate) size: u64,
+    /// What the provider calls others of ours.
+    pub(crate) others: &'a [String],
+}
+
 /// How a batch stands.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -54,15 +66,14 @@ pub(crate) trait Batches: Send + Sync {
         lines: Vec<u8>,
     ) -> Result<String, NotBegun>;
 
-    /// Returns what the provider calls the batch of our name, if there is one since a moment.
+    /// Returns what the provider calls a batch of ours, if there is one.
     ///
     /// # Errors
     /// Also if nobody can tell yet whether there is.
     async fn find(
         &self,
         context: &CallContext,
-        name: &str,
-        since_ms: i64,
+        sought: &Sought<'_>,
     ) -> Result<Option<String>, Fault>;
 
     /// Returns how a batch stands; none when there is no such batch.

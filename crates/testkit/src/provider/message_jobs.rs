@@ -21,6 +21,7 @@ struct Inner {
     /// The oldest first, each with its requests.
     batches: Vec<(Value, Vec<Value>)>,
     looks: usize,
+    listings: usize,
 }
 
 impl MessageJobs {
@@ -41,13 +42,19 @@ impl Provider {
         self.state.message_jobs.lock().batches.iter().map(|one| one.0.clone()).collect()
     }
 
-    /// Returns how often somebody looked how a message batch stands, or which there are.
+    /// Returns how often somebody looked how a message batch stands.
     #[must_use]
     pub fn message_looks(&self) -> usize {
         self.state.message_jobs.lock().looks
     }
 
-    /// Ends every message batch of which the requests are known. What a request's last message says
+    /// Returns how often somebody looked which message batches there are.
+    #[must_use]
+    pub fn message_listings(&self) -> usize {
+        self.state.message_jobs.lock().listings
+    }
+
+    /// Ends every message batch that does not run for ever. What a request's last message says
     /// decides what becomes of it: `refuse` is an invalid request, `fail` an error of the API, `missing`
     /// has expired; every other one is answered with `pong`, but every other one of a batch that was
     /// cancelled is not.
@@ -58,12 +65,20 @@ impl Provider {
         }
     }
 
-    /// Makes a message batch of somebody else's, in so many seconds; without a request it runs for ever.
-    pub fn another_has_a_message_batch(&self, later: u64, custom_id: Option<&str>) {
+    /// Makes a message batch of somebody else's, in so many seconds and with so many requests. It has
+    /// ended, or runs for ever.
+    pub fn another_has_a_message_batch(&self, later: u64, requests: usize, has_ended: bool) {
         let mut jobs = self.state.message_jobs.lock();
-        let requests = custom_id.map(|id| json!({ "custom_id": id, "params": {} }));
-        let batch = batch(jobs.batches.len(), later);
-        jobs.batches.push((batch, requests.into_iter().collect()));
+        let mut batch = batch(jobs.batches.len(), later, requests);
+        let request = |number| json!({ "custom_id": format!("theirs_{number}"), "params": {} });
+        let requests = match has_ended {
+            true => (0..requests).map(request).collect(),
+            false => Vec::new(),
+        };
+        if has_ended {
+            batch["processing_status"] = "ended".into();
+        }
+        jobs.batches.push((batch, requests));
     }
 }
 
@@ -99,7 +114,7 @@ async fn create(State(state): State<Arc<Counts>>, Json(wanted): Json<Value>) -> 
         if requests.is_empty() || !requests.iter().all(good) {
             return wrong(StatusCode::BAD_REQUEST, "invalid_request_error");
         }
-        let batch = batch(jobs.batches.len(), 0);
+        let batch = batch(jobs.batches.len(), 0, requests.len());
         jobs.batches.push((batch.clone(), requests));
         (batch, jobs.trouble)
     };
@@ -110,11 +125,12 @@ async fn create(State(state): State<Arc<Counts>>, Json(wanted): Json<Value>) -> 
     }
 }
 
-fn batch(number: usize, later: u64) -> Value {
+fn batch(number: usize, later: u64, requests: usize) -> Value {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     json!({
         "id": format!("msgbatch_{number}"), "type": "message_batch",
-        "processing_status": "in_progress", "results_url": null, "cancel_initiated_at": null,
+        "processing_status": "in_progress", "request_counts": { "processing": requests, "succeeded": 0 },
+        "results_url": null, "cancel_initiated_at": null,
         "created_at": rfc3339(now.unwrap_or_default().as_secs() + later),
     })
 }
@@ -146,7 +162,7 @@ async fn list(
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Response {
     let mut jobs = state.message_jobs.lock();
-    jobs.looks += 1;
+    jobs.listings += 1;
     if jobs.trouble == Trouble::Down {
         return wrong(StatusCode::SERVICE_UNAVAILABLE, "api_error");
     }

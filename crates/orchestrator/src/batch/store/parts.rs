@@ -157,6 +157,21 @@ impl Store {
         rows.iter().map(body).collect()
     }
 
+    /// Returns how many requests a part has, and what providers call the other parts of any batch.
+    pub(crate) async fn beside(&self, part: &Part) -> Result<(u32, Vec<String>), Error> {
+        let size = sqlx::query("SELECT count(*) FROM requests WHERE part = ?")
+            .bind(part.id.as_str())
+            .fetch_one(&self.pool)
+            .await?;
+        let others =
+            sqlx::query("SELECT provider_id FROM parts WHERE provider_id IS NOT NULL AND id <> ?")
+                .bind(part.id.as_str())
+                .fetch_all(&self.pool)
+                .await?;
+        let others = others.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        Ok((size.try_get(0)?, others))
+    }
+
     /// Ends a request of a part; false when it had ended before.
     pub(crate) async fn end_in_part(
         &self,

@@ -15,7 +15,7 @@ use types::CallContext;
 use super::{Anthropic, body};
 use crate::config::Model;
 use crate::providers::Fault;
-use crate::providers::batches::{Batches, NotBegun, Outcome, Standing, checked, id_of};
+use crate::providers::batches::{Batches, NotBegun, Outcome, Sought, Standing, checked, id_of};
 use crate::providers::http::jobs::Lines;
 use crate::request::ChatRequest;
 
@@ -53,23 +53,22 @@ impl Batches for Anthropic {
     async fn find(
         &self,
         context: &CallContext,
-        name: &str,
-        since_ms: i64,
+        sought: &Sought<'_>,
     ) -> Result<Option<String>, Fault> {
-        let (asked, mut after, mut open) = (since_ms / 1000, String::new(), 0);
+        let (asked, mut after, mut open) = (sought.since_ms / 1000, String::new(), 0);
         for _ in 0..PAGES {
             let none = || Fault::Provider("its batches cannot be listed".to_owned());
             let path = format!("{PATH}?limit=100{after}");
             let page = self.0.look(context, &path).await?.ok_or_else(none)?;
             let batches = page["data"].as_array().ok_or_else(none)?;
             for batch in batches {
-                if created(batch).is_some_and(|at| !MADE.contains(&(at - asked))) {
+                let id = id_of(batch)?;
+                if !may_be(batch, sought) || sought.others.contains(&id) {
                     continue;
                 }
-                let id = id_of(batch)?;
                 if !standing(batch)?.ended {
                     open += 1;
-                } else if self.is_named(context, &id, name).await? {
+                } else if self.is_named(context, &id, sought.name).await? {
                     return Ok(Some(id));
                 }
             }
@@ -153,6 +152,14 @@ fn read(line: &[u8]) -> Option<(String, Outcome)> {
     Some((id.to_owned(), outcome))
 }
 
+/// Tells whether a batch may be the one that is sought, by when it was made and how many requests it has.
+fn may_be(batch: &Value, sought: &Sought<'_>) -> bool {
+    let is_then = created(batch).is_none_or(|at| MADE.contains(&(at - sought.since_ms / 1000)));
+    let counts = batch["request_counts"].as_object();
+    let size = counts.map(|counts| counts.values().filter_map(Value::as_u64).sum());
+    is_then && (sought.size == 0 || size.is_none_or(|size: u64| size == sought.size))
+}
+
 /// Says that there is no batch of ours, unless one of those that run is.
 fn possibly(open: usize) -> Result<Option<String>, Fault> {
     match open {
@@ -195,6 +202,32 @@ mod tests {
         let at = json!({ "created_at": "2024-08-20T18:37:24.100435Z" });
         assert_eq!(created(&at), Some(1_724_179_044));
         assert_eq!(created(&json!({})), None);
+    }
+
+    #[test]
+    fn a_batch_may_be_ours_by_its_time_and_its_size() {
+        let batch = |counts: Value| json!({ "created_at": "2024-08-20T18:37:24.1Z", "request_counts": counts });
+        let made = 1_724_179_044;
+        let sought = |late: i64, size| Sought {
+            name: "n",
+            since_ms: (made - late) * 1000,
+            size,
+            others: &[],
+        };
+        let runs = batch(json!({ "processing": 3, "succeeded": 0, "errored": 0 }));
+        let ended = batch(json!({ "processing": 0, "succeeded": 2, "errored": 1 }));
+        for (late, size, wanted) in [
+            (0, 3, true),
+            (0, 0, true),
+            (0, 2, false),
+            (7201, 3, false),
+            (-3601, 3, false),
+            (7200, 3, true),
+        ] {
+            assert_eq!(may_be(&runs, &sought(late, size)), wanted, "{late} {size}");
+            assert_eq!(may_be(&ended, &sought(late, size)), wanted, "{late} {size}");
+        }
+        assert!(may_be(&json!({}), &sought(0, 3)), "what says nothing may be it");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use types::CallContext;
 use super::OpenAi;
 use crate::config::Model;
 use crate::providers::Fault;
-use crate::providers::batches::{Batches, NotBegun, Outcome, Standing, checked, id_of};
+use crate::providers::batches::{Batches, NotBegun, Outcome, Sought, Standing, checked, id_of};
 use crate::providers::http::jobs::Lines;
 use crate::request::ChatRequest;
 
@@ -66,16 +66,16 @@ impl Batches for OpenAi {
     async fn find(
         &self,
         context: &CallContext,
-        name: &str,
-        since_ms: i64,
+        sought: &Sought<'_>,
     ) -> Result<Option<String>, Fault> {
-        let (since, mut after) = (since_ms / 1000 - SKEW, String::new());
+        let (since, mut after) = (sought.since_ms / 1000 - SKEW, String::new());
         for _ in 0..PAGES {
             let path = format!("batches?limit=100{after}");
             let none = || Fault::Provider("its batches cannot be listed".to_owned());
             let page = self.http.look(context, &path).await?.ok_or_else(none)?;
             let batches = page["data"].as_array().ok_or_else(none)?;
-            if let Some(ours) = batches.iter().find(|batch| batch["metadata"][NAME] == name) {
+            if let Some(ours) = batches.iter().find(|batch| batch["metadata"][NAME] == sought.name)
+            {
                 return id_of(ours).map(Some);
             }
             // The newest come first.
