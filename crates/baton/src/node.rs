@@ -114,7 +114,7 @@ impl Node {
     /// # Errors
     /// If a section is invalid or a store cannot be opened; the message names it.
     pub async fn start(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
-        let budget = in_process(budget::server(config.budget.clone()).await?);
+        let budget = in_process(budget::server(config.budget.clone(), metrics).await?);
         let retriever = in_process(retriever::server(config.retriever.clone()).await?);
         let peers = router::Peers { budget: Peer::clone(&budget) };
         let (router, control) = router::server(config.router.clone(), peers, metrics).await?;

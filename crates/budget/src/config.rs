@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use types::NanoUsd;
 
-use crate::{Kind, Period, Rules};
+use crate::{Kind, Period, Rules, WebhookConfig};
 
 /// What the budget service needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub grace_percent: u8,
     /// At how many percent of a limit somebody is told.
     pub alert_percents: Vec<u8>,
+    /// Where that goes besides the log and the metrics.
+    pub webhook: Option<WebhookConfig>,
 }
 
 impl Default for Config {
@@ -43,6 +45,7 @@ impl Default for Config {
             default_limits: BTreeMap::new(),
             grace_percent: 0,
             alert_percents: vec![80, 90, 95],
+            webhook: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! released or expired. It counts in every [`Scope`] of its call, and for each of them and every period
 //! settled + held ≤ limit + grace at every reservation.
 
+mod alerts;
 mod config;
 mod error;
 mod ledger;
@@ -17,27 +18,37 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use proto::budget::budget_service_server::BudgetServiceServer;
+use runtime::metrics::Metrics;
 use secrecy::ExposeSecret as _;
 use types::SystemClock;
 
+pub use alerts::WebhookConfig;
 pub use config::Config;
 pub use error::Error;
 pub use ledger::postgres::{Pool, Postgres};
 pub use ledger::sqlite::Sqlite;
-pub use ledger::{Correction, Entry, Ledger, Order, Reservation, Rules, Statement};
+pub use ledger::{
+    Alert, Correction, Entry, Ledger, Maintenance, Order, Reservation, Rules, Statement,
+};
 pub use period::Period;
 pub use scope::{Kind, Scope};
 pub use service::Service;
 pub use usage::{Audited, Cost, Group, Usage, chained};
 
-/// Opens the ledger and returns the service; it sweeps expired holds as long as it lives.
+/// Opens the ledger and returns the service; it sweeps expired holds and tells of nearly spent limits as
+/// long as it lives.
 ///
 /// # Errors
 /// If the ledger's address is malformed or the store cannot be opened.
-pub async fn server(config: Config) -> anyhow::Result<BudgetServiceServer<Service>> {
+pub async fn server(
+    config: Config,
+    metrics: &Metrics,
+) -> anyhow::Result<BudgetServiceServer<Service>> {
+    let webhook = config.webhook.as_ref().map(alerts::Webhook::new).transpose()?;
     let ledger =
         open(&config).await.with_context(|| format!("budget.ledger: {}", config.shown()))?;
     tokio::spawn(sweep(Arc::downgrade(&ledger), Duration::from_millis(config.sweep_ms.max(1))));
+    tokio::spawn(alerts::tell(Arc::downgrade(&ledger), webhook, alerts::Told::new(metrics)));
     Ok(BudgetServiceServer::new(Service::new(ledger)))
 }
 

@@ -5,7 +5,7 @@ use proto::budget::budget_service_server::BudgetService;
 use tonic::{Request, Response};
 use types::{CallContext, NanoUsd, ReservationId};
 
-use crate::ledger::{Correction, Entry, Ledger, Order, Reservation, Statement};
+use crate::ledger::{Correction, Entry, Ledger, Maintenance, Order, Reservation, Statement};
 use crate::usage::{Audited, Group, Usage};
 use crate::{Error, Kind, Period, Scope};
 
@@ -199,6 +199,26 @@ impl BudgetService for Service {
         Ok(Response::new(wire::VerifyResponse { differences }))
     }
 
+    async fn set_maintenance(
+        &self,
+        request: Request<wire::SetMaintenanceRequest>,
+    ) -> tonic::Result<Response<wire::SetMaintenanceResponse>> {
+        let wanted = request.into_inner().maintenance;
+        let since_ms = self.ledger.now_ms();
+        let wanted = wanted.map(|wanted| maintenance(wanted, since_ms)).transpose()?;
+        self.ledger.set_maintenance(wanted.as_ref()).await?;
+        let maintenance = wanted.map(maintenance_to_wire);
+        Ok(Response::new(wire::SetMaintenanceResponse { maintenance }))
+    }
+
+    async fn get_maintenance(
+        &self,
+        _: Request<wire::GetMaintenanceRequest>,
+    ) -> tonic::Result<Response<wire::GetMaintenanceResponse>> {
+        let maintenance = self.ledger.maintenance().await?.map(maintenance_to_wire);
+        Ok(Response::new(wire::GetMaintenanceResponse { maintenance }))
+    }
+
     async fn record_usage(
         &self,
         request: Request<wire::RecordUsageRequest>,
@@ -254,6 +274,23 @@ impl BudgetService for Service {
         let records = records.into_iter().map(shown).collect();
         Ok(Response::new(wire::ListAuditResponse { records }))
     }
+}
+
+fn maintenance(wanted: wire::Maintenance, since_ms: i64) -> Result<Maintenance, Error> {
+    let wire::Maintenance { message, retry_after_s, since_ms: _ } = wanted;
+    let message = message.replace('\0', "");
+    if !(1..=1000).contains(&message.trim().len()) {
+        return Err(Error::Invalid("message: 1 to 1000 bytes".to_owned()));
+    }
+    if !(1..=86_400).contains(&retry_after_s) {
+        return Err(Error::Invalid(format!("retry_after_s: {retry_after_s} is not 1 to 86400")));
+    }
+    Ok(Maintenance { message, retry_after_s, since_ms })
+}
+
+fn maintenance_to_wire(kept: Maintenance) -> wire::Maintenance {
+    let Maintenance { message, retry_after_s, since_ms } = kept;
+    wire::Maintenance { message, retry_after_s, since_ms }
 }
 
 fn group(group: wire::CostGroup) -> Result<Group, Error> {

@@ -3,6 +3,7 @@
 //! Everything starts on a port or socket of its own and ends with the value that stands for it, also
 //! when the test is killed. A program that is missing fails the test and says how to install it.
 
+pub mod hook;
 pub mod postgres;
 pub mod process;
 pub mod provider;

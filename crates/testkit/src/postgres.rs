@@ -24,6 +24,8 @@ kill -QUIT "$server"; kill -CONT "$server"; wait"#;
 pub struct Postgres {
     directory: TempDir,
     settings: Vec<String>,
+    /// Where its socket is; elsewhere than its data once it has moved.
+    moved: Option<TempDir>,
     watcher: Child,
     server: Pid,
 }
@@ -59,8 +61,8 @@ impl Postgres {
             .arg(&data)
             .output()?;
         ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let (watcher, server) = launch(directory.path(), &settings)?;
-        let postgres = Self { directory, settings, watcher, server };
+        let (watcher, server) = launch(directory.path(), directory.path(), &settings)?;
+        let postgres = Self { directory, settings, moved: None, watcher, server };
         postgres.wait()?;
         Ok(postgres)
     }
@@ -68,7 +70,7 @@ impl Postgres {
     /// Returns the address of its database.
     #[must_use]
     pub fn url(&self) -> String {
-        let host = self.directory.path().display().to_string().replace('/', "%2F");
+        let host = self.place().display().to_string().replace('/', "%2F");
         format!("postgres://baton@{host}/postgres")
     }
 
@@ -79,7 +81,7 @@ impl Postgres {
     pub fn database(&self, name: &str) -> anyhow::Result<String> {
         let made = Command::new(program("createdb")?)
             .args(["--username=baton", "--host"])
-            .arg(self.directory.path())
+            .arg(self.place())
             .arg(name)
             .output()?;
         ensure!(made.status.success(), "createdb: {}", String::from_utf8_lossy(&made.stderr));
@@ -128,9 +130,28 @@ impl Postgres {
     /// # Errors
     /// If it does not start.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        let (watcher, server) = launch(self.directory.path(), &self.settings)?;
+        let (watcher, server) = launch(self.directory.path(), self.place(), &self.settings)?;
         (self.watcher, self.server) = (watcher, server);
         self.wait()
+    }
+
+    /// Returns the directory of its socket.
+    #[must_use]
+    pub fn place(&self) -> &Path {
+        self.moved.as_ref().map_or(self.directory.path(), TempDir::path)
+    }
+
+    /// Starts the server again on the same data, reached at another place.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn move_and_restart(&mut self) -> anyhow::Result<()> {
+        let place = tempfile::Builder::new().prefix("baton-postgres-").tempdir()?;
+        if rustix::process::getuid().is_root() {
+            chown(place.path(), Some(NOBODY), Some(NOBODY))?;
+        }
+        self.moved = Some(place);
+        self.restart()
     }
 
     /// Freezes it with all that it has started: connections stay open, and nothing is answered.
@@ -171,7 +192,7 @@ impl Postgres {
             .args(["30", "sh", "-c", r#"until "$@"; do sleep 0.02; done"#, "sh"])
             .arg(program("pg_isready")?)
             .args(["--quiet", "--host"])
-            .arg(self.directory.path())
+            .arg(self.place())
             .status()?;
         ensure!(ready.success(), "PostgreSQL did not start: {}", self.log());
         Ok(())
@@ -190,10 +211,10 @@ impl Drop for Postgres {
     }
 }
 
-fn launch(directory: &Path, settings: &[String]) -> anyhow::Result<(Child, Pid)> {
+fn launch(directory: &Path, place: &Path, settings: &[String]) -> anyhow::Result<(Child, Pid)> {
     let mut sh = unprivileged(Command::new("sh"));
     sh.args(["-c", WATCHED, "sh"]).arg(program("postgres")?);
-    sh.arg("-D").arg(directory.join("data")).arg("-k").arg(directory);
+    sh.arg("-D").arg(directory.join("data")).arg("-k").arg(place);
     for setting in settings {
         sh.args(["-c", setting]);
     }

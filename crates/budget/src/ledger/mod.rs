@@ -146,6 +146,49 @@ pub struct Entry {
     pub author: String,
 }
 
+/// A limit of which so much is spent that somebody is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of which scope.
+    pub scope: Scope,
+    /// In which period.
+    pub period: Period,
+    /// When that began, in milliseconds since 1970.
+    pub starts_at_ms: i64,
+    /// So many percent of the limit are spent.
+    pub percent: u8,
+    /// The limit, as it was then.
+    pub limit: NanoUsd,
+    /// What was spent then.
+    pub spent: NanoUsd,
+    /// When that was.
+    pub at_ms: i64,
+    /// How often somebody tried to tell it, this time included.
+    pub attempts: i64,
+}
+
+/// How long an alert is tried to be told, in milliseconds.
+const TRIED: i64 = 7 * 86_400_000;
+
+/// Returns when an alert that was tried so often before is tried again, in milliseconds from now:
+/// after ten seconds, twice as long each time, an hour at most.
+fn again_after(attempts: i64) -> i64 {
+    (10_000 << attempts.clamp(0, 9)).min(3_600_000)
+}
+
+/// Why gateways refuse work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Maintenance {
+    /// What clients are told.
+    pub message: String,
+    /// When they may come back, in seconds.
+    pub retry_after_s: u32,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: i64,
+}
+
 /// Limits, holds and history. Every implementation passes `tests/suite.rs`.
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -245,6 +288,31 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     /// [`Error::Ledger`].
     async fn verify(&self, tenant: &TenantId) -> Result<Vec<String>, Error>;
+
+    /// Returns alerts that are to be told now, at most `limit`; each is returned again later until
+    /// [`Ledger::told`] says that it was told, to one caller at a time, for a week.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`].
+    async fn alerts(&self, limit: u32) -> Result<Vec<Alert>, Error>;
+
+    /// Notes that an alert was told.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`].
+    async fn told(&self, alert: &Alert) -> Result<(), Error>;
+
+    /// Returns why gateways refuse work, if they are to.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`].
+    async fn maintenance(&self) -> Result<Option<Maintenance>, Error>;
+
+    /// Says why gateways are to refuse work, or that they are not to.
+    ///
+    /// # Errors
+    /// [`Error::Ledger`].
+    async fn set_maintenance(&self, maintenance: Option<&Maintenance>) -> Result<(), Error>;
 
     /// Settles the reservations of calls and keeps a row a call, all or nothing. Idempotent in the
     /// calls' ids; a reservation that ended otherwise stays as it is.

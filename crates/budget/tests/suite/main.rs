@@ -4,6 +4,7 @@
 
 mod fire;
 mod model;
+mod outage;
 mod upgrade;
 
 use std::io::{BufRead as _, BufReader};
@@ -13,8 +14,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use budget::{
-    Correction, Cost, Error, Group, Kind, Ledger, Order, Period, Pool, Postgres, Reservation,
-    Rules, Scope, Sqlite, Usage, chained,
+    Correction, Cost, Error, Group, Kind, Ledger, Maintenance, Order, Period, Pool, Postgres,
+    Reservation, Rules, Scope, Sqlite, Usage, chained,
 };
 use types::{Clock, NanoUsd, ReservationId, TenantId};
 
@@ -270,6 +271,8 @@ async fn contract(ledger: Arc<dyn Ledger>, clock: &Hands) {
     scopes_form_a_chain(l).await;
     a_scope_begins_with_its_default(l, clock).await;
     corrections_are_lines_of_their_own(l).await;
+    alerts_are_told_once(l, clock).await;
+    maintenance_is_what_was_said_last(l).await;
     // Whatever was done, what is kept is the sum of the history.
     for of in [tenant(), TenantId::new("rows").unwrap(), TenantId::new("chain").unwrap()] {
         assert_eq!(l.verify(&of).await.unwrap(), Vec::<String>::new(), "{of}");
@@ -359,6 +362,64 @@ async fn corrections_are_lines_of_their_own(l: &dyn Ledger) {
     let corrected: Vec<_> =
         corrected.map(|line| (line.spent, line.reason.as_str(), line.author.as_str())).collect();
     assert_eq!(corrected, [90, -40].map(|spent| (spent, "the provider's bill", "finance")));
+}
+
+/// A share of a limit that is spent is told once, and again until somebody has heard it.
+async fn alerts_are_told_once(l: &dyn Ledger, clock: &Hands) {
+    let told = async |limit| -> Vec<(String, u8, i64)> {
+        let alerts = l.alerts(limit).await.unwrap();
+        let ours = alerts.iter().filter(|alert| alert.scope.name() == "told");
+        ours.map(|one| (one.period.as_str().to_owned(), one.percent, one.attempts)).collect()
+    };
+    // Those of before are nobody's here.
+    for alert in l.alerts(100).await.unwrap() {
+        l.told(&alert).await.unwrap();
+    }
+    let spend = async |name: &str, nanos: i64| {
+        l.reserve(&hold(name, "told", nanos)).await.unwrap();
+        l.settle(&tenant(), &id(name), NanoUsd::new(nanos)).await.unwrap();
+    };
+    let day = Period::Daily;
+    l.set_limit(&tenant(), &user("told"), day, Some(NanoUsd::new(100))).await.unwrap();
+    spend("t1", 79).await;
+    assert_eq!(told(100).await, []);
+    spend("t2", 12).await;
+    let one = |percent, attempts| ("daily".to_owned(), percent, attempts);
+    assert_eq!(told(100).await, [one(80, 1), one(90, 1)]);
+    // Whoever has them is the only one for a while.
+    assert_eq!(told(100).await, []);
+    clock.0.fetch_add(10_000, Ordering::SeqCst);
+    let again = l.alerts(100).await.unwrap();
+    assert_eq!(again.iter().map(|one| one.attempts).collect::<Vec<_>>(), [2, 2]);
+    for alert in &again {
+        l.told(alert).await.unwrap();
+    }
+    clock.0.fetch_add(3_600_000, Ordering::SeqCst);
+    assert_eq!(told(100).await, []);
+    // More of the same share is not told again; a limit that is lowered is.
+    spend("t3", 1).await;
+    assert_eq!(told(100).await, []);
+    l.set_limit(&tenant(), &user("told"), day, Some(NanoUsd::new(92))).await.unwrap();
+    assert_eq!(told(100).await, [one(95, 1)]);
+    // The next day has its own.
+    clock.0.fetch_add(24 * 3_600_000, Ordering::SeqCst);
+    for alert in l.alerts(100).await.unwrap() {
+        l.told(&alert).await.unwrap();
+    }
+    spend("t4", 80).await;
+    assert_eq!(told(100).await, [one(80, 1)]);
+}
+
+async fn maintenance_is_what_was_said_last(l: &dyn Ledger) {
+    assert_eq!(l.maintenance().await.unwrap(), None);
+    for message in ["first", "second"] {
+        let wanted =
+            Maintenance { message: message.to_owned(), retry_after_s: 7, since_ms: l.now_ms() };
+        l.set_maintenance(Some(&wanted)).await.unwrap();
+        assert_eq!(l.maintenance().await.unwrap(), Some(wanted));
+    }
+    l.set_maintenance(None).await.unwrap();
+    assert_eq!(l.maintenance().await.unwrap(), None);
 }
 
 fn rules() -> Rules {

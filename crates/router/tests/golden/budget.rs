@@ -2,12 +2,13 @@
 
 use proto::budget::budget_service_server::{BudgetService, BudgetServiceServer};
 use proto::budget::{
-    CorrectRequest, CorrectResponse, GetStatementRequest, GetStatementResponse, ListAuditRequest,
-    ListAuditResponse, ListCostsRequest, ListCostsResponse, ListHistoryRequest,
-    ListHistoryResponse, ListStatementsRequest, ListStatementsResponse, RecordUsageRequest,
-    RecordUsageResponse, ReleaseRequest, ReleaseResponse, ReserveRequest, ReserveResponse,
-    SetLimitRequest, SetLimitResponse, SettleRequest, SettleResponse, Usage, VerifyRequest,
-    VerifyResponse,
+    CorrectRequest, CorrectResponse, GetMaintenanceRequest, GetMaintenanceResponse,
+    GetStatementRequest, GetStatementResponse, ListAuditRequest, ListAuditResponse,
+    ListCostsRequest, ListCostsResponse, ListHistoryRequest, ListHistoryResponse,
+    ListStatementsRequest, ListStatementsResponse, RecordUsageRequest, RecordUsageResponse,
+    ReleaseRequest, ReleaseResponse, ReserveRequest, ReserveResponse, SetLimitRequest,
+    SetLimitResponse, SetMaintenanceRequest, SetMaintenanceResponse, SettleRequest, SettleResponse,
+    Usage, VerifyRequest, VerifyResponse,
 };
 use runtime::transport::{Peer, in_process};
 use tokio::sync::mpsc;
@@ -76,6 +77,20 @@ impl BudgetService for Budget {
     }
 
     async fn verify(&self, _: Request<VerifyRequest>) -> Result<Response<VerifyResponse>> {
+        Err(Status::unimplemented("nothing is counted"))
+    }
+
+    async fn set_maintenance(
+        &self,
+        _: Request<SetMaintenanceRequest>,
+    ) -> Result<Response<SetMaintenanceResponse>> {
+        Err(Status::unimplemented("nothing is counted"))
+    }
+
+    async fn get_maintenance(
+        &self,
+        _: Request<GetMaintenanceRequest>,
+    ) -> Result<Response<GetMaintenanceResponse>> {
         Err(Status::unimplemented("nothing is counted"))
     }
 

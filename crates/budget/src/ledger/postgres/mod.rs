@@ -4,7 +4,7 @@ pub(crate) mod moves;
 mod queue;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -16,12 +16,17 @@ use self::queue::{Queue, Work};
 use crate::ledger::account::Account;
 use crate::ledger::book::{Move, Rules};
 use crate::ledger::verify::{PAGE, Sums};
-use crate::ledger::{Correction, Entry, Ledger, Order, Reservation, Statement};
+use crate::ledger::{Alert, Correction, Entry, Ledger, Maintenance, Order, Reservation, Statement};
 use crate::usage::{self, Audited, Cost, Group, Usage};
 use crate::{Error, Kind, Period, Scope};
 
 /// How long one statement may take; the server ends it, and the call fails, when it takes longer.
 const STATEMENT_MS: &str = "5000";
+
+/// How long a server is waited for that is not there when the ledger is opened, and how long between two
+/// looks.
+const START: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// The ledger finds every row by its key. Left to itself the server, which cannot know how few they are,
 /// would read whole tables.
@@ -59,7 +64,8 @@ impl Postgres {
     /// `reports` where there is one.
     ///
     /// # Errors
-    /// If an address is malformed, the server does not answer, or its migrations fail.
+    /// If an address is malformed, the server does not answer for a minute or refuses, or its migrations
+    /// fail.
     pub async fn open(
         url: &str,
         reports: Option<&str>,
@@ -85,12 +91,32 @@ async fn connect(url: &str, pool: Pool, settings: &[(&str, &str)]) -> anyhow::Re
         .application_name("baton-budget")
         .options([("statement_timeout", STATEMENT_MS), ("synchronous_commit", "on")])
         .options(settings.iter().copied());
-    let pool = PgPoolOptions::new()
+    let open = PgPoolOptions::new()
         .max_connections(pool.connections)
         .acquire_timeout(pool.acquire)
-        .connect_with(options)
-        .await?;
-    Ok(pool)
+        .connect_lazy_with(options);
+    let started = Instant::now();
+    loop {
+        match open.acquire().await {
+            Ok(_) => return Ok(open),
+            Err(fault) if is_passing(&fault) && started.elapsed() < START => {
+                tracing::warn!(%fault, "the database is not there yet");
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+}
+
+/// Tells whether a server that does not take a connection may do so soon.
+fn is_passing(fault: &sqlx::Error) -> bool {
+    match fault {
+        sqlx::Error::Database(told) => {
+            told.code().is_some_and(|code| code.starts_with("57") || code.starts_with("53"))
+        }
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        _ => false,
+    }
 }
 
 #[async_trait]
@@ -194,6 +220,40 @@ impl Ledger for Postgres {
             sums.add(&entries);
         }
         Ok(sums.compare(moves::all(&mut tx, tenant).await?))
+    }
+
+    async fn alerts(&self, limit: u32) -> Result<Vec<Alert>, Error> {
+        let mut connection = self.queue.pool().acquire().await?;
+        moves::due(&mut connection, limit, self.clock.now_ms()).await
+    }
+
+    async fn told(&self, alert: &Alert) -> Result<(), Error> {
+        let mut connection = self.queue.pool().acquire().await?;
+        moves::told(&mut connection, alert, self.clock.now_ms()).await
+    }
+
+    async fn maintenance(&self) -> Result<Option<Maintenance>, Error> {
+        let row = sqlx::query("SELECT message, retry_after, since FROM maintenance");
+        let Some(row) = row.fetch_optional(self.queue.pool()).await? else { return Ok(None) };
+        let retry_after_s = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX);
+        let (message, since_ms) = (row.try_get(0)?, row.try_get(2)?);
+        Ok(Some(Maintenance { message, retry_after_s, since_ms }))
+    }
+
+    async fn set_maintenance(&self, maintenance: Option<&Maintenance>) -> Result<(), Error> {
+        let change = match maintenance {
+            None => sqlx::query("DELETE FROM maintenance"),
+            Some(to) => sqlx::query(
+                "INSERT INTO maintenance (one, message, retry_after, since) VALUES (1, $1, $2, $3)
+                 ON CONFLICT (one) DO UPDATE SET message = excluded.message,
+                   retry_after = excluded.retry_after, since = excluded.since",
+            )
+            .bind(&to.message)
+            .bind(i64::from(to.retry_after_s))
+            .bind(to.since_ms),
+        };
+        change.execute(self.queue.pool()).await?;
+        Ok(())
     }
 
     async fn record(&self, usages: &[Usage]) -> Result<(), Error> {

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
-use types::{ReservationId, TenantId};
+use types::{NanoUsd, ReservationId, TenantId};
 
 use crate::ledger::account::Account;
 use crate::ledger::book::{AccountKey, Book, Kept, ReservationKey, Rules, State};
-use crate::ledger::{Entry, columns, scopes_from, scopes_to, verify};
+use crate::ledger::{Alert, Entry, TRIED, again_after, columns, scopes_from, scopes_to, verify};
 use crate::{Error, Kind, Period, Scope};
 
 /// An account's columns with their types, as rows travel.
@@ -338,4 +338,67 @@ pub(super) async fn all(db: &mut PgConnection, tenant: &TenantId) -> Result<veri
         kept.past.push((scope(&row)?, period, row.try_get(3)?, moved));
     }
     Ok(kept)
+}
+
+/// Takes alerts that are to be told now; see [`crate::Ledger::alerts`].
+pub(super) async fn due(db: &mut PgConnection, limit: u32, now: i64) -> Result<Vec<Alert>, Error> {
+    let mut tx = sqlx::Connection::begin(db).await?;
+    let rows = sqlx::query(
+        "SELECT tenant, kind, name, period, starts_at, percent, limited, spent, at, attempts FROM alerts
+         WHERE told_at IS NULL AND next_at <= $1 AND at > $2 ORDER BY next_at LIMIT $3
+         FOR UPDATE SKIP LOCKED",
+    )
+    .bind(now)
+    .bind(now - TRIED)
+    .bind(i64::from(limit))
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut due = Vec::with_capacity(rows.len());
+    for row in rows {
+        let alert = Alert {
+            tenant: TenantId::new(row.try_get::<String, _>(0)?)?,
+            scope: Scope::new(row.try_get::<&str, _>(1)?.parse()?, row.try_get::<String, _>(2)?)?,
+            period: row.try_get::<&str, _>(3)?.parse()?,
+            starts_at_ms: row.try_get(4)?,
+            percent: u8::try_from(row.try_get::<i64, _>(5)?).unwrap_or(u8::MAX),
+            limit: NanoUsd::new(row.try_get(6)?),
+            spent: NanoUsd::new(row.try_get(7)?),
+            at_ms: row.try_get(8)?,
+            attempts: row.try_get::<i64, _>(9)? + 1,
+        };
+        let next_at = now + again_after(alert.attempts - 1);
+        change(&mut tx, &alert, "next_at", next_at).await?;
+        due.push(alert);
+    }
+    tx.commit().await?;
+    Ok(due)
+}
+
+/// Notes that an alert was told.
+pub(super) async fn told(db: &mut PgConnection, alert: &Alert, now: i64) -> Result<(), Error> {
+    change(db, alert, "told_at", now).await
+}
+
+async fn change(
+    db: &mut PgConnection,
+    alert: &Alert,
+    column: &'static str,
+    at: i64,
+) -> Result<(), Error> {
+    let change = format!(
+        "UPDATE alerts SET attempts = $7, {column} = $8 WHERE tenant = $1 AND kind = $2 AND name = $3
+           AND period = $4 AND starts_at = $5 AND percent = $6"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(change))
+        .bind(alert.tenant.as_str())
+        .bind(alert.scope.kind().as_str())
+        .bind(alert.scope.name())
+        .bind(alert.period.as_str())
+        .bind(alert.starts_at_ms)
+        .bind(i64::from(alert.percent))
+        .bind(alert.attempts)
+        .bind(at)
+        .execute(db)
+        .await?;
+    Ok(())
 }

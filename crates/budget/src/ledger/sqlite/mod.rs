@@ -10,15 +10,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::Connection;
 use rusqlite::types::Value;
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row as _, SqlitePool};
 use types::{Clock, NanoUsd, ReservationId, TenantId};
 
 use self::writer::Writer;
 use crate::ledger::account::Account;
 use crate::ledger::book::{Move, Rules};
 use crate::ledger::verify::{PAGE, Sums};
-use crate::ledger::{Correction, Entry, Ledger, Order, Reservation, Statement};
+use crate::ledger::{Alert, Correction, Entry, Ledger, Maintenance, Order, Reservation, Statement};
 use crate::usage::{self, Audited, Cost, Group, Usage};
 use crate::{Error, Kind, Period, Scope};
 
@@ -195,6 +195,28 @@ impl Ledger for Sqlite {
             Ok(sums.compare(moves::all(db, &tenant)?))
         };
         self.write(compare).await
+    }
+
+    async fn alerts(&self, limit: u32) -> Result<Vec<Alert>, Error> {
+        self.write(move |db, now| moves::alerts(db, limit, now)).await
+    }
+
+    async fn told(&self, alert: &Alert) -> Result<(), Error> {
+        let alert = alert.clone();
+        self.write(move |db, now| moves::told(db, &alert, now)).await
+    }
+
+    async fn maintenance(&self) -> Result<Option<Maintenance>, Error> {
+        let row = sqlx::query("SELECT message, retry_after, since FROM maintenance");
+        let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(None) };
+        let (message, retry_after_s, since_ms) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        Ok(Some(Maintenance { message, retry_after_s, since_ms }))
+    }
+
+    async fn set_maintenance(&self, maintenance: Option<&Maintenance>) -> Result<(), Error> {
+        let maintenance = maintenance.cloned();
+        self.write(move |db, _| moves::set_maintenance(db, maintenance.as_ref())).await
     }
 
     async fn record(&self, usages: &[Usage]) -> Result<(), Error> {

@@ -2,11 +2,13 @@
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
-use types::{ReservationId, TenantId};
+use types::{NanoUsd, ReservationId, TenantId};
 
 use crate::ledger::account::Account;
 use crate::ledger::book::{AccountKey, Book, Kept, Move, ReservationKey, Rules, State};
-use crate::ledger::{Entry, columns, scopes_from, scopes_to};
+use crate::ledger::{
+    Alert, Entry, Maintenance, TRIED, again_after, columns, scopes_from, scopes_to,
+};
 use crate::{Error, Kind, Period, Scope};
 
 /// How many holds whose time is over one look ends.
@@ -273,4 +275,67 @@ pub(super) fn all(
         kept.past.push((scope(row)?, period, row.get(3)?, (row.get(4)?, row.get(5)?)));
     }
     Ok(kept)
+}
+
+/// Takes alerts that are to be told now; see [`crate::Ledger::alerts`].
+pub(super) fn alerts(db: &Connection, limit: u32, now: i64) -> Result<Vec<Alert>, Error> {
+    let mut due = Vec::new();
+    let mut statement = db.prepare_cached(
+        "SELECT tenant, kind, name, period, starts_at, percent, limited, spent, at, attempts FROM alerts
+         WHERE told_at IS NULL AND next_at <= ? AND at > ? ORDER BY next_at LIMIT ?",
+    )?;
+    let mut rows = statement.query(params![now, now - TRIED, limit])?;
+    while let Some(row) = rows.next()? {
+        let kind: Kind = row.get_ref(1)?.as_str().unwrap_or_default().parse()?;
+        due.push(Alert {
+            tenant: TenantId::new(row.get::<_, String>(0)?)?,
+            scope: Scope::new(kind, row.get::<_, String>(2)?)?,
+            period: row.get_ref(3)?.as_str().unwrap_or_default().parse()?,
+            starts_at_ms: row.get(4)?,
+            percent: row.get(5)?,
+            limit: NanoUsd::new(row.get(6)?),
+            spent: NanoUsd::new(row.get(7)?),
+            at_ms: row.get(8)?,
+            attempts: row.get::<_, i64>(9)? + 1,
+        });
+    }
+    for alert in &due {
+        change(
+            db,
+            alert,
+            "attempts = ?7, next_at = ?8",
+            alert.attempts,
+            now + again_after(alert.attempts - 1),
+        )?;
+    }
+    Ok(due)
+}
+
+/// Notes that an alert was told.
+pub(super) fn told(db: &Connection, alert: &Alert, now: i64) -> Result<(), Error> {
+    change(db, alert, "attempts = ?7, told_at = ?8", alert.attempts, now)
+}
+
+fn change(db: &Connection, alert: &Alert, what: &str, attempts: i64, at: i64) -> Result<(), Error> {
+    let mut statement = db.prepare_cached(&format!(
+        "UPDATE alerts SET {what} WHERE tenant = ?1 AND kind = ?2 AND name = ?3 AND period = ?4
+           AND starts_at = ?5 AND percent = ?6"
+    ))?;
+    let (kind, name) = (alert.scope.kind().as_str(), alert.scope.name());
+    let (tenant, period) = (alert.tenant.as_str(), alert.period.as_str());
+    let of = params![tenant, kind, name, period, alert.starts_at_ms, alert.percent, attempts, at];
+    statement.execute(of)?;
+    Ok(())
+}
+
+/// Says why gateways are to refuse work, or that they are not to.
+pub(super) fn set_maintenance(db: &Connection, to: Option<&Maintenance>) -> Result<(), Error> {
+    match to {
+        None => db.execute("DELETE FROM maintenance", [])?,
+        Some(to) => db.execute(
+            "INSERT OR REPLACE INTO maintenance (one, message, retry_after, since) VALUES (1, ?, ?, ?)",
+            params![to.message, to.retry_after_s, to.since_ms],
+        )?,
+    };
+    Ok(())
 }
