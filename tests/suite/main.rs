@@ -13,6 +13,7 @@ mod faults;
 mod input;
 mod models;
 mod money;
+mod operating;
 mod privacy;
 mod providers;
 mod responses;

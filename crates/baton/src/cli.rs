@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::commands::import::Source;
-use crate::commands::{ask, audit, import, up};
+use crate::commands::{ask, audit, import, maintenance, up};
 
 /// A self-hosted multi-agent RAG orchestrator.
 #[derive(Debug, clap::Parser)]
@@ -62,6 +62,24 @@ enum Command {
         #[command(subcommand)]
         command: Audit,
     },
+    /// Refuse work on every replica for a while, or take it again
+    Maintenance {
+        /// What is to hold
+        #[arg(value_enum)]
+        wanted: Wanted,
+        /// What clients are told
+        #[arg(long, default_value = "under maintenance")]
+        message: String,
+        /// When they may come back, in seconds
+        #[arg(long, default_value_t = 60)]
+        retry_after: u32,
+        /// Where the system's HTTP API is
+        #[arg(long, default_value = "http://127.0.0.1:8000")]
+        url: String,
+        /// An API key, better from the environment than from here
+        #[arg(long, env = "BATON_API_KEY", hide_env_values = true)]
+        key: Option<String>,
+    },
     /// Write our configuration from another gateway's, and say what has no equivalent
     Import {
         /// Whose configuration it is
@@ -72,6 +90,17 @@ enum Command {
         #[arg(long)]
         output: Option<PathBuf>,
     },
+}
+
+/// Whether there is to be maintenance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Wanted {
+    /// Refuse work
+    On,
+    /// Take work
+    Off,
+    /// Tell which of them holds
+    Status,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -122,6 +151,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Ask { question, docs, route } => ask::run(cli.common, question, docs, route).await,
         Command::Audit { command: Audit::Verify { url, head, key } } => {
             audit::verify(cli.common, url, head, key).await
+        }
+        Command::Maintenance { wanted, message, retry_after, url, key } => {
+            maintenance::run(cli.common, wanted, (message, retry_after), url, key).await
         }
         Command::Import { source, file, output } => {
             import::run(&cli.common, source, &file, output.as_ref())

@@ -17,11 +17,13 @@ pub struct Error {
     message: String,
     /// Overrides the kind's own status, such as 413.
     status: Option<StatusCode>,
+    /// When to come back, in seconds, where that is known.
+    back_after: Option<u32>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: None }
+        Self { kind, message: message.into(), status: None, back_after: None }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -29,7 +31,12 @@ impl Error {
     }
 
     pub(crate) fn with_status(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Invalid, message: message.into(), status: Some(status) }
+        Self { status: Some(status), ..Self::invalid(message) }
+    }
+
+    /// Says when to come back.
+    pub(crate) fn back_after(self, seconds: u32) -> Self {
+        Self { back_after: Some(seconds), ..self }
     }
 
     /// Returns the body in a dialect's own shape.
@@ -62,7 +69,8 @@ impl IntoResponse for Error {
         }
         match self.kind {
             ErrorKind::Unavailable | ErrorKind::RateLimited => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                let seconds = self.back_after.unwrap_or(1);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             // Asking again does not help; the SDKs of the OpenAI family understand this header.
             ErrorKind::BudgetExceeded => {

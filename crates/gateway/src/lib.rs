@@ -6,6 +6,7 @@ mod auth;
 mod config;
 mod error;
 mod limit;
+mod maintenance;
 mod openapi;
 mod request;
 mod routes;
@@ -28,6 +29,7 @@ pub use auth::Keys;
 pub use config::{Config, PeerAddresses};
 pub use error::Error;
 pub use routes::ask::answer;
+use routes::maintenance as maintenance_routes;
 use routes::{
     ask, batches, budget, chat, costs, documents, files, health, messages, providers, responses,
     search, tools,
@@ -72,6 +74,7 @@ struct App {
     peers: Peers,
     config: Arc<Config>,
     keys: Arc<Keys>,
+    maintenance: maintenance::Told,
 }
 
 /// Checks the keys, and that without any nobody else can reach `address`.
@@ -130,7 +133,9 @@ fn router(
     metrics: &Metrics,
 ) -> Router {
     let limit = config.max_body_bytes;
-    let app = App { peers, config: Arc::new(config), keys };
+    let maintenance = maintenance::Told::default();
+    tokio::spawn(maintenance.clone().watch(peers.budget.clone()));
+    let app = App { peers, config: Arc::new(config), keys, maintenance };
     let counted = request::Counters::new(metrics);
     let api = OpenApiRouter::new()
         .routes(routes!(chat::completions))
@@ -161,6 +166,7 @@ fn router(
         .routes(routes!(budget::user))
         .routes(routes!(budget::set_limit))
         .routes(routes!(budget::top_spenders))
+        .routes(routes!(maintenance_routes::read, maintenance_routes::set))
         .routes(routes!(costs::list))
         .routes(routes!(costs::audit))
         .layer(axum::middleware::from_fn_with_state(app.clone(), auth::require))
@@ -177,6 +183,7 @@ fn router(
         .merge(openapi::pages(described))
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
+        .layer(axum::middleware::from_fn_with_state(app.maintenance.clone(), maintenance::refuse))
         .layer(axum::middleware::from_fn_with_state(app, auth::same_site))
         .layer(DefaultBodyLimit::max(limit))
         .layer(axum::middleware::from_fn_with_state(limit, limit::body))

@@ -4,6 +4,7 @@ pub(crate) mod ask;
 pub(crate) mod audit;
 pub(crate) mod folder;
 pub(crate) mod import;
+pub(crate) mod maintenance;
 pub(crate) mod up;
 
 use crate::cli::Common;
