@@ -8,6 +8,7 @@ use super::Planned;
 use super::form::Form;
 use super::hedge;
 use crate::Error;
+use crate::breaker::Permit;
 use crate::catalog::Candidate;
 use crate::money::Held;
 use crate::providers::Fault;
@@ -97,10 +98,10 @@ impl Planned {
         candidate: &Arc<Candidate>,
     ) -> Result<Answered<F::Answer>, Missed> {
         let candidate = Arc::clone(candidate);
-        if !candidate.allows().await {
+        let Some(permit) = candidate.allows().await else {
             return Err(Missed { candidate, why: Why::LeftAlone });
-        }
-        let mut yes = Yes { candidate: &candidate, is_told: false };
+        };
+        let mut yes = Yes { candidate: &candidate, permit, is_told: false };
         let held = match self.reserve(&candidate).await {
             Ok(held) => held,
             Err(refused) => {
@@ -114,12 +115,12 @@ impl Planned {
         drop(yes);
         match asked {
             Ok(answer) => {
-                candidate.breaker().succeeded();
+                candidate.breaker().succeeded(permit);
                 candidate.stats().answered(asked_at.elapsed(), F::IN_PIECES);
                 Ok(Answered { candidate, held, answer })
             }
             Err(fault) => {
-                self.failed(&candidate, &fault);
+                self.failed(&candidate, permit, &fault);
                 if let Fault::Broken { usage, .. } = &fault {
                     let receipt = self.receipt(&candidate, Vec::new(), *usage, true);
                     self.ended("broken", Some(&receipt), Some(held));
@@ -132,7 +133,7 @@ impl Planned {
     }
 
     /// Notes with a candidate that it failed.
-    fn failed(&self, candidate: &Candidate, fault: &Fault) {
+    fn failed(&self, candidate: &Candidate, permit: Permit, fault: &Fault) {
         tracing::warn!(candidate = candidate.name(), %fault, "a candidate failed");
         let now = Instant::now();
         if !matches!(fault, Fault::Dialect(_) | Fault::Request(_)) {
@@ -141,14 +142,14 @@ impl Planned {
         match fault {
             // It was not asked, or answers; whether it serves is not known. What is said to be wrong
             // with a request may be an empty account.
-            Fault::Dialect(_) | Fault::Request(_) => candidate.breaker().let_go(),
-            Fault::Busy { after, .. } => candidate.breaker().failed(now, Some(*after)),
+            Fault::Dialect(_) | Fault::Request(_) => candidate.breaker().let_go(permit),
+            Fault::Busy { after, .. } => candidate.breaker().failed(permit, now, Some(*after)),
             // Its caller had no time left for it.
             _ if self.context.deadline.is_some_and(|until| until <= now) => {
-                candidate.breaker().let_go();
+                candidate.breaker().let_go(permit);
             }
             Fault::Down(_) | Fault::Provider(_) | Fault::Broken { .. } => {
-                candidate.breaker().failed(now, None);
+                candidate.breaker().failed(permit, now, None);
             }
         }
     }
@@ -170,17 +171,18 @@ impl Planned {
     }
 }
 
-/// A circuit breaker's yes. Dropped before the breaker is told how it went, also by a fault of ours,
+/// A circuit breaker's permit. Dropped before the breaker is told how it went, also by a fault of ours,
 /// it is taken back: a probe must not stay out for ever.
 struct Yes<'a> {
     candidate: &'a Candidate,
+    permit: Permit,
     is_told: bool,
 }
 
 impl Drop for Yes<'_> {
     fn drop(&mut self) {
         if !self.is_told {
-            self.candidate.breaker().let_go();
+            self.candidate.breaker().let_go(self.permit);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use proto::router::{Circuit, ModelState};
 
 use super::EXTRACTIVE;
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, Permit};
 use crate::config::{Model, Price, Timeouts, is_local};
 use crate::extras::Extra;
 use crate::prices::Origin;
@@ -55,22 +55,20 @@ impl Candidate {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether it may be asked now. Whoever gets a yes tells its breaker how it went. A probe
+    /// Returns a permit if it may be asked now. Whoever gets one tells its breaker how it went. A probe
     /// is the only one of all replicas; no other call waits for anything.
-    pub(crate) async fn allows(&self) -> bool {
-        let (allowed, probes) = {
+    pub(crate) async fn allows(&self) -> Option<Permit> {
+        let (permit, probes) = {
             let mut breaker = self.breaker();
-            (breaker.allow(Instant::now()), breaker.is_probing())
+            let permit = breaker.allow(Instant::now())?;
+            (permit, breaker.is_probe(permit))
         };
         match &self.link {
-            Some(link) if allowed && probes => {
-                let granted = shared::may_probe(link, &self.name()).await;
-                if !granted {
-                    self.breaker().leave_it(Instant::now());
-                }
-                granted
+            Some(link) if probes && !shared::may_probe(link, &self.name()).await => {
+                self.breaker().leave_it(permit, Instant::now());
+                None
             }
-            _ => allowed,
+            _ => Some(permit),
         }
     }
 

@@ -23,20 +23,24 @@ const PROBE: Duration = Duration::from_secs(10);
 /// and how long it waited; `probe NAME` is until when who probes. All times are Redis's own.
 const KEY: &str = "baton:router:breakers";
 
-/// Writes what changed: a name, for how long it is open (below zero when closed) and how long it
-/// waited; returns the time, and everything.
+/// Writes what changed, and by whom: a name, for how long it is open (below zero when closed) and how
+/// long it waited; returns the time, and everything. A probe is over when its own replica says what it
+/// found, or anything closed.
 const TELL: &str = r"
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-for i = 1, #ARGV, 3 do
+for i = 2, #ARGV, 3 do
   local is = 'closed'
   if tonumber(ARGV[i + 1]) >= 0 then
     is = string.format('%.0f %s', now + ARGV[i + 1], ARGV[i + 2])
   end
   redis.call('HSET', KEYS[1], 'is ' .. ARGV[i], is)
-  redis.call('HDEL', KEYS[1], 'probe ' .. ARGV[i])
+  local probe = redis.call('HGET', KEYS[1], 'probe ' .. ARGV[i]) or ''
+  if is == 'closed' or string.match(probe, '^%d+ (.*)$') == ARGV[1] then
+    redis.call('HDEL', KEYS[1], 'probe ' .. ARGV[i])
+  end
 end
-if #ARGV > 0 then redis.call('PEXPIRE', KEYS[1], 600000) end
+if #ARGV > 1 then redis.call('PEXPIRE', KEYS[1], 600000) end
 local all = redis.call('HGETALL', KEYS[1])
 table.insert(all, 1, string.format('%.0f', now))
 return all";
@@ -94,7 +98,7 @@ struct Known {
 
 /// Tells what changed here, and takes over what changed elsewhere.
 async fn turn(catalog: &Catalog, link: &Link, known: &mut HashMap<String, Known>) {
-    let (mut told, mut words) = (HashMap::new(), Vec::new());
+    let (mut told, mut words) = (HashMap::new(), vec![link.replica().to_owned()]);
     let started = Instant::now();
     for candidate in catalog.shared() {
         let (name, opened) = (candidate.name(), candidate.breaker().opened());
@@ -196,7 +200,27 @@ mod tests {
         }
 
         fn fail(&self, come_back: Duration) {
-            self.candidate().breaker().failed(Instant::now(), Some(come_back));
+            let mut breaker = self.candidate().breaker();
+            let permit = breaker.allow(Instant::now()).unwrap();
+            breaker.failed(permit, Instant::now(), Some(come_back));
+        }
+
+        fn close(&self) {
+            self.candidate().breaker().agree(Instant::now(), None);
+        }
+
+        async fn may_ask(&self) -> bool {
+            self.candidate().allows().await.is_some()
+        }
+
+        /// Asks until Redis's own clock lets it.
+        async fn probe(&self) {
+            let asked = async {
+                while !self.may_ask().await {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(LONG / 2, asked).await.unwrap();
         }
 
         async fn is(&self, wanted: Circuit) {
@@ -219,7 +243,7 @@ mod tests {
         one.fail(LONG);
         other.is(Circuit::Open).await;
         Replica::new(&redis).is(Circuit::Open).await;
-        other.candidate().breaker().succeeded();
+        other.close();
         one.is(Circuit::Closed).await;
     }
 
@@ -234,19 +258,35 @@ mod tests {
         for replica in &replicas {
             replica.is(Circuit::HalfOpen).await;
         }
-        // The first asks until Redis's own clock is there as well.
-        let first = async {
-            while !replicas[1].candidate().allows().await {
+        replicas[1].probe().await;
+        assert!(!replicas[0].may_ask().await && !replicas[2].may_ask().await);
+        replicas[1].close();
+        for replica in &replicas {
+            replica.is(Circuit::Closed).await;
+            assert!(replica.may_ask().await);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_replica_hears_of_an_earlier_call_ends_nobody_s_probe() {
+        let redis = Redis::start().unwrap();
+        let (one, other) = (Replica::new(&redis), Replica::new(&redis));
+        let early = one.candidate().breaker().allow(Instant::now()).unwrap();
+        one.fail(Duration::from_millis(600));
+        other.is(Circuit::Open).await;
+        other.is(Circuit::HalfOpen).await;
+        other.probe().await;
+        let before = other.candidate().breaker().opened();
+        let now = Instant::now();
+        one.candidate().breaker().failed(early, now, Some(Duration::from_millis(1)));
+        let heard = async {
+            while other.candidate().breaker().opened() == before {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(LONG / 2, first).await.unwrap();
-        assert!(!replicas[0].candidate().allows().await && !replicas[2].candidate().allows().await);
-        replicas[1].candidate().breaker().succeeded();
-        for replica in &replicas {
-            replica.is(Circuit::Closed).await;
-            assert!(replica.candidate().allows().await);
-        }
+        tokio::time::timeout(LONG / 2, heard).await.unwrap();
+        one.is(Circuit::HalfOpen).await;
+        assert!(!one.may_ask().await, "the other one's probe is out");
     }
 
     #[tokio::test]
@@ -256,11 +296,11 @@ mod tests {
         one.fail(LONG);
         other.is(Circuit::Open).await;
         redis.freeze().unwrap();
-        one.candidate().breaker().succeeded();
-        assert!(one.candidate().allows().await, "a closed one waits for nothing");
+        one.close();
+        assert!(one.may_ask().await, "a closed one waits for nothing");
         one.fail(Duration::ZERO);
-        assert!(one.candidate().allows().await, "a probe is let through when nobody says no");
-        one.candidate().breaker().succeeded();
+        assert!(one.may_ask().await, "a probe is let through when nobody says no");
+        one.close();
         redis.thaw().unwrap();
         other.is(Circuit::Closed).await;
         redis.kill().unwrap();
