@@ -36,7 +36,7 @@ const FAULTS: [(&str, &str, &str, When); 28] = [
     ("close", "the connection broke", "the connection broke", Before),
     ("close-headers", "the connection broke", "the stream ended early", Before),
     ("close-middle", "the connection broke", "the stream ended early", Behind),
-    ("status-401", "401 not now", "401 not now", Before),
+    ("status-401", "refused our credentials (401)", "refused our credentials (401)", Before),
     ("status-429", "429 not now", "429 not now", Before),
     ("status-429-later", "429 not now", "429 not now", Before),
     ("status-500", "500 not now", "500 not now", Before),
@@ -152,14 +152,24 @@ impl Case {
 
     /// Returns the least and the most that it may cost, in USD.
     fn cost(&self) -> (f64, f64) {
-        match (self.fault.3, self.streams, self.kind) {
-            (Never, ..) => (0.004, 0.004),
-            (Before, ..) | (_, false, _) => (0.0, 0.0),
+        // The request has some tokens, a millionth each; one that is written is four of them.
+        let read = |least: u32, most: u32| {
+            (f64::from(1 + 4 * least) / 1e6, f64::from(100 + 4 * most) / 1e6)
+        };
+        let (name, _, _, when) = self.fault;
+        match (when, self.streams, self.kind) {
+            (Never, ..) => (0.005, 0.005),
+            // It was not asked, or says itself that it did not serve.
+            _ if name.starts_with("status") || ["refused", "error"].contains(&name) => (0.0, 0.0),
             // It says what it counts with every piece.
-            (Behind | Later, true, "gemini") => (0.004, 0.004),
-            // It did not come to that: two letters are a token, and never more than was allowed.
-            (Behind, true, _) => (0.000_004, 0.000_004),
-            (Later, true, _) => (0.000_008, 0.004),
+            (Behind | Later, true, "gemini") => (0.005, 0.005),
+            // It did not come to that: two letters are a token.
+            (Behind, true, _) => read(1, 1),
+            (Later, true, _) => read(2, 1000),
+            // Whatever that is, it is never more than was allowed.
+            _ if ["endless", "huge"].contains(&name) => read(0, 1000),
+            // It was asked, and nobody knows what it did: it has read it, and written what came.
+            _ => read(0, 400),
         }
     }
 }
@@ -197,7 +207,7 @@ fn settings(faulty: &str) -> String {
                 cases.filter(|case| case.kind == kind && (case.fault.0 == "refused") == refused);
             let model = |case: Case| {
                 format!(
-                    "{{ name = '{}', input_usd_per_million = '0', output_usd_per_million = '4', \
+                    "{{ name = '{}', input_usd_per_million = '1', output_usd_per_million = '4', \
                      max_output_tokens = 1000 }},",
                     case.model
                 )

@@ -7,6 +7,7 @@ use serde_json::json;
 use testkit::Postgres;
 use testkit::process::program;
 use testkit::provider::Provider;
+use testkit::provider::faulty::Faulty;
 use tokio::process::Command;
 
 #[tokio::test]
@@ -138,6 +139,147 @@ async fn a_stream_whose_client_left_can_be_given_up() {
         provider.go_on();
         let spent = system.spent("local").await.unwrap();
         assert!(spent > 0.0 && spent <= 0.004, "{spent}");
+    }
+}
+
+/// A request in as many bytes as make a hundred tokens, or about.
+fn long(model: &str, stream: bool) -> serde_json::Value {
+    let mut body = conversation(&"word ".repeat(80), stream);
+    body["model"] = model.into();
+    body
+}
+
+/// Providers that go wrong as their models are named, and a good one; a token read costs a millionth, one
+/// written four.
+fn faulty(url: &str, models: &[&str], more: &str) -> String {
+    let model = |name: &&str| {
+        format!(
+            "{{ name = '{name}', input_usd_per_million = '1', output_usd_per_million = '4', \
+             max_output_tokens = 1000 }},"
+        )
+    };
+    let models: String = models.iter().map(model).collect();
+    format!(
+        "[router.providers.faulty]\nkind = 'openai'\nbase_url = '{url}/v1'\ntier = 1\n\
+         models = [{models}]\n{more}"
+    )
+}
+
+/// Returns the calls and the cost of each model, once there are rows of `calls`.
+async fn rows(system: &System, calls: u64) -> serde_json::Value {
+    let rows = async {
+        loop {
+            let (_, costs) = system.get("/api/v1/costs?group_by=model").await.unwrap();
+            let all = costs["costs"].as_array().unwrap();
+            if all.iter().filter_map(|cost| cost["calls"].as_u64()).sum::<u64>() >= calls {
+                let model = |row: &serde_json::Value| {
+                    let name = row["model"].as_str().unwrap();
+                    (name.rsplit('/').next().unwrap().to_owned(), row.clone())
+                };
+                return all.iter().map(model).collect();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), rows).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_call_that_was_sent_and_lost_is_in_the_books_and_is_not_bought_twice() {
+    let provider = Faulty::start().await.unwrap();
+    let models = ["a.hang", "b.reset", "c.close", "d.reset-headers", "e.good"];
+    let more = "[router.routes]\nhangs = ['faulty/a.hang', 'faulty/e.good']\n\
+                [router.timeouts]\nfailover_ms = 300\n";
+    let settings = faulty(&provider.url, &models, more);
+    for shape in Shape::ALL {
+        let system = System::start(shape, &settings).await.unwrap();
+        // The limit pays for one that answers, and for what the others may have done.
+        let limit = json!({ "user_id": "local", "period": "daily", "limit": 0.0065 });
+        assert_eq!(system.post("/api/v1/budget/limit", &limit).await.unwrap().0, 201);
+        for model in &models[1..4] {
+            let reply = system.send("/v1/chat/completions", &long(model, false)).await.unwrap();
+            assert_eq!(reply.status(), 503, "{model}");
+            let cost = reply.headers()["x-baton-cost-usd"].to_str().unwrap();
+            let cost: f64 = cost.parse().unwrap();
+            assert!((0.000_08..0.000_2).contains(&cost), "{model}: {cost}");
+        }
+        let reply = system.send("/v1/chat/completions", &long("hangs", false)).await.unwrap();
+        assert_eq!(reply.status(), 200);
+        let cost = reply.headers()["x-baton-cost-usd"].to_str().unwrap().to_owned();
+        let cost: f64 = cost.parse().unwrap();
+        assert!((0.005_08..0.005_2).contains(&cost), "what hung is in it: {cost}");
+        let rows = rows(&system, 8).await;
+        for model in &models[..4] {
+            let row = &rows[*model];
+            assert_eq!(row["calls"], 1, "nobody asks again what may have been served: {rows}");
+            let cost = row["cost_usd"].as_f64().unwrap();
+            assert!((0.000_08..0.000_2).contains(&cost), "{model}: {rows}");
+        }
+        assert_eq!(rows["e.good"]["cost_usd"], 0.005, "{rows}");
+        let all: f64 = models.iter().map(|model| rows[*model]["cost_usd"].as_f64().unwrap()).sum();
+        assert!((system.spent("local").await.unwrap() - all).abs() < 1e-12);
+    }
+}
+
+#[tokio::test]
+async fn what_no_provider_served_costs_nothing() {
+    let provider = Faulty::start().await.unwrap();
+    let models = ["a.status-401", "b.status-429", "c.status-500", "d.error"];
+    let settings = faulty(&provider.url, &models, "[router.retries]\ntimes = 0\n");
+    let system = System::start(Shape::One, &settings).await.unwrap();
+    for model in models {
+        for stream in [false, true] {
+            let reply = system.send("/v1/chat/completions", &long(model, stream)).await.unwrap();
+            assert_eq!(
+                (reply.status().as_u16(), reply.headers().get("x-baton-cost-usd")),
+                (503, None)
+            );
+        }
+    }
+    assert!(system.spent("local").await.unwrap().abs() < 1e-12);
+}
+
+#[tokio::test]
+async fn what_is_free_and_was_lost_is_asked_again() {
+    let provider = Faulty::start().await.unwrap();
+    let settings = faulty(&provider.url, &["a.reset"], "").replace("tier = 1", "tier = 0");
+    let prices = "input_usd_per_million = '1', output_usd_per_million = '4', ";
+    let system = System::start(Shape::One, &settings.replace(prices, "")).await.unwrap();
+    let reply = system.send("/v1/chat/completions", &long("a.reset", false)).await.unwrap();
+    assert_eq!((reply.status().as_u16(), reply.headers().get("x-baton-cost-usd")), (503, None));
+    let rows = rows(&system, 4).await;
+    assert_eq!((&rows["a.reset"]["calls"], &rows["a.reset"]["cost_usd"]), (&3.into(), &0.0.into()));
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_left_is_counted_before_the_process_ends() {
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let settings = priced(&provider.url);
+        let mut system = System::start(shape, &settings).await.unwrap();
+        let body = conversation("wait", true);
+        let mut reply = system.send("/v1/chat/completions", &body).await.unwrap();
+        reply.chunk().await.unwrap().unwrap();
+        drop(reply);
+        // The router, where it runs alone; the ledger stays.
+        let stopped = system.processes.remove(if shape == Shape::One { 0 } else { 2 });
+        let address = stopped.url.trim_start_matches("http://").to_owned();
+        let stopped = tokio::spawn(stopped.stop());
+        // It has nobody else to wait for.
+        while tokio::net::TcpStream::connect(&address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        provider.go_on();
+        let (status, log) = stopped.await.unwrap().unwrap();
+        assert!(status.success(), "{status} {log}");
+        let data = system.kill().await.unwrap();
+        let system = System::start_in(data, shape, &settings).await.unwrap();
+        assert!(
+            (system.spent("local").await.unwrap() - 0.004).abs() < 1e-12,
+            "what it counts itself"
+        );
+        let (_, costs) = system.get("/api/v1/costs").await.unwrap();
+        assert_eq!(costs["costs"][0]["cost_usd"], 0.004, "{costs}");
     }
 }
 

@@ -143,6 +143,8 @@ impl Node {
         let drain = Duration::from_millis(config.drain_ms);
         let worker = tokio::spawn(self.worker.run(stop.clone()));
         gateway::serve(config.gateway, self.peers, door, health, metrics, stop, drain).await?;
-        Ok(worker.await?)
+        worker.await?;
+        self.router.finish().await;
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use proto::router::Dialect;
 use serde_json::Value;
 use tonic::Status;
-use types::{Classify, ErrorKind};
+use types::{Classify, ErrorKind, NanoUsd};
 
 /// What a client is told: a kind, and a message that names the fault.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -19,11 +19,17 @@ pub struct Error {
     status: Option<StatusCode>,
     /// When to come back, in seconds, where that is known.
     back_after: Option<u32>,
+    /// What was spent in vain.
+    spent: NanoUsd,
 }
+
+/// What a call cost, its failed attempts included.
+pub(crate) const COST: &str = "x-baton-cost-usd";
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: None, back_after: None }
+        let (message, spent) = (message.into(), NanoUsd::ZERO);
+        Self { kind, message, status: None, back_after: None, spent }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -67,6 +73,11 @@ impl IntoResponse for Error {
             // What was not read of the body is in the way of the connection's next request.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        if self.spent > NanoUsd::ZERO
+            && let Ok(spent) = HeaderValue::from_str(&self.spent.to_string())
+        {
+            headers.insert(COST, spent);
+        }
         match self.kind {
             ErrorKind::Unavailable | ErrorKind::RateLimited => {
                 let seconds = self.back_after.unwrap_or(1);
@@ -100,7 +111,7 @@ pub(crate) async fn in_dialect(request: Request, next: Next) -> Response {
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         let (kind, message) = runtime::error::told(&status);
-        Self::new(kind, message)
+        Self { spent: runtime::error::spent(&status), ..Self::new(kind, message) }
     }
 }
 

@@ -138,7 +138,7 @@ async fn answer(question: &Question, peers: Peers, events: &mut Events) -> Resul
             input_tokens: receipt.input_tokens,
             output_tokens: receipt.output_tokens,
             estimated: receipt.estimated,
-            cost_nanos: receipt.cost_nanos,
+            cost_nanos: receipt.cost_nanos.saturating_add(receipt.spent_besides_nanos),
             failures: receipt.failures,
         }))
         .await

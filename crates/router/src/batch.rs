@@ -99,7 +99,7 @@ impl Service {
             let fault = format!("the part can cost {most}, and {} is planned", part.most);
             return Err(Error::Invalid(fault));
         }
-        money::keep(context, &self.peers.budget, &part.id, part.most).await?;
+        money::keep(context, &self.means.budget, &part.id, part.most).await?;
         match batches.begin(context, part.id.as_str(), lines).await {
             Ok(id) => Ok(id),
             Err(NotBegun::Surely(fault)) => Err(refused(fault)),
@@ -114,7 +114,7 @@ impl Service {
         part: Option<BatchPart>,
     ) -> Result<(bool, String), Error> {
         let part = self.part(context, part)?;
-        match money::keep(context, &self.peers.budget, &part.id, part.most).await {
+        match money::keep(context, &self.means.budget, &part.id, part.most).await {
             Ok(_) => {}
             // What was spent is settled all the same.
             Err(Error::Budget(status))
@@ -134,7 +134,7 @@ impl Service {
         context: &CallContext,
         request: CancelBatchRequest,
     ) -> Result<Option<String>, Error> {
-        let budget = &self.peers.budget;
+        let budget = &self.means.budget;
         if request.never_began {
             let part = request.part.unwrap_or_default();
             money::free(context, budget, &ReservationId::new(part.id).map_err(named)?).await?;
@@ -204,7 +204,7 @@ impl Service {
                 send(answers, Event::Answer(answer)).await?;
             }
         }
-        money::settle(context, &self.peers.budget, &part.id, paid).await?;
+        money::settle(context, &self.means.budget, &part.id, paid).await?;
         send(answers, Event::Settled(BatchSettled { cost_nanos: paid.nanos() })).await
     }
 
@@ -232,15 +232,12 @@ impl Service {
         dialect: Dialect,
         part: &Part,
     ) -> Result<Planned, Error> {
-        let (budget, meter) = (self.peers.budget.clone(), self.meter.clone());
         Planned::of_batch(
             context.clone(),
             call(line, dialect),
             &part.candidate,
             self.live.now().policy,
-            budget,
-            meter,
-            self.tokens.clone(),
+            self.means.clone(),
         )
     }
 }

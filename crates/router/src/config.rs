@@ -41,6 +41,9 @@ pub struct Config {
     pub spool: PathBuf,
     /// How many bytes wait there at most.
     pub spool_bytes: u64,
+    /// How long calls that nobody waits for any more may go on when the process is to stop, in
+    /// milliseconds: each is paid by what its provider counts. What is left ends with its lease.
+    pub shutdown_ms: u64,
     /// How long to wait for a provider.
     pub timeouts: Timeouts,
     /// How often to ask again.
@@ -72,6 +75,7 @@ impl Default for Config {
             on_disconnect: OnDisconnect::Drain,
             spool: "data/spool".into(),
             spool_bytes: 64 * 1024 * 1024,
+            shutdown_ms: 30_000,
             timeouts: Timeouts::default(),
             retries: Retries::default(),
             redis: None,

@@ -1,5 +1,5 @@
 use tonic::Status;
-use types::{Classify, ErrorKind};
+use types::{Classify, ErrorKind, NanoUsd};
 
 /// Why a call was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +34,27 @@ pub enum Error {
     /// The store of responses failed.
     #[error("stored responses are not available")]
     Store(#[from] sqlx::Error),
+    /// As the other, behind candidates that broke off and are paid all the same.
+    #[error("{error}")]
+    InVain {
+        /// What they cost.
+        spent: NanoUsd,
+        /// Why the call was not answered.
+        error: Box<Self>,
+    },
     /// The budget service refused or failed.
     #[error("{}", .0.message())]
     Budget(#[from] Status),
+}
+
+impl Error {
+    /// Returns the error of a call that cost so much all the same.
+    pub(crate) fn after_spending(self, spent: NanoUsd) -> Self {
+        match spent > NanoUsd::ZERO {
+            true => Self::InVain { spent, error: Box::new(self) },
+            false => self,
+        }
+    }
 }
 
 impl Classify for Error {
@@ -48,6 +66,7 @@ impl Classify for Error {
             Self::NoBatch(_) | Self::Unknown(_) => ErrorKind::NotFound,
             Self::Full { .. } => ErrorKind::Conflict,
             Self::AllFailed(_) | Self::InDoubt(_) | Self::Store(_) => ErrorKind::Unavailable,
+            Self::InVain { error, .. } => error.kind(),
             Self::Budget(status) => runtime::error::kind_of(status),
         }
     }
@@ -58,6 +77,7 @@ impl From<Error> for Status {
         match error {
             // Without a kind of ours, as a call whose end nobody saw.
             Error::InDoubt(_) => Self::unknown(error.to_string()),
+            Error::InVain { spent, error } => runtime::error::with_spent((*error).into(), spent),
             error => runtime::error::to_status(error),
         }
     }

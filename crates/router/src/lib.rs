@@ -12,6 +12,7 @@ mod complexity;
 mod config;
 mod conversation;
 mod dialects;
+mod ending;
 mod error;
 mod extras;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -43,7 +44,10 @@ use std::time::Duration;
 use proto::router::router_service_server::RouterServiceServer;
 use runtime::metrics::Metrics;
 use runtime::transport::Peer;
+use tokio_util::task::TaskTracker;
 
+use crate::call::Means;
+use crate::ending::Ending;
 use crate::live::Live;
 use crate::shared::Link;
 
@@ -93,7 +97,8 @@ pub async fn server(
     let link = config.redis.as_ref().map(|url| Link::open(url, wait, &config.local_networks));
     let link = link.transpose()?.map(Arc::new);
     let responses = config.responses.clone();
-    let (live, control) = Live::start(config, link.clone()).await?;
+    let at_most = Duration::from_millis(config.shutdown_ms);
+    let live = Live::start(config, link.clone()).await?;
     let catalog = live.now();
     caching.check(&catalog)?;
     let meter = meter::Meter::open(&spool, spool_bytes, peers.budget.clone())?;
@@ -101,7 +106,11 @@ pub async fn server(
     let store = store::open(&responses, Arc::new(types::SystemClock)).await?;
     let conversations = conversation::Conversations::new(store, responses);
     let tokens = tokens::Tokens::start()?;
-    let service = Service::new(live, peers, meter, tokens, cache, conversations);
+    let (calls, budget) = (TaskTracker::new(), peers.budget);
+    let ending = Ending { calls: calls.clone(), meter: meter.clone(), at_most };
+    let control = Control { live: Arc::clone(&live), ending };
+    let means = Means { budget, meter, tokens, calls };
+    let service = Service::new(live, means, cache, conversations);
     // Bodies are limited where they come in; images and long contexts are large.
     let server = RouterServiceServer::new(service).max_decoding_message_size(64 * 1024 * 1024);
     Ok((server, control))

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::ending::Ending;
 use crate::prices::Prices;
 use crate::shared::{self, Link};
 use crate::site::Site;
@@ -29,10 +30,13 @@ pub const RELOADED: [&str; 10] = [
     "router.list_models_ms",
 ];
 
-/// Replaces what a running router goes by.
+/// Replaces what a running router goes by, and ends it.
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "a configuration has secrets")]
-pub struct Control(Arc<Live>);
+pub struct Control {
+    pub(crate) live: Arc<Live>,
+    pub(crate) ending: Ending,
+}
 
 /// A provider that was asked for its models, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,19 +56,25 @@ impl Control {
     /// # Errors
     /// If it is not good; the old one stays.
     pub fn apply(&self, config: Config) -> anyhow::Result<()> {
-        self.0.apply(config)
+        self.live.apply(config)
     }
 
     /// Returns the files that were read beside the configuration.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
-        self.0.rules().config.prices.iter().cloned().collect()
+        self.live.rules().config.prices.iter().cloned().collect()
+    }
+
+    /// Waits, for at most `router.shutdown_ms`, until what was asked is paid, also where nobody waits
+    /// for it any more. To be called when no more calls come.
+    pub async fn finish(&self) {
+        self.ending.come().await;
     }
 
     /// Returns every provider with its models.
     #[must_use]
     pub fn found(&self) -> Vec<Found> {
-        self.0.now().found()
+        self.live.now().found()
     }
 }
 
@@ -92,7 +102,7 @@ impl Live {
     pub(crate) async fn start(
         config: Config,
         link: Option<Arc<Link>>,
-    ) -> anyhow::Result<(Arc<Self>, Control)> {
+    ) -> anyhow::Result<Arc<Self>> {
         let prices = Prices::load(config.prices.as_deref())?;
         let catalog = Catalog::new(&config, &prices, None, link.as_ref())?;
         let live = Arc::new(Self {
@@ -109,8 +119,7 @@ impl Live {
             shared::share(move || live.upgrade().map(|live| live.now()), link);
         }
         tokio::spawn(keep_listed(Arc::downgrade(&live), Arc::clone(&live.changed)));
-        let control = Control(Arc::clone(&live));
-        Ok((live, control))
+        Ok(live)
     }
 
     /// Returns what holds now.

@@ -14,7 +14,7 @@ use proto::Message as _;
 use proto::budget::budget_service_client::BudgetServiceClient;
 use proto::budget::{RecordUsageRequest, Usage};
 use runtime::transport::Peer;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use types::ErrorKind;
 
 /// How many rows travel together, and are kept in memory besides the disk.
@@ -47,7 +47,8 @@ impl Meter {
             let left = left_behind(directory)?;
             let current = Segment::create(directory)?;
             let directory = directory.to_owned();
-            Ok((Spool { directory, current, spare: None, bytes: 0, most }, left))
+            let arrived = Arc::default();
+            Ok((Spool { directory, current, spare: None, bytes: 0, most, arrived }, left))
         };
         let place = || format!("router.spool: {}", directory.display());
         let (spool, left) = opened().with_context(place)?;
@@ -66,6 +67,18 @@ impl Meter {
         // One that is awake already looks again.
         let _ = self.wake.try_send(());
     }
+
+    /// Waits until every row has arrived that was taken.
+    pub(crate) async fn sent(&self) {
+        let arrived = Arc::clone(&lock(&self.spool).arrived);
+        loop {
+            let heard = arrived.notified();
+            if lock(&self.spool).bytes == 0 {
+                return;
+            }
+            heard.await;
+        }
+    }
 }
 
 fn lock(spool: &Mutex<Spool>) -> std::sync::MutexGuard<'_, Spool> {
@@ -82,6 +95,8 @@ struct Spool {
     /// Of everything that has not arrived.
     bytes: u64,
     most: u64,
+    /// Told when rows have arrived.
+    arrived: Arc<Notify>,
 }
 
 impl Spool {
@@ -120,6 +135,7 @@ impl Spool {
 
     fn put_back(&mut self, mut empty: Segment) {
         self.bytes = self.bytes.saturating_sub(empty.bytes);
+        self.arrived.notify_waiters();
         if empty.file.set_len(0).is_ok() {
             (empty.bytes, empty.is_longer) = (0, false);
             empty.rows.clear();
@@ -278,7 +294,8 @@ mod tests {
 
     fn spool(directory: &Path, most: u64) -> Spool {
         let current = Segment::create(directory).unwrap();
-        Spool { directory: directory.to_owned(), current, spare: None, bytes: 0, most }
+        let (directory, arrived) = (directory.to_owned(), Arc::default());
+        Spool { directory, current, spare: None, bytes: 0, most, arrived }
     }
 
     #[test]

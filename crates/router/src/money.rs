@@ -122,6 +122,19 @@ impl Held {
         self.id.clone()
     }
 
+    /// Ends it with what was spent, before the next candidate needs the rest; waits, but not for long.
+    /// Whoever has its id settles it with the same, so that it does not matter whether this arrives.
+    pub(crate) fn settle(&self, amount: NanoUsd) -> impl Future<Output = ()> + Send + use<> {
+        let message =
+            SettleRequest { reservation_id: self.id.to_string(), amount_nanos: amount.nanos() };
+        let request = runtime::context::request(&patient(&self.context), message);
+        let mut client = BudgetServiceClient::new(self.budget.clone());
+        let wait = self.context.time_left(PATIENCE);
+        async move {
+            let _ = tokio::time::timeout(wait, client.settle(request)).await;
+        }
+    }
+
     /// Gives the money back before the next candidate needs it; waits, but not for long.
     pub(crate) async fn release(mut self) {
         let wait = self.context.time_left(PATIENCE);

@@ -19,23 +19,19 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 use types::CallContext;
 
+use crate::Error;
 use crate::cache::Cache;
-use crate::call::{Planned, plan};
+use crate::call::{Means, Planned, plan};
 use crate::conversation::{Conversations, Keep};
 use crate::live::Live;
-use crate::meter::Meter;
 use crate::request::ChatRequest;
-use crate::tokens::Tokens;
-use crate::{Error, Peers};
 
 /// The gRPC service.
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "a peer has nothing to show")]
 pub struct Service {
     pub(crate) live: Arc<Live>,
-    pub(crate) peers: Peers,
-    pub(crate) meter: Meter,
-    pub(crate) tokens: Tokens,
+    pub(crate) means: Means,
     cache: Option<Cache>,
     conversations: Conversations,
 }
@@ -46,13 +42,11 @@ const ITEMS: (u32, u32) = (20, 100);
 impl Service {
     pub(crate) fn new(
         live: Arc<Live>,
-        peers: Peers,
-        meter: Meter,
-        tokens: Tokens,
+        means: Means,
         cache: Option<Cache>,
         conversations: Conversations,
     ) -> Self {
-        Self { live, peers, meter, tokens, cache, conversations }
+        Self { live, means, cache, conversations }
     }
 
     /// Reads a call; returns besides what is to be kept of its answer.
@@ -66,11 +60,9 @@ impl Service {
             Dialect::Responses => self.conversations.read(&mut context, &call.body).await?,
             dialect => (ChatRequest::parse(&call.body, dialect)?, None),
         };
-        let (budget, meter) = (self.peers.budget.clone(), self.meter.clone());
         let groundings = call.groundings;
         let catalog = self.live.now();
-        let tokens = self.tokens.clone();
-        let planned = plan(context, request, groundings, &catalog, budget, meter, tokens).await?;
+        let planned = plan(context, request, groundings, &catalog, self.means.clone()).await?;
         // A response that is kept has an id of its own, so that its answer is its own too.
         let cache = self.cache.as_ref().filter(|_| keep.is_none());
         Ok((Arc::new(planned.with(cache, &catalog)), keep))
@@ -92,7 +84,7 @@ impl RouterService for Service {
         let context = runtime::context::read(&request)?;
         let (planned, keep) = self.plan(context, request.into_inner().call).await?;
         // A task of its own: a caller that goes away must not leave what it caused unpaid.
-        let asked = tokio::spawn(planned.complete(keep).in_current_span());
+        let asked = self.means.calls.spawn(planned.complete(keep).in_current_span());
         let (body, receipt) = asked.await.map_err(lost)??;
         Ok(Response::new(CompleteResponse { body, receipt: Some(receipt) }))
     }
@@ -105,7 +97,7 @@ impl RouterService for Service {
         let (planned, keep) = self.plan(context, request.into_inner().call).await?;
         let (sender, pieces) = mpsc::channel(32);
         let asked = planned.stream(keep, sender);
-        tokio::spawn(asked.in_current_span()).await.map_err(lost)??;
+        self.means.calls.spawn(asked.in_current_span()).await.map_err(lost)??;
         let wrap: fn(Event) -> _ = |event| Ok(StreamCompleteResponse { event: Some(event) });
         Ok(Response::new(ReceiverStream::new(pieces).map(wrap)))
     }
@@ -128,7 +120,7 @@ impl RouterService for Service {
         let request = ChatRequest::parse(&call.body, call.dialect())?;
         // A model that would not be asked is refused as by the call itself.
         self.live.now().select(&request.model, &context, || request.need())?;
-        let tokens = request.count(&self.tokens).await;
+        let tokens = request.count(&self.means.tokens).await;
         Ok(Response::new(CountTokensResponse { tokens }))
     }
 
@@ -180,7 +172,7 @@ impl RouterService for Service {
                 let _ = sender.send(Err(fault.into())).await;
             }
         };
-        tokio::spawn(collect.in_current_span());
+        self.means.calls.spawn(collect.in_current_span());
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 

@@ -4,9 +4,12 @@ use proto::router::Dialect;
 use serde_json::{Value, json};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
-use types::{Classify, ErrorKind};
+use types::{Classify, ErrorKind, NanoUsd};
 
 const KIND: &str = "baton-error-kind";
+
+/// What was spent on a call that failed, in nano-USD.
+const SPENT: &str = "baton-spent-nanos";
 
 /// Kind, its name on the wire, gRPC code, HTTP status.
 const TABLE: [(ErrorKind, &str, Code, u16); 9] = [
@@ -116,6 +119,22 @@ pub fn is_certain(status: &Status) -> bool {
     false
 }
 
+/// Says beside a status what was spent in vain.
+#[must_use]
+pub fn with_spent(mut status: Status, spent: NanoUsd) -> Status {
+    if spent > NanoUsd::ZERO {
+        status.metadata_mut().insert(SPENT, MetadataValue::from(spent.nanos()));
+    }
+    status
+}
+
+/// Returns what was spent on a call that ended in `status`, as far as its peer knows.
+#[must_use]
+pub fn spent(status: &Status) -> NanoUsd {
+    let spent = status.metadata().get(SPENT).and_then(|spent| spent.to_str().ok()?.parse().ok());
+    NanoUsd::new(spent.unwrap_or_default())
+}
+
 /// Returns an error's body as clients of a dialect read it.
 #[must_use]
 pub fn body(dialect: Dialect, kind: ErrorKind, message: &str) -> Value {
@@ -157,6 +176,13 @@ mod tests {
         for (kind, ..) in TABLE {
             assert_eq!(kind_of(&status(kind, "x")), kind);
         }
+    }
+
+    #[test]
+    fn what_was_spent_in_vain_is_told_beside_the_status() {
+        let told = with_spent(status(ErrorKind::Unavailable, "x"), NanoUsd::new(7));
+        assert_eq!((spent(&told), kind_of(&told)), (NanoUsd::new(7), ErrorKind::Unavailable));
+        assert_eq!(spent(&Status::unknown("x")), NanoUsd::ZERO);
     }
 
     #[test]

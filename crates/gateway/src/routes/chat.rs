@@ -17,6 +17,7 @@ use tonic::Streaming;
 use types::{CallContext, ErrorKind, NanoUsd};
 
 use super::providers;
+use crate::error::COST;
 use crate::{App, Error};
 
 /// Answers a conversation: OpenAI's chat completions.
@@ -75,8 +76,9 @@ pub(crate) async fn answer(
     let headers = response.headers_mut();
     let receipt = reply.receipt.unwrap_or_default();
     say_who(headers, &receipt);
-    let cost = NanoUsd::new(receipt.cost_nanos).to_string();
-    say(headers, "x-baton-cost-usd", &cost);
+    let besides = NanoUsd::new(receipt.spent_besides_nanos);
+    let cost = NanoUsd::new(receipt.cost_nanos).checked_add(besides);
+    say(headers, COST, &cost.unwrap_or(NanoUsd::new(i64::MAX)).to_string());
     Ok(response)
 }
 

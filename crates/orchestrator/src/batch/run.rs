@@ -250,9 +250,9 @@ impl Runner {
         let mut router =
             RouterServiceClient::new(self.router.clone()).max_encoding_message_size(usize::MAX);
         let reply = router.estimate(estimate).await?.into_inner();
-        // A candidate that fails is not paid, so that they do not add up.
-        let most = reply.candidates.iter().map(|candidate| candidate.max_cost_nanos).max();
-        Ok(NanoUsd::new(most.unwrap_or_default().max(0)))
+        // Those that break off are paid for what they did, and another one is asked.
+        let most = reply.candidates.iter().map(|candidate| candidate.max_cost_nanos.max(0));
+        Ok(NanoUsd::new(most.fold(0, i64::saturating_add)))
     }
 
     /// Asks one request and stores what came of it.
@@ -276,20 +276,23 @@ impl Runner {
         match asked.unwrap_or_else(|_| Err(late())) {
             Ok(reply) => {
                 let reply = reply.into_inner();
-                let cost = NanoUsd::new(reply.receipt.unwrap_or_default().cost_nanos);
+                let receipt = reply.receipt.unwrap_or_default();
+                let sum = receipt.cost_nanos.saturating_add(receipt.spent_besides_nanos);
+                let (cost, lost) = (NanoUsd::new(sum), NanoUsd::new(receipt.at_stake_nanos));
                 let answer = Answer {
                     http: 200,
                     request_id: context.request_id.to_string(),
                     body: reply.body.to_vec(),
                     cost,
-                    lost: NanoUsd::ZERO,
+                    lost,
                 };
                 self.store.end(&batch.lease, &request, &answer).await?;
-                Ok(Landed { worst, spent: cost })
+                let spent = cost.checked_add(lost).unwrap_or(NanoUsd::new(i64::MAX));
+                Ok(Landed { worst, spent })
             }
             Err(status) => {
                 let certain = runtime::error::is_certain(&status);
-                let lost = if certain { NanoUsd::ZERO } else { worst };
+                let lost = if certain { runtime::error::spent(&status) } else { worst };
                 let refusal = Refusal { status, certain, lost };
                 self.refused(batch, &request, context.request_id, refusal).await?;
                 Ok(Landed { worst, spent: lost })

@@ -4,15 +4,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use types::NanoUsd;
+
 use super::Planned;
 use super::form::Form;
-use super::hedge;
+use super::hedge::{self, Race};
 use crate::Error;
 use crate::breaker::Permit;
 use crate::catalog::Candidate;
+use crate::config::Price;
 use crate::money::Held;
 use crate::providers::Fault;
 use crate::retry;
+use crate::tokens::Text;
+use crate::usage::Usage;
 
 /// A candidate's answer, and the money that waits for its cost.
 pub(super) struct Answered<Answer> {
@@ -33,7 +38,11 @@ pub(super) enum Why {
     LeftAlone,
     /// The money does not suffice.
     Refused(Error),
-    Failed(Fault),
+    Failed {
+        fault: Fault,
+        /// What it is paid for all the same.
+        spent: NanoUsd,
+    },
 }
 
 impl Planned {
@@ -45,14 +54,29 @@ impl Planned {
     /// If nobody answered, the money does not suffice, or the request is wrong.
     pub(super) async fn answered<F: Form>(
         self: &Arc<Self>,
-    ) -> Result<(Answered<F::Answer>, Vec<String>), Error> {
+    ) -> Result<(Answered<F::Answer>, Besides), Error> {
         let mut failures = Failures::default();
+        let answered = self.of_all::<F>(&mut failures).await;
+        let spent = failures.besides.spent;
+        let answered = answered.map_err(|refused| refused.after_spending(spent))?;
+        if let Some(answered) = answered {
+            return Ok((answered, failures.besides));
+        }
+        let outcome = if failures.untold.is_some() { "invalid" } else { "failed" };
+        self.ended(outcome, None, None);
+        Err(Error::from(failures).after_spending(spent))
+    }
+
+    async fn of_all<F: Form>(
+        self: &Arc<Self>,
+        failures: &mut Failures,
+    ) -> Result<Option<Answered<F::Answer>>, Error> {
         let (last, models): (Vec<_>, Vec<_>) =
             self.candidates.iter().cloned().partition(|candidate| candidate.is_last_resort());
         let mut turn: VecDeque<_> = models.into();
         for time in 0.. {
-            if let Some(answered) = self.each::<F>(turn, &mut failures).await? {
-                return Ok((answered, failures.told));
+            if let Some(answered) = self.each::<F>(turn, failures).await? {
+                return Ok(Some(answered));
             }
             let (retries, spent) = (&self.policy.retries, self.begun.at.elapsed());
             let pause = retry::pause(retries, time, spent, failures.come_back, fastrand::f64());
@@ -61,12 +85,7 @@ impl Planned {
             failures.come_back = Duration::MAX;
             turn = std::mem::take(&mut failures.down).into();
         }
-        if let Some(answered) = self.each::<F>(last.into(), &mut failures).await? {
-            return Ok((answered, failures.told));
-        }
-        let outcome = if failures.untold.is_some() { "invalid" } else { "failed" };
-        self.ended(outcome, None, None);
-        Err(failures.into())
+        self.each::<F>(last.into(), failures).await
     }
 
     /// Asks candidates in turn, each once.
@@ -76,17 +95,27 @@ impl Planned {
         failures: &mut Failures,
     ) -> Result<Option<Answered<F::Answer>>, Error> {
         while let Some(candidate) = turn.pop_front() {
-            let asked = match self.rival(&candidate, turn.front()) {
-                Some((rival, wait)) => hedge::race::<F>(self, candidate, rival, wait).await,
-                None => self.attempt::<F>(&candidate).await.map_err(|missed| vec![missed]),
-            };
-            let missed = match asked {
-                Ok(answered) => return Ok(Some(answered)),
-                Err(missed) => missed,
+            let (answered, missed) = match self.rival(&candidate, turn.front()) {
+                Some((rival, wait)) => {
+                    let Race { winner, missed, at_stake } =
+                        hedge::race::<F>(self, candidate, rival, wait).await;
+                    failures.besides.at_stake = at_stake;
+                    (winner, missed)
+                }
+                None => match self.attempt::<F>(&candidate).await {
+                    Ok(answered) => (Some(answered), Vec::new()),
+                    Err(missed) => (None, vec![missed]),
+                },
             };
             turn.retain(|one| !missed.iter().any(|missed| Arc::ptr_eq(&missed.candidate, one)));
             for missed in missed {
-                self.note(missed, failures)?;
+                // Whoever answered did not need the money that another one lacked.
+                if answered.is_none() || !matches!(missed.why, Why::Refused(_)) {
+                    self.note(missed, failures)?;
+                }
+            }
+            if answered.is_some() {
+                return Ok(answered);
             }
         }
         Ok(None)
@@ -121,15 +150,47 @@ impl Planned {
             }
             Err(fault) => {
                 self.failed(&candidate, permit, &fault);
-                if let Fault::Broken { usage, .. } = &fault {
-                    let receipt = self.receipt(&candidate, Vec::new(), *usage, true);
-                    self.ended("broken", Some(&receipt), Some(held));
-                } else {
-                    held.release().await;
-                }
-                Err(Missed { candidate, why: Why::Failed(fault) })
+                let spent = match &fault {
+                    Fault::Broken { written, counted, .. } => {
+                        self.broken(&candidate, held, written, *counted).await
+                    }
+                    _ => {
+                        held.release().await;
+                        NanoUsd::ZERO
+                    }
+                };
+                Err(Missed { candidate, why: Why::Failed { fault, spent } })
             }
         }
+    }
+
+    /// Pays a candidate that was asked and did not answer for what it did all the same, and returns how
+    /// much that is.
+    ///
+    /// Nobody says what it is, so that it is estimated: it has read the request, because that comes
+    /// first, and has written what came of its answer and nothing more, because most of them stop when
+    /// their client goes away. So nobody is charged for what nobody saw, and what is owed for sure is in
+    /// the books.
+    async fn broken(
+        &self,
+        candidate: &Candidate,
+        held: Held,
+        written: &Text,
+        counted: Option<Usage>,
+    ) -> NanoUsd {
+        let guess = match written.is_empty() {
+            // The next candidate waits: no tokenizer is asked for what is uncertain anyway.
+            true => self.guess_unheard(candidate),
+            false => self.guess(candidate, written.clone()).await,
+        };
+        let receipt = self.receipt(candidate, Besides::default(), guess.unless_more(counted), true);
+        let cost = NanoUsd::new(receipt.cost_nanos);
+        // What is left of the hold is free before the next candidate needs it. The row settles the
+        // same, and is what is left if nobody hears this.
+        let settled = held.settle(cost);
+        self.ended("broken", Some(&receipt), Some(held));
+        settled.await;
+        cost
     }
 
     /// Notes with a candidate that it failed.
@@ -165,7 +226,7 @@ impl Planned {
                 self.ended("refused", None, None);
                 return Err(refused);
             }
-            Why::Failed(fault) => failures.note(missed.candidate, fault),
+            Why::Failed { fault, spent } => failures.note(missed.candidate, fault, spent),
         }
         Ok(())
     }
@@ -187,9 +248,26 @@ impl Drop for Yes<'_> {
     }
 }
 
-/// Why candidates did not answer.
+/// What came before an answer, or goes on beside it.
+#[derive(Debug, Clone)]
+pub(super) struct Besides {
+    /// Why candidates did not answer.
+    pub(super) failures: Vec<String>,
+    /// What they are paid for all the same.
+    pub(super) spent: NanoUsd,
+    /// The most that those can cost which are not done yet.
+    pub(super) at_stake: NanoUsd,
+}
+
+impl Default for Besides {
+    fn default() -> Self {
+        Self { failures: Vec::new(), spent: NanoUsd::ZERO, at_stake: NanoUsd::ZERO }
+    }
+}
+
+/// What went wrong so far.
 struct Failures {
-    told: Vec<String>,
+    besides: Besides,
     /// What a candidate's dialect cannot say, or a provider does not take.
     untold: Option<String>,
     /// Those that may do if they are asked again.
@@ -200,7 +278,8 @@ struct Failures {
 
 impl Default for Failures {
     fn default() -> Self {
-        Self { told: Vec::new(), untold: None, down: Vec::new(), come_back: Duration::MAX }
+        let (besides, down) = (Besides::default(), Vec::new());
+        Self { besides, untold: None, down, come_back: Duration::MAX }
     }
 }
 
@@ -209,17 +288,20 @@ impl Failures {
     fn left_alone(&mut self, candidate: &Candidate) {
         let name = candidate.name();
         // Whoever asked it before knows more of it.
-        if !self.told.iter().any(|failure| failure.starts_with(&name)) {
-            self.told.push(format!("{name}: not asked, it is left alone for now"));
+        let told = &mut self.besides.failures;
+        if !told.iter().any(|failure| failure.starts_with(&name)) {
+            told.push(format!("{name}: not asked, it is left alone for now"));
         }
     }
 
-    fn note(&mut self, candidate: Arc<Candidate>, fault: Fault) {
+    fn note(&mut self, candidate: Arc<Candidate>, fault: Fault, spent: NanoUsd) {
         let failure = format!("{}: {fault}", candidate.name());
-        if !self.told.contains(&failure) {
-            self.told.push(failure);
+        let Besides { failures, spent: all, .. } = &mut self.besides;
+        if !failures.contains(&failure) {
+            failures.push(failure);
         }
-        if let Some(after) = fault.again() {
+        *all = all.checked_add(spent).unwrap_or(NanoUsd::new(i64::MAX));
+        if let Some(after) = fault.again(candidate.price == Price::default()) {
             self.down.push(candidate);
             self.come_back = self.come_back.min(after);
         }
@@ -232,6 +314,6 @@ impl Failures {
 impl From<Failures> for Error {
     /// A request that a candidate does not take, and no other does, is the client's fault.
     fn from(failures: Failures) -> Self {
-        failures.untold.map_or(Self::AllFailed(failures.told), Self::Invalid)
+        failures.untold.map_or(Self::AllFailed(failures.besides.failures), Self::Invalid)
     }
 }

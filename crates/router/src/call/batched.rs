@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use proto::router::Call;
-use runtime::transport::Peer;
 use serde_json::Value;
 use types::{CallContext, NanoUsd};
 
-use super::{Begun, Planned, Policy, now};
+use super::attempt::Besides;
+use super::{Begun, Means, Planned, Policy, now};
 use crate::Error;
 use crate::catalog::Candidate;
 use crate::dialects::render::Answer;
-use crate::meter::Meter;
 use crate::providers::Fault;
 use crate::providers::batches::Batches;
 use crate::request::ChatRequest;
-use crate::tokens::Tokens;
 use crate::usage::{self, Usage};
 
 /// The batch of `auto` that is worth the wait: so many calls, and at most so many percent of the price.
@@ -34,9 +32,7 @@ impl Planned {
         call: Call,
         candidate: &Arc<Candidate>,
         policy: Policy,
-        budget: Peer,
-        meter: Meter,
-        tokens: Tokens,
+        means: Means,
     ) -> Result<Self, Error> {
         Ok(Self {
             context,
@@ -46,9 +42,7 @@ impl Planned {
             reason: "a provider's batch API is cheaper".to_owned(),
             hedges: false,
             policy,
-            budget,
-            meter,
-            tokens,
+            means,
             place: None,
             begun: Begun::now(),
         })
@@ -108,12 +102,12 @@ impl Planned {
             Some(counted) => counted,
             None => self.guess(candidate, usage::written(&rendered.chat)).await,
         };
-        let mut receipt = self.receipt(candidate, Vec::new(), usage, counted.is_none());
+        let mut receipt = self.receipt(candidate, Besides::default(), usage, counted.is_none());
         let cost = discounted(NanoUsd::new(receipt.cost_nanos), candidate.discount);
         receipt.cost_nanos = cost.nanos();
         let mut row = self.row(None, "answered", Some(&receipt));
         (row.id, row.started_at_ms, row.latency_micros) = (id, made_at_ms, 0);
-        self.meter.record(row);
+        self.means.meter.record(row);
         (rendered.to(&self.request), cost)
     }
 }

@@ -25,7 +25,7 @@ impl Said {
     /// Reads a chunk of a chat completion as it came.
     ///
     /// # Errors
-    /// [`Fault::Provider`] if it is an error, or no JSON.
+    /// [`Fault::Provider`] if it is an error, [`Fault::Broken`] if it is no JSON.
     pub(super) fn read(chunk: &[u8]) -> Result<Self, Fault> {
         let text = std::str::from_utf8(chunk).unwrap_or_default();
         match serde_json::from_str::<Plain<'_>>(text) {
@@ -49,10 +49,10 @@ impl Said {
 /// Reads a chunk, which may be an error.
 ///
 /// # Errors
-/// [`Fault::Provider`] if it is, or no JSON.
+/// [`Fault::Provider`] if it is, [`Fault::Broken`] if it is no JSON.
 pub(super) fn read(chunk: &[u8]) -> Result<Value, Fault> {
     let value: Value = serde_json::from_slice(chunk)
-        .map_err(|fault| Fault::Provider(format!("a chunk is not JSON: {fault}")))?;
+        .map_err(|fault| Fault::unheard(format!("a chunk is not JSON: {fault}")))?;
     let failed = value.get("error").is_some_and(|error| !error.is_null());
     if failed || value.get("object").is_some_and(|kind| kind == "error") {
         return Err(Fault::Provider(complaint(&value).unwrap_or("an error").to_owned()));

@@ -22,7 +22,7 @@ impl Planned {
             drop(turn);
         };
         // A task of its own: what is late must be paid all the same.
-        let asked = tokio::spawn(ask.in_current_span());
+        let asked = self.means.calls.spawn(ask.in_current_span());
         let _ = tokio::time::timeout(self.context.time_left(question.wait()), asked).await;
     }
 
@@ -32,9 +32,7 @@ impl Planned {
         let context = self.context.clone();
         // Nobody asked for it: where none may be asked, there is no call, and none that was refused.
         catalog.select(&request.model, &context, || request.need()).ok()?;
-        let (budget, meter) = (self.budget.clone(), self.meter.clone());
-        let tokens = self.tokens.clone();
-        let call = plan(context, request, Vec::new(), catalog, budget, meter, tokens).await;
+        let call = plan(context, request, Vec::new(), catalog, self.means.clone()).await;
         call.inspect_err(|fault| tracing::warn!(%fault, "a question is not embedded"))
             .ok()
             .map(Arc::new)

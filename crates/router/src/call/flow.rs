@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use proto::router::Receipt;
 use proto::router::stream_complete_response::Event;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::attempt::Besides;
 use super::chunk::{self, Said};
 use super::{Planned, now};
 use crate::cache::Recording;
@@ -71,8 +71,8 @@ pub(super) struct Flow {
     pub(super) call: Arc<Planned>,
     pub(super) candidate: Arc<Candidate>,
     pub(super) held: Held,
-    /// What the client was told at first.
-    pub(super) started: Receipt,
+    /// What came before it.
+    pub(super) besides: Besides,
     /// How long that took.
     pub(super) first_token: Option<Duration>,
     /// Of a stream that comes to its end.
@@ -127,8 +127,8 @@ impl Flow {
             // What was counted until then may be less than what was written, or nothing yet.
             counted => self.call.guess(&self.candidate, said).await.unless_more(counted),
         };
-        let (failures, estimated) = (self.started.failures, counted.is_none() || !is_whole);
-        let receipt = self.call.receipt(&self.candidate, failures, usage, estimated);
+        let estimated = counted.is_none() || !is_whole;
+        let receipt = self.call.receipt(&self.candidate, self.besides, usage, estimated);
         let outcome = match (&broken, cancelled) {
             (Some(_), _) => "broken",
             (None, true) => "cancelled",

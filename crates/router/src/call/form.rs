@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use proto::router::{Circuit, Dialect, Receipt};
 use serde_json::Value;
 
-use super::attempt::Answered;
+use super::attempt::{Answered, Besides};
 use super::flow::{Flow, Reader};
 use super::{Planned, chunk, now};
 use crate::catalog::Candidate;
@@ -64,7 +64,7 @@ impl Form for Whole {
 
     async fn lose(call: Arc<Planned>, answered: Answered<Value>) {
         let Answered { candidate, held, answer } = answered;
-        let (_, receipt) = call.account(&candidate, answer, Vec::new()).await;
+        let (_, receipt) = call.account(&candidate, answer, Besides::default()).await;
         call.ended("hedged", Some(&receipt), Some(held));
     }
 }
@@ -81,24 +81,24 @@ impl Form for Pieces {
             false => timeouts.first_token(),
         };
         let wait = call.context.time_left(patience);
-        let late = |_| Fault::Provider(format!("no token within {} ms", wait.as_millis()));
+        let begun = tokio::time::Instant::now();
         let (provider, model) = (&candidate.provider, &candidate.model);
-        let first = async {
-            let asked = provider.stream(&call.context, model, &call.request, &call.groundings);
-            let mut chunks = asked.await?;
-            let none = || Fault::Provider("the stream is empty".to_owned());
-            let first = chunks.next().await.ok_or_else(none)??;
-            chunk::read(&first)?;
-            Ok((first, chunks))
-        };
-        tokio::time::timeout(wait, first).await.map_err(late)?
+        let (request, groundings) = (&call.request, &call.groundings);
+        let mut chunks =
+            provider.stream(&call.context, model, request, groundings, patience).await?;
+        let late = |_| Fault::unheard(format!("no token within {} ms", wait.as_millis()));
+        let left = wait.saturating_sub(begun.elapsed());
+        let first = tokio::time::timeout(left, chunks.next()).await.map_err(late)?;
+        let first = first.ok_or_else(|| Fault::unheard("the stream is empty"))??;
+        chunk::read(&first)?;
+        Ok((first, chunks))
     }
 
     async fn lose(call: Arc<Planned>, answered: Answered<(Bytes, Chunks)>) {
         let Answered { candidate, held, answer: (first, rest) } = answered;
-        let started = Receipt::default();
-        let (first_token, outcome, keep) = (None, "hedged", None);
-        let flow = Flow { call, candidate, held, started, first_token, outcome, keep };
+        let (besides, first_token, keep) = (Besides::default(), None, None);
+        let outcome = "hedged";
+        let flow = Flow { call, candidate, held, besides, first_token, outcome, keep };
         flow.run(first, rest, Reader::gone()).await;
     }
 }
@@ -124,8 +124,8 @@ async fn put_together(call: &Planned, candidate: &Arc<Candidate>) -> Result<Valu
         let chunk = match read {
             Ok(chunk) => chunk,
             Err(fault) => {
-                let usage = call.guess(candidate, said).await.unless_more(counted);
-                return Err(Fault::Broken { message: fault.to_string(), usage });
+                let message = fault.to_string();
+                return Err(Fault::Broken { message, written: said, counted, lost: false });
             }
         };
         said.append(&usage::written(&chunk));
@@ -134,8 +134,13 @@ async fn put_together(call: &Planned, candidate: &Arc<Candidate>) -> Result<Valu
         whole.push(chunk);
         next = rest.next().await;
     }
-    let nothing = || Fault::Provider("the answer has no choices".to_owned());
-    whole.finish().ok_or_else(nothing)
+    let message = "the answer has no choices";
+    whole.finish().ok_or_else(|| Fault::Broken {
+        message: message.to_owned(),
+        written: said,
+        counted,
+        lost: false,
+    })
 }
 
 impl Planned {
@@ -170,7 +175,7 @@ impl Planned {
         &self,
         candidate: &Candidate,
         answer: Value,
-        failures: Vec<String>,
+        besides: Besides,
     ) -> (Value, Receipt) {
         let answer = Answer::new(candidate.provider.dialect(), answer, now());
         let counted = Usage::of(&answer.chat);
@@ -178,7 +183,7 @@ impl Planned {
             Some(counted) => counted,
             None => self.guess(candidate, usage::written(&answer.chat)).await,
         };
-        let receipt = self.receipt(candidate, failures, usage, counted.is_none());
+        let receipt = self.receipt(candidate, besides, usage, counted.is_none());
         (answer.to(&self.request), receipt)
     }
 }

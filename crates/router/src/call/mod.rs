@@ -18,11 +18,12 @@ use proto::router::{Estimate, EstimateResponse, Grounding, Kept, Receipt};
 use runtime::transport::Peer;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 use types::{
     CallContext, Clock as _, KeyId, NanoUsd, Privacy, ReservationId, RunId, SystemClock, TeamId,
 };
 
-use self::attempt::Answered;
+use self::attempt::{Answered, Besides};
 use self::flow::{Flow, Reader};
 use self::form::{Pieces, Whole};
 use crate::Error;
@@ -47,12 +48,20 @@ pub(crate) struct Planned {
     /// A second is asked while the first is late.
     hedges: bool,
     policy: Policy,
-    budget: Peer,
-    meter: Meter,
-    tokens: Tokens,
+    means: Means,
     /// Where its answer is kept, if it is.
     place: Option<Place>,
     begun: Begun,
+}
+
+/// What every call needs. Clones share all of it.
+#[derive(Clone)]
+pub(crate) struct Means {
+    pub(crate) budget: Peer,
+    pub(crate) meter: Meter,
+    pub(crate) tokens: Tokens,
+    /// What goes on though nobody waits for it: it is paid before the process ends.
+    pub(crate) calls: TaskTracker,
 }
 
 /// When a call began.
@@ -81,9 +90,7 @@ pub(crate) async fn plan(
     request: ChatRequest,
     groundings: Vec<Grounding>,
     catalog: &Catalog,
-    budget: Peer,
-    meter: Meter,
-    tokens: Tokens,
+    means: Means,
 ) -> Result<Planned, Error> {
     let begun = Begun::now();
     let (chosen, refused) = match catalog.select(&request.model, &context, || request.need()) {
@@ -99,9 +106,7 @@ pub(crate) async fn plan(
         reason,
         hedges,
         policy: catalog.policy,
-        budget,
-        meter,
-        tokens,
+        means,
         place: None,
         begun,
     };
@@ -189,9 +194,9 @@ impl Planned {
 
     /// Returns the whole answer of a model that is asked now, with a row of it.
     async fn fresh(self: &Arc<Self>) -> Result<(Arc<Candidate>, Value, Receipt), Error> {
-        let (answered, failures) = self.answered::<Whole>().await?;
+        let (answered, besides) = self.answered::<Whole>().await?;
         let Answered { candidate, held, answer } = answered;
-        let (answer, receipt) = self.account(&candidate, answer, failures).await;
+        let (answer, receipt) = self.account(&candidate, answer, besides).await;
         self.ended("answered", Some(&receipt), Some(held));
         Ok((candidate, answer, receipt))
     }
@@ -205,19 +210,20 @@ impl Planned {
     ) -> Result<(), Error> {
         if let Some(kept) = self.kept(Form::Pieces).await {
             let patience = self.candidates.first().map_or(Duration::MAX, |c| c.timeouts.idle());
-            tokio::spawn(kept::replay(kept, Reader::new(pieces, patience)));
+            self.means.calls.spawn(kept::replay(kept, Reader::new(pieces, patience)));
             return Ok(());
         }
-        let (answered, failures) = self.answered::<Pieces>().await?;
+        let (answered, besides) = self.answered::<Pieces>().await?;
         let Answered { candidate, held, answer: (first, rest) } = answered;
         let first_token = Some(self.begun.at.elapsed());
-        let started = self.receipt(&candidate, failures, Usage::default(), false);
+        let started = self.receipt(&candidate, besides.clone(), Usage::default(), false);
         let mut client = Reader::new(pieces, candidate.timeouts.idle());
         client.recording = self.record(Form::Pieces, &candidate);
-        client.send(Event::Started(started.clone())).await;
+        client.send(Event::Started(started)).await;
         let outcome = "answered";
-        let flow = Flow { call: self, candidate, held, started, first_token, outcome, keep };
-        tokio::spawn(flow.run(first, rest, client));
+        let calls = self.means.calls.clone();
+        let flow = Flow { call: self, candidate, held, besides, first_token, outcome, keep };
+        calls.spawn(flow.run(first, rest, client));
         Ok(())
     }
 
@@ -242,7 +248,7 @@ impl Planned {
     /// Sets the most that the candidate can cost aside.
     async fn reserve(&self, candidate: &Candidate) -> Result<Held, Error> {
         let at_most = candidate.timeouts.total();
-        money::reserve(&self.context, &self.budget, self.most(candidate), at_most).await
+        money::reserve(&self.context, &self.means.budget, self.most(candidate), at_most).await
     }
 
     /// Returns the most that the candidate can cost.
@@ -260,21 +266,27 @@ impl Planned {
 
     /// Returns about how many tokens the request has.
     async fn input(&self) -> u64 {
-        self.request.count(&self.tokens).await
+        self.request.count(&self.means.tokens).await
     }
 
     /// Estimates what a provider did not say, of what it wrote: no more than was set aside for it.
     async fn guess(&self, candidate: &Candidate, written: Text) -> Usage {
         let most = self.request.all_output_tokens(candidate.model.max_output_tokens);
-        let output = self.tokens.count(written).await.min(most);
+        let output = self.means.tokens.count(written).await.min(most);
         let input = self.input().await.min(self.request.size.most(&candidate.model.name));
         Usage { input, output, ..Usage::default() }
+    }
+
+    /// Estimates, without asking a tokenizer, what a provider has read that wrote nothing.
+    fn guess_unheard(&self, candidate: &Candidate) -> Usage {
+        let size = &self.request.size;
+        Usage { input: size.guess().min(size.most(&candidate.model.name)), ..Usage::default() }
     }
 
     fn receipt(
         &self,
         candidate: &Candidate,
-        failures: Vec<String>,
+        besides: Besides,
         usage: Usage,
         estimated: bool,
     ) -> Receipt {
@@ -287,7 +299,9 @@ impl Planned {
             output_tokens: usage.output,
             estimated,
             cost_nanos: usage.cost(&candidate.price).nanos(),
-            failures,
+            failures: besides.failures,
+            spent_besides_nanos: besides.spent.nanos(),
+            at_stake_nanos: besides.at_stake.nanos(),
             cached_tokens: usage.cached,
             cache_write_tokens: usage.stored,
             reasoning_tokens: usage.reasoning,
@@ -312,7 +326,7 @@ impl Planned {
     ) {
         let mut row = self.row(first_token, outcome, receipt);
         row.reservation_id = held.map(|held| held.hand_over().to_string()).unwrap_or_default();
-        self.meter.record(row);
+        self.means.meter.record(row);
     }
 
     /// Returns a row of how it ended, which settles nothing.

@@ -2,6 +2,8 @@
 
 mod batches;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use egress::Reach;
 use futures::{StreamExt as _, future};
@@ -76,8 +78,9 @@ impl Provider for Anthropic {
         model: &Model,
         request: &ChatRequest,
         _groundings: &[Grounding],
+        patience: Duration,
     ) -> Result<Chunks, Fault> {
-        let events = self.0.events(context, PATH, &body(model, request, true)?).await?;
+        let events = self.0.events(context, PATH, &body(model, request, true)?, patience).await?;
         // The last event is passed on, and nothing is read behind it.
         let until_the_last = events.scan(false, |ended, event| {
             if *ended {

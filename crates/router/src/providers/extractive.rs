@@ -1,6 +1,7 @@
 //! Answers without a model: selects and quotes sentences of what was found. Pure.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -56,6 +57,7 @@ impl Provider for Extractive {
         model: &Model,
         request: &ChatRequest,
         groundings: &[Grounding],
+        _patience: Duration,
     ) -> Result<Chunks, Fault> {
         let text = answer(&request.question(), groundings);
         let chunk = |delta: Value, end: Value| {

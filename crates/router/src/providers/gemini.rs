@@ -1,5 +1,7 @@
 //! Google's Gemini. No client speaks it, so it answers in chat completions.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use egress::Reach;
@@ -72,10 +74,11 @@ impl Provider for Gemini {
         model: &Model,
         request: &ChatRequest,
         _groundings: &[Grounding],
+        patience: Duration,
     ) -> Result<Chunks, Fault> {
         let body = body(model, request)?;
         let path = format!("models/{}:streamGenerateContent?alt=sse", model.name);
-        let events = self.0.events(context, &path, &body).await?;
+        let events = self.0.events(context, &path, &body, patience).await?;
         // Nothing marks the end but the end itself: it is one when a reason for it was given.
         let chunks = gemini::Chunks::new(request.most_calls(), now());
         let chunks = events.scan(chunks, |chunks, event| {
@@ -99,7 +102,7 @@ fn written(chunk: &Value) -> Bytes {
 
 fn read(data: &[u8]) -> Result<Value, Fault> {
     let piece: Value = serde_json::from_slice(data)
-        .map_err(|fault| Fault::Provider(format!("a chunk is not JSON: {fault}")))?;
+        .map_err(|fault| Fault::unheard(format!("a chunk is not JSON: {fault}")))?;
     match piece.get("error") {
         Some(_) => Err(Fault::without(&piece, "pieces")),
         None => gemini::failure(&piece).map_or(Ok(piece), |failure| Err(Fault::Provider(failure))),

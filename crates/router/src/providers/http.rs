@@ -1,6 +1,7 @@
 //! How a provider is reached over HTTP, whatever it speaks.
 
 pub(crate) mod jobs;
+mod sent;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use types::CallContext;
 
+use self::sent::Sent;
 use super::{Chunks, Fault, complaint};
 use crate::config::{self, Timeouts};
 use crate::sse::{BYTE_ORDER_MARK, Decoder};
@@ -81,10 +83,14 @@ impl Http {
         body: &Value,
         patience: Duration,
     ) -> Result<Response, Fault> {
-        let request = self.request(Method::POST, path).json(body);
-        let wait = context.time_left(patience);
-        let response = within(wait, request.send()).await?.map_err(|fault| told(&fault))?;
-        self.good(context, response).await
+        let (body, sent) = Sent::new(body.to_string().into());
+        let json = HeaderValue::from_static("application/json");
+        let request =
+            self.request(Method::POST, path).header(header::CONTENT_TYPE, json).body(body);
+        let asked = within(context.time_left(patience), request.send()).await;
+        let asked = asked.and_then(|asked| asked.map_err(|fault| told(&fault)));
+        let heard = asked.map_err(|fault| if sent.is_so() { fault.once_sent() } else { fault })?;
+        self.good(context, heard).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -92,17 +98,29 @@ impl Http {
         self.client.request(method, url).headers(self.headers.clone())
     }
 
-    /// Returns a response unless its status is a fault.
+    /// Returns a response unless its status is a fault: it was not served then, and has no cost.
     async fn good(&self, context: &CallContext, response: Response) -> Result<Response, Fault> {
         let status = response.status();
+        let kind = response.headers().get(header::CONTENT_TYPE);
+        if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) && status.is_success()
+        {
+            // Whoever shows pages was not asked, such as a network that wants to be signed in to.
+            return Err(Fault::Provider("the answer is a web page".to_owned()));
+        }
         if status.is_success() {
             return Ok(response);
         }
         let come_back = come_back(response.headers());
-        let text =
-            read(response, context.time_left(self.timeouts.idle())).await.unwrap_or_default();
+        let text = read(response, context.time_left(self.timeouts.idle())).await;
+        let text = text.unwrap_or_default();
         let error: Value = serde_json::from_slice(&text).unwrap_or_default();
         let message = complaint(&error).unwrap_or_default();
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            // It is about the operator's account, and may quote the key.
+            tracing::error!(%status, message, "a provider refused its credentials");
+            let told = format!("the provider refused our credentials ({})", status.as_u16());
+            return Err(Fault::Provider(told));
+        }
         let message = format!("{} {message}", status.as_u16());
         let refused = matches!(
             status,
@@ -161,9 +179,10 @@ impl Http {
         body: &Value,
     ) -> Result<Value, Fault> {
         let response = self.send(context, path, body, self.timeouts.answer()).await?;
-        let answer = read(response, context.time_left(self.timeouts.idle())).await?;
-        serde_json::from_slice(answer.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&answer))
-            .map_err(|fault| Fault::Provider(format!("the answer is not JSON: {fault}")))
+        let (mut answer, wait) = (Vec::new(), context.time_left(self.timeouts.idle()));
+        let read = read_into(&mut answer, response, wait).await;
+        let bytes = answer.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&answer);
+        read.and_then(|()| parsed(bytes)).map_err(|fault| fault.after(bytes))
     }
 
     /// Sends `body` and returns the data of the events that come; the end of the connection is a
@@ -173,24 +192,29 @@ impl Http {
         context: &CallContext,
         path: &str,
         body: &Value,
+        patience: Duration,
     ) -> Result<Chunks, Fault> {
-        let response = self.send(context, path, body, self.timeouts.first_token()).await?;
+        let response = self.send(context, path, body, patience).await?;
         let idle = self.timeouts.idle();
         let kind = response.headers().get(header::CONTENT_TYPE);
         if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json")) {
             // No stream: there are servers that tell their errors so, as if all were well.
-            let body = read(response, context.time_left(idle)).await?;
-            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-            return Err(Fault::without(&body, "events"));
+            let mut body = Vec::new();
+            let read = read_into(&mut body, response, context.time_left(idle)).await;
+            read.map_err(|fault| fault.after(&body))?;
+            return Err(match Fault::without(&parsed(&body).unwrap_or_default(), "events") {
+                fault @ Fault::Provider(_) => fault,
+                fault => fault.after(&body),
+            });
         }
         let bytes = response.bytes_stream().boxed();
         let events = stream::unfold(Some((bytes, Decoder::default())), move |state| async move {
             let (mut bytes, mut decoder) = state?;
-            let fault = |message: &str| vec![Err(Fault::Provider(message.to_owned()))];
+            let fault = |message: &str| vec![Err(Fault::unheard(message))];
             let read = match tokio::time::timeout(idle, bytes.next()).await {
                 Err(_) => return Some((fault("the stream stalled"), None)),
                 Ok(None) => return Some((fault("the stream ended early"), None)),
-                Ok(Some(Err(broken))) => return Some((vec![Err(told(&broken))], None)),
+                Ok(Some(Err(broken))) => return Some((fault(&told(&broken).to_string()), None)),
                 Ok(Some(Ok(read))) => read,
             };
             let Some(events) = decoder.push(&read) else {
@@ -215,16 +239,25 @@ fn come_back(headers: &HeaderMap) -> Option<Duration> {
 
 async fn read(response: Response, wait: Duration) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::new();
+    read_into(&mut body, response, wait).await?;
+    Ok(body)
+}
+
+/// Reads a body; `body` has what came of it also when it fails.
+async fn read_into(body: &mut Vec<u8>, response: Response, wait: Duration) -> Result<(), Fault> {
     let mut bytes = response.bytes_stream();
     while let Some(part) = within(wait, bytes.next()).await? {
-        // What was answered in part may have its cost: it is not asked for again.
-        let part = part.map_err(|fault| Fault::Provider(told(&fault).to_string()))?;
-        body.extend_from_slice(&part);
+        body.extend_from_slice(&part.map_err(|fault| told(&fault))?);
         if body.len() > LARGEST {
             return Err(Fault::Provider(too_large()));
         }
     }
-    Ok(body)
+    Ok(())
+}
+
+fn parsed(body: &[u8]) -> Result<Value, Fault> {
+    serde_json::from_slice(body)
+        .map_err(|fault| Fault::Provider(format!("the answer is not JSON: {fault}")))
 }
 
 pub(crate) fn too_large() -> String {

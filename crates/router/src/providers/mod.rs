@@ -20,7 +20,8 @@ use types::{CallContext, Clock as _, SystemClock};
 use self::batches::Batches;
 use crate::config::Model;
 use crate::request::ChatRequest;
-use crate::usage::Usage;
+use crate::tokens::Text;
+use crate::usage::{self, Usage};
 
 /// Why a provider did not answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -45,30 +46,63 @@ pub(crate) enum Fault {
     /// It is slow, or talks nonsense; another may do.
     #[error("{0}")]
     Provider(String),
-    /// It failed in the middle of an answer, which has its cost; another may do.
+    /// It was asked, and went silent, broke off or talked nonsense before it had answered: what it
+    /// did until then may have its cost; another may do.
     #[error("{message}")]
     Broken {
         /// What it said, or how it failed.
         message: String,
-        /// About what it had read and written until then.
-        usage: Usage,
+        /// What it had written until then.
+        written: Text,
+        /// What it had counted until then.
+        counted: Option<Usage>,
+        /// It was lost rather than late: it may do if asked again, and may have to be paid again.
+        lost: bool,
     },
 }
 
 impl Fault {
-    /// Returns after which time the same provider may do, if soon.
-    pub(crate) fn again(&self) -> Option<Duration> {
+    /// Returns after which time the same provider may do, if soon. One that perhaps served what it was
+    /// asked is asked again only if it `is_free`: nobody buys the same twice.
+    pub(crate) fn again(&self, is_free: bool) -> Option<Duration> {
         match self {
             Self::Down(_) => Some(Duration::ZERO),
+            Self::Broken { lost: true, .. } if is_free => Some(Duration::ZERO),
             Self::Busy { after, .. } => Some(*after),
             Self::Request(_) | Self::Dialect(_) | Self::Provider(_) | Self::Broken { .. } => None,
         }
     }
 
-    /// Says that an answer lacks what makes it one; in the provider's own words, if it has any.
+    /// Says that an answer lacks what makes it one: in the provider's own words, if it says that it
+    /// failed, and then has no cost.
     pub(crate) fn without(answer: &Value, part: &str) -> Self {
-        let told = complaint(answer).map(str::to_owned);
-        Self::Provider(told.unwrap_or_else(|| format!("the answer has no {part}")))
+        match complaint(answer) {
+            Some(told) => Self::Provider(told.to_owned()),
+            None => Self::Broken {
+                message: format!("the answer has no {part}"),
+                written: usage::written(answer),
+                counted: Usage::of(answer),
+                lost: false,
+            },
+        }
+    }
+
+    /// Says that a provider that was asked failed before anything of it was heard.
+    pub(crate) fn unheard(message: impl Into<String>) -> Self {
+        let (message, written) = (message.into(), Text::default());
+        Self::Broken { message, written, counted: None, lost: false }
+    }
+
+    /// Says the same of a request that left: whoever got it may have gone on without a word.
+    pub(crate) fn once_sent(self) -> Self {
+        let (message, lost) = (self.to_string(), matches!(self, Self::Down(_)));
+        Self::Broken { message, written: Text::default(), counted: None, lost }
+    }
+
+    /// Says that a provider failed that had begun to answer: `heard` is what came.
+    pub(crate) fn after(self, heard: &[u8]) -> Self {
+        let (message, written) = (self.to_string(), Text::of_bytes(heard));
+        Self::Broken { message, written, counted: None, lost: false }
     }
 }
 
@@ -124,11 +158,13 @@ pub(crate) trait Provider: Send + Sync {
     }
 
     /// Answers in chunks; ends after the last, without `[DONE]`. A stream that ends early is a fault.
+    /// It is to begin within `patience`.
     async fn stream(
         &self,
         context: &CallContext,
         model: &Model,
         request: &ChatRequest,
         groundings: &[Grounding],
+        patience: Duration,
     ) -> Result<Chunks, Fault>;
 }

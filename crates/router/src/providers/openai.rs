@@ -2,6 +2,8 @@
 
 mod batches;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use egress::Reach;
@@ -13,9 +15,11 @@ use types::CallContext;
 
 use super::batches::Batches;
 use super::http::Http;
-use super::{Chunks, Fault, Provider};
+use super::{Chunks, Fault, Provider, complaint};
 use crate::config::{self, Model, Timeouts};
 use crate::request::ChatRequest;
+use crate::tokens::Text;
+use crate::usage::Usage;
 
 const PATH: &str = "chat/completions";
 
@@ -81,7 +85,13 @@ impl Provider for OpenAi {
         let answer = self.http.whole(context, "embeddings", &body).await?;
         match answer.get("data").and_then(Value::as_array) {
             Some(data) if data.len() == request.inputs() => Ok(answer),
-            _ => Err(Fault::Provider("the answer has not one vector for each input".to_owned())),
+            _ if complaint(&answer).is_some() => Err(Fault::without(&answer, "vectors")),
+            _ => Err(Fault::Broken {
+                message: "the answer has not one vector for each input".to_owned(),
+                written: Text::default(),
+                counted: Usage::of(&answer),
+                lost: false,
+            }),
         }
     }
 
@@ -91,11 +101,12 @@ impl Provider for OpenAi {
         model: &Model,
         request: &ChatRequest,
         _groundings: &[Grounding],
+        patience: Duration,
     ) -> Result<Chunks, Fault> {
         let body = request
             .for_chat(&model.name, (self.limit, model.max_output_tokens), true)
             .map_err(Fault::Dialect)?;
-        let events = self.http.events(context, PATH, &body).await?;
+        let events = self.http.events(context, PATH, &body, patience).await?;
         let goes_on = |event: &Result<Bytes, _>| {
             !event.as_ref().is_ok_and(|data| data.trim_ascii().starts_with(b"[DONE]"))
         };

@@ -32,6 +32,13 @@ pub(crate) struct Text {
 }
 
 impl Text {
+    /// Takes bytes that may be no text: of their beginning little is counted, and the rest is taken to be
+    /// like it.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        let beginning = String::from_utf8_lossy(&bytes[..bytes.len().min(SLICE)]).into_owned();
+        Self { bytes: (bytes.len() as u64).max(beginning.len() as u64), beginning }
+    }
+
     /// Goes on with it.
     pub(crate) fn push(&mut self, text: &str) {
         self.bytes = self.bytes.saturating_add(text.len() as u64);
@@ -43,6 +50,11 @@ impl Text {
     pub(crate) fn append(&mut self, text: &Self) {
         self.push(&text.beginning);
         self.bytes = self.bytes.saturating_add(text.bytes - text.beginning.len() as u64);
+    }
+
+    /// Tells whether there is nothing of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
     }
 
     /// Returns how many bytes it has.

@@ -69,8 +69,19 @@ async fn told(router: &mut Router, fixture: &Fixture, size: usize) -> String {
             true => streamed(router, dialect, &question).await,
             false => whole(router, dialect, &question).await,
         };
+        let refused = answer.is_err();
+        let answer = answer.unwrap_or_else(|refused| format!("{refused}\n"));
         answers.push((client, without_id(&answer.replace(&model, "p/m"))));
-        took.push(shown(&router.row().await));
+        let mut rows = Vec::new();
+        // Whoever broke off before it was heard has a row, and then there is one of the call.
+        loop {
+            let row = router.row().await;
+            rows.push(shown(&row));
+            if !refused || row.outcome != "broken" {
+                break;
+            }
+        }
+        took.push(rows.join("\n"));
     }
     let mut told = String::new();
     if answers.iter().all(|(_, answer)| *answer == answers[0].1) {
@@ -100,18 +111,13 @@ fn question(dialect: Dialect, model: &str, stream: bool) -> Vec<u8> {
     question.to_string().into_bytes()
 }
 
-async fn whole(router: &Router, dialect: Dialect, question: &[u8]) -> String {
-    match router.complete(dialect, question).await {
-        Ok((answer, _)) => format!("{:#}\n", without_time(answer)),
-        Err(refused) => format!("{refused}\n"),
-    }
+async fn whole(router: &Router, dialect: Dialect, question: &[u8]) -> Result<String, String> {
+    let (answer, _) = router.complete(dialect, question).await?;
+    Ok(format!("{:#}\n", without_time(answer)))
 }
 
-async fn streamed(router: &Router, dialect: Dialect, question: &[u8]) -> String {
-    let events = match router.stream(dialect, question).await {
-        Ok(events) => events,
-        Err(refused) => return format!("{refused}\n"),
-    };
+async fn streamed(router: &Router, dialect: Dialect, question: &[u8]) -> Result<String, String> {
+    let events = router.stream(dialect, question).await?;
     let mut lines = String::new();
     for event in events {
         match event {
@@ -123,7 +129,7 @@ async fn streamed(router: &Router, dialect: Dialect, question: &[u8]) -> String 
             Event::Failed(message) => writeln!(lines, "failed: {message}").unwrap(),
         }
     }
-    lines
+    Ok(lines)
 }
 
 /// Takes out when a response was made, or an answer translated, which is different each time.

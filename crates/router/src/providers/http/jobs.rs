@@ -2,6 +2,7 @@
 //! blindly, looks, and a download that is read line by line.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -9,9 +10,13 @@ use reqwest::{Method, StatusCode, header};
 use serde_json::Value;
 use types::CallContext;
 
-use super::{Http, LARGEST, read, told, within};
+use super::{Http, LARGEST, parsed, read, told, within};
 use crate::providers::Fault;
 use crate::providers::batches::NotBegun;
+
+/// How long a download takes at most: what a call may take is too little for a large file, and what
+/// says nothing is given up long before.
+const DOWNLOAD: Duration = Duration::from_secs(24 * 3600);
 
 impl Http {
     /// Uploads a body of a type.
@@ -72,9 +77,9 @@ impl Http {
         parsed(&read(response, context.time_left(self.timeouts.idle())).await?).map(Some)
     }
 
-    /// Begins to download a file of lines.
+    /// Begins to download a file of lines, which may take as long as something comes of it.
     pub(crate) async fn download(&self, context: &CallContext, path: &str) -> Result<Lines, Fault> {
-        let request = self.request(Method::GET, path);
+        let request = self.request(Method::GET, path).timeout(DOWNLOAD);
         let wait = context.time_left(self.timeouts.answer());
         let response = within(wait, request.send()).await?.map_err(|fault| told(&fault))?;
         let response = self.good(context, response).await?;
@@ -83,17 +88,12 @@ impl Http {
     }
 }
 
-fn parsed(body: &[u8]) -> Result<Value, Fault> {
-    serde_json::from_slice(body)
-        .map_err(|fault| Fault::Provider(format!("the answer is not JSON: {fault}")))
-}
-
 /// A file that is read as it comes.
 pub(crate) struct Lines {
     bytes: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
     rest: Vec<u8>,
     is_over: bool,
-    idle: std::time::Duration,
+    idle: Duration,
 }
 
 impl Lines {
