@@ -10,7 +10,7 @@ use testkit::provider::Provider;
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 
 /// Short, so that nobody waits long for a process that was killed.
-const HURRY: &str = "[orchestrator.batch]\nlease_ms = 1000\nattempts = 1\nconcurrency = 2\n";
+const HURRY: &str = "[orchestrator.batch]\nlease_ms = 1000\nattempts = 2\nconcurrency = 2\n";
 
 /// Asks in somebody's name, or in nobody's.
 pub(crate) struct Client<'a> {
@@ -342,6 +342,27 @@ async fn a_batch_that_was_killed_goes_on_and_repeats_only_what_was_in_flight() {
         assert_eq!(provider.requests(), 8 + 2);
         // What was cut off is held until its lease ends; what was answered is paid once.
         spent(&system, 0.032).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_in_flight_whenever_its_process_ends_is_given_up() {
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let settings = format!("{}{HURRY}", priced(&provider.url));
+        let mut system = System::start(shape, &settings).await.unwrap();
+        let batch = Client::new(&system).begin(CHAT, &asking(&["hang"]), Value::Null).await;
+        for times in 1..=2 {
+            eventually("it is asked", || provider.requests() == times).await;
+            let data = system.kill().await.unwrap();
+            system = System::start_in(data, shape, &settings).await.unwrap();
+        }
+        let client = Client::new(&system);
+        let batch = client.end(&batch, "completed").await;
+        assert_eq!((counts(&batch), provider.requests()), ((1, 0, 1), 2));
+        let errors = client.lines(&batch["error_file_id"]).await;
+        let told = &errors[0]["response"]["body"]["error"]["message"];
+        assert_eq!(told, "the request was begun 2 times and never ended", "{errors:?}");
     }
 }
 

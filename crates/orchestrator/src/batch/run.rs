@@ -185,6 +185,10 @@ impl Runner {
                 self.land(&mut flying, &mut purse, wait).await?;
                 continue;
             }
+            if request.attempts >= self.config.attempts {
+                self.give_up(batch, &request).await?;
+                continue;
+            }
             let worst = match self.worst(batch, &request, &purse).await {
                 Ok(worst) => worst,
                 Err(status) => {
@@ -323,6 +327,23 @@ impl Runner {
             body: body.to_string().into_bytes(),
             cost: NanoUsd::ZERO,
             lost,
+        };
+        self.store.end(&batch.lease, request, &answer).await
+    }
+
+    /// Ends a request that was begun as often as one may be: it may be what ends the process each time.
+    async fn give_up(&self, batch: &Claimed, request: &Request) -> Result<(), Error> {
+        let attempts = request.attempts;
+        tracing::warn!(line = request.line, attempts, "a request of a batch is given up");
+        let message = format!("the request was begun {attempts} times and never ended");
+        let kind = ErrorKind::Unavailable;
+        let body = runtime::error::body(batch.endpoint.dialect(), kind, &message);
+        let answer = Answer {
+            http: runtime::error::http_status(kind),
+            request_id: RequestId::generate().to_string(),
+            body: body.to_string().into_bytes(),
+            cost: NanoUsd::ZERO,
+            lost: NanoUsd::ZERO,
         };
         self.store.end(&batch.lease, request, &answer).await
     }
