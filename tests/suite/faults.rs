@@ -27,7 +27,7 @@ use When::{Before, Behind, Later, Never};
 /// Fault, what the client of a whole answer is told, and that of a stream, and when.
 const FAULTS: [(&str, &str, &str, When); 28] = [
     ("refused", "cannot connect", "cannot connect", Before),
-    ("hang", "no answer within 5000 ms", "within 5000 ms", Before),
+    ("hang", "no answer within 10000 ms", "within 10000 ms", Before),
     ("hang-headers", "no answer within 1000 ms", "the stream stalled", Before),
     ("hang-middle", "no answer within 1000 ms", "the stream stalled", Behind),
     ("reset", "the connection broke", "the connection broke", Before),
@@ -47,7 +47,7 @@ const FAULTS: [(&str, &str, &str, When); 28] = [
     ("no-http", "the connection broke", "the connection broke", Before),
     ("no-json", "the answer is not JSON", "a chunk is not JSON", Before),
     ("no-sse", "the answer is not JSON", "the answer has no events", Before),
-    ("drip", "timed out", "within 5000 ms", Before),
+    ("drip", "timed out", "within 10000 ms", Before),
     ("drip-middle", "timed out", "timed out", Behind),
     ("error", "not now", "not now", Before),
     ("error-middle", "the connection broke", "not now", Behind),
@@ -197,8 +197,8 @@ fn is_whole(stream: &str) -> bool {
 fn settings(faulty: &str) -> String {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut settings = "[router.retries]\ntimes = 0\n\
-        [router.timeouts]\nconnect_ms = 5000\nfirst_token_ms = 5000\nfailover_ms = 5000\n\
-        answer_ms = 5000\nidle_ms = 1000\ntotal_ms = 7000\n"
+        [router.timeouts]\nconnect_ms = 5000\nfirst_token_ms = 10000\nfailover_ms = 10000\n\
+        answer_ms = 10000\nidle_ms = 1000\ntotal_ms = 12000\n"
         .to_owned();
     for kind in KINDS {
         let models = |refused: bool| -> String {
