@@ -1,7 +1,7 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tonic::Status;
-use types::{Classify, ErrorKind, IdError, NanoUsd, ReservationId};
+use types::{Classify, ErrorKind, IdError, KeyId, NanoUsd, ReservationId};
 
 use crate::{Period, Scope};
 
@@ -43,6 +43,12 @@ pub enum Error {
     /// Nobody reserved under this id.
     #[error("reservation {0} does not exist")]
     Unknown(ReservationId),
+    /// The tenant has no such key.
+    #[error("key {0} does not exist")]
+    NoKey(KeyId),
+    /// The key was revoked, and stays so.
+    #[error("key {0} was revoked")]
+    Revoked(KeyId),
     /// Others moved the same money at every attempt; nothing was moved here.
     #[error("the ledger is busy")]
     Busy,
@@ -74,8 +80,8 @@ impl Classify for Error {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::Exceeded { .. } => ErrorKind::BudgetExceeded,
-            Self::Conflict { .. } => ErrorKind::Conflict,
-            Self::Unknown(_) => ErrorKind::NotFound,
+            Self::Conflict { .. } | Self::Revoked(_) => ErrorKind::Conflict,
+            Self::Unknown(_) | Self::NoKey(_) => ErrorKind::NotFound,
             Self::Busy | Self::Ledger(_) => ErrorKind::Unavailable,
         }
     }

@@ -7,6 +7,7 @@
 mod alerts;
 mod config;
 mod error;
+pub mod keys;
 mod ledger;
 mod period;
 mod scope;
@@ -25,6 +26,7 @@ use types::SystemClock;
 pub use alerts::WebhookConfig;
 pub use config::Config;
 pub use error::Error;
+pub use keys::Keys;
 pub use ledger::postgres::{Pool, Postgres};
 pub use ledger::sqlite::Sqlite;
 pub use ledger::{
@@ -45,26 +47,33 @@ pub async fn server(
     metrics: &Metrics,
 ) -> anyhow::Result<BudgetServiceServer<Service>> {
     let webhook = config.webhook.as_ref().map(alerts::Webhook::new).transpose()?;
-    let ledger =
+    let (ledger, keys) =
         open(&config).await.with_context(|| format!("budget.ledger: {}", config.shown()))?;
     tokio::spawn(sweep(Arc::downgrade(&ledger), Duration::from_millis(config.sweep_ms.max(1))));
     tokio::spawn(alerts::tell(Arc::downgrade(&ledger), webhook, alerts::Told::new(metrics)));
-    Ok(BudgetServiceServer::new(Service::new(ledger)))
+    Ok(BudgetServiceServer::new(Service::new(ledger, keys)))
 }
 
-async fn open(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
+type Stores = (Arc<dyn Ledger>, Arc<dyn Keys>);
+
+async fn open(config: &Config) -> anyhow::Result<Stores> {
     let (address, clock) = (config.ledger.expose_secret(), Arc::new(SystemClock));
     let rules = config.rules()?;
     Ok(match address.split_once(':') {
-        Some(("sqlite", path)) => Arc::new(Sqlite::open(path, rules, clock).await?),
+        Some(("sqlite", path)) => both(Sqlite::open(path, rules, clock).await?),
         Some(("postgres" | "postgresql", _)) => {
             let reports = config.reports.as_ref().map(|url| url.expose_secret());
             let acquire = Duration::from_millis(config.acquire_ms);
             let pool = Pool { connections: config.connections, acquire };
-            Arc::new(Postgres::open(address, reports, pool, rules, clock).await?)
+            both(Postgres::open(address, reports, pool, rules, clock).await?)
         }
         _ => anyhow::bail!("neither sqlite:PATH nor postgres://USER:PASSWORD@HOST/DATABASE"),
     })
+}
+
+fn both<S: Ledger + Keys + 'static>(store: S) -> Stores {
+    let store = Arc::new(store);
+    (Arc::clone(&store) as _, store)
 }
 
 /// Ends expired holds until the service is gone. Several sweepers may run at once.

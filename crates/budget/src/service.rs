@@ -5,6 +5,8 @@ use proto::budget::budget_service_server::BudgetService;
 use tonic::{Request, Response};
 use types::{CallContext, NanoUsd, ReservationId};
 
+use crate::keys::Keys;
+use crate::keys::calls::Desk;
 use crate::ledger::{Correction, Entry, Ledger, Maintenance, Order, Reservation, Statement};
 use crate::usage::{Audited, Group, Usage};
 use crate::{Error, Kind, Period, Scope};
@@ -17,11 +19,16 @@ const TTL_MS: u32 = 600_000;
 #[allow(missing_debug_implementations, reason = "a ledger has nothing to show")]
 pub struct Service {
     ledger: Arc<dyn Ledger>,
+    keys: Arc<dyn Keys>,
 }
 
 impl Service {
-    pub(crate) fn new(ledger: Arc<dyn Ledger>) -> Self {
-        Self { ledger }
+    pub(crate) fn new(ledger: Arc<dyn Ledger>, keys: Arc<dyn Keys>) -> Self {
+        Self { ledger, keys }
+    }
+
+    fn desk(&self) -> Desk<'_> {
+        Desk { keys: self.keys.as_ref(), ledger: self.ledger.as_ref() }
     }
 
     fn shown(&self, statement: &Statement) -> wire::Statement {
@@ -274,6 +281,61 @@ impl BudgetService for Service {
         let records = records.into_iter().map(shown).collect();
         Ok(Response::new(wire::ListAuditResponse { records }))
     }
+
+    async fn create_key(
+        &self,
+        request: Request<wire::CreateKeyRequest>,
+    ) -> tonic::Result<Response<wire::CreateKeyResponse>> {
+        let context = runtime::context::read(&request)?;
+        Ok(Response::new(self.desk().create(&context, request.into_inner()).await?))
+    }
+
+    async fn list_keys(
+        &self,
+        request: Request<wire::ListKeysRequest>,
+    ) -> tonic::Result<Response<wire::ListKeysResponse>> {
+        let context = runtime::context::read(&request)?;
+        Ok(Response::new(self.desk().list(&context, request.into_inner()).await?))
+    }
+
+    async fn get_key(
+        &self,
+        request: Request<wire::GetKeyRequest>,
+    ) -> tonic::Result<Response<wire::GetKeyResponse>> {
+        let context = runtime::context::read(&request)?;
+        Ok(Response::new(self.desk().read(&context, request.into_inner()).await?))
+    }
+
+    async fn change_key(
+        &self,
+        request: Request<wire::ChangeKeyRequest>,
+    ) -> tonic::Result<Response<wire::ChangeKeyResponse>> {
+        let context = runtime::context::read(&request)?;
+        Ok(Response::new(self.desk().change(&context, request.into_inner()).await?))
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<wire::RotateKeyRequest>,
+    ) -> tonic::Result<Response<wire::RotateKeyResponse>> {
+        let context = runtime::context::read(&request)?;
+        Ok(Response::new(self.desk().rotate(&context, request.into_inner()).await?))
+    }
+
+    async fn revoke_key(
+        &self,
+        request: Request<wire::RevokeKeyRequest>,
+    ) -> tonic::Result<Response<wire::RevokeKeyResponse>> {
+        let context = runtime::context::read(&request)?;
+        Ok(Response::new(self.desk().revoke(&context, request.into_inner()).await?))
+    }
+
+    async fn look_up_key(
+        &self,
+        request: Request<wire::LookUpKeyRequest>,
+    ) -> tonic::Result<Response<wire::LookUpKeyResponse>> {
+        Ok(Response::new(self.desk().look_up(request.into_inner()).await?))
+    }
 }
 
 fn maintenance(wanted: wire::Maintenance, since_ms: i64) -> Result<Maintenance, Error> {
@@ -310,7 +372,7 @@ fn group(group: wire::CostGroup) -> Result<Group, Error> {
     })
 }
 
-fn amount(field: &str, nanos: i64) -> Result<NanoUsd, Error> {
+pub(crate) fn amount(field: &str, nanos: i64) -> Result<NanoUsd, Error> {
     match nanos {
         0.. => Ok(NanoUsd::new(nanos)),
         _ => Err(Error::Invalid(format!("{field}: {nanos} is negative"))),
@@ -318,7 +380,7 @@ fn amount(field: &str, nanos: i64) -> Result<NanoUsd, Error> {
 }
 
 /// Reads how many are wanted; 0 is `usual`.
-fn at_most(limit: u32, usual: u32, most: u32) -> Result<u32, Error> {
+pub(crate) fn at_most(limit: u32, usual: u32, most: u32) -> Result<u32, Error> {
     match limit {
         0 => Ok(usual),
         limit if limit <= most => Ok(limit),
@@ -353,7 +415,7 @@ fn scope_to_wire(scope: &Scope) -> wire::Scope {
     wire::Scope { kind: kind.into(), name: scope.name().to_owned() }
 }
 
-fn from_wire(period: wire::Period) -> Result<Period, Error> {
+pub(crate) fn from_wire(period: wire::Period) -> Result<Period, Error> {
     match period {
         wire::Period::Daily => Ok(Period::Daily),
         wire::Period::Weekly => Ok(Period::Weekly),

@@ -97,7 +97,7 @@ id!(
 );
 id!(
     /// An API key's public name, never its secret.
-    KeyId, "key id"
+    KeyId, "key id", "key_"
 );
 id!(
     /// One piece of work of the orchestrator.

@@ -13,6 +13,7 @@ mod context;
 mod error;
 mod ids;
 mod money;
+mod role;
 mod time;
 
 pub use context::{Caching, CallContext, Privacy};
@@ -22,4 +23,5 @@ pub use ids::{
     ResponseId, RunId, TeamId, TenantId, UserId,
 };
 pub use money::{MoneyError, NanoUsd};
+pub use role::{Role, UnknownRole};
 pub use time::{Clock, SystemClock};

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
 
 mod fire;
+mod keys;
 mod model;
 mod outage;
 mod upgrade;

@@ -2,11 +2,14 @@
 
 use proto::budget::budget_service_server::{BudgetService, BudgetServiceServer};
 use proto::budget::{
-    CorrectRequest, CorrectResponse, GetMaintenanceRequest, GetMaintenanceResponse,
-    GetStatementRequest, GetStatementResponse, ListAuditRequest, ListAuditResponse,
-    ListCostsRequest, ListCostsResponse, ListHistoryRequest, ListHistoryResponse,
-    ListStatementsRequest, ListStatementsResponse, RecordUsageRequest, RecordUsageResponse,
-    ReleaseRequest, ReleaseResponse, ReserveRequest, ReserveResponse, SetLimitRequest,
+    ChangeKeyRequest, ChangeKeyResponse, CorrectRequest, CorrectResponse, CreateKeyRequest,
+    CreateKeyResponse, GetKeyRequest, GetKeyResponse, GetMaintenanceRequest,
+    GetMaintenanceResponse, GetStatementRequest, GetStatementResponse, ListAuditRequest,
+    ListAuditResponse, ListCostsRequest, ListCostsResponse, ListHistoryRequest,
+    ListHistoryResponse, ListKeysRequest, ListKeysResponse, ListStatementsRequest,
+    ListStatementsResponse, LookUpKeyRequest, LookUpKeyResponse, RecordUsageRequest,
+    RecordUsageResponse, ReleaseRequest, ReleaseResponse, ReserveRequest, ReserveResponse,
+    RevokeKeyRequest, RevokeKeyResponse, RotateKeyRequest, RotateKeyResponse, SetLimitRequest,
     SetLimitResponse, SetMaintenanceRequest, SetMaintenanceResponse, SettleRequest, SettleResponse,
     Usage, VerifyRequest, VerifyResponse,
 };
@@ -106,5 +109,48 @@ impl BudgetService for Budget {
         _: Request<ListAuditRequest>,
     ) -> Result<Response<ListAuditResponse>> {
         Err(Status::unimplemented("nothing is kept"))
+    }
+
+    async fn create_key(
+        &self,
+        _: Request<CreateKeyRequest>,
+    ) -> Result<Response<CreateKeyResponse>> {
+        Err(Status::unimplemented("nobody has a key"))
+    }
+
+    async fn list_keys(&self, _: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>> {
+        Err(Status::unimplemented("nobody has a key"))
+    }
+
+    async fn get_key(&self, _: Request<GetKeyRequest>) -> Result<Response<GetKeyResponse>> {
+        Err(Status::unimplemented("nobody has a key"))
+    }
+
+    async fn change_key(
+        &self,
+        _: Request<ChangeKeyRequest>,
+    ) -> Result<Response<ChangeKeyResponse>> {
+        Err(Status::unimplemented("nobody has a key"))
+    }
+
+    async fn rotate_key(
+        &self,
+        _: Request<RotateKeyRequest>,
+    ) -> Result<Response<RotateKeyResponse>> {
+        Err(Status::unimplemented("nobody has a key"))
+    }
+
+    async fn revoke_key(
+        &self,
+        _: Request<RevokeKeyRequest>,
+    ) -> Result<Response<RevokeKeyResponse>> {
+        Err(Status::unimplemented("nobody has a key"))
+    }
+
+    async fn look_up_key(
+        &self,
+        _: Request<LookUpKeyRequest>,
+    ) -> Result<Response<LookUpKeyResponse>> {
+        Err(Status::unimplemented("nobody has a key"))
     }
 }

@@ -80,6 +80,11 @@ impl Postgres {
         Ok(Self { queue, reports, clock })
     }
 
+    /// Returns the connections to what is written.
+    pub(crate) fn pool(&self) -> &PgPool {
+        self.queue.pool()
+    }
+
     async fn run(&self, one: Move) -> Result<i64, Error> {
         self.queue.ask(Work::Move(one)).await
     }

@@ -73,7 +73,7 @@ impl Sqlite {
     }
 
     /// Writes with the time of the writing.
-    async fn write<T: Send + 'static>(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection, i64) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
