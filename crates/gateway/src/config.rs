@@ -45,6 +45,10 @@ pub struct Key {
     pub tenant: String,
     /// Who pays.
     pub user: String,
+    /// The user's team, if any.
+    pub team: Option<String>,
+    /// What it may do: `admin` (the default), `operator`, `member` or `read_only`.
+    pub role: Option<String>,
     /// Whether its calls may be answered from what was kept, and kept.
     #[serde(default = "yes")]
     pub cache: bool,

@@ -45,6 +45,11 @@ impl Error {
         Self { back_after: Some(seconds), ..self }
     }
 
+    /// Returns true if asking again later may help.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        self.kind == ErrorKind::Unavailable
+    }
+
     /// Returns the body in a dialect's own shape.
     pub(crate) fn body(&self, dialect: Dialect) -> Value {
         let mut body = runtime::error::body(dialect, self.kind, &self.message);
@@ -82,6 +87,9 @@ impl IntoResponse for Error {
             ErrorKind::Unavailable | ErrorKind::RateLimited => {
                 let seconds = self.back_after.unwrap_or(1);
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            ErrorKind::Unauthenticated => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             // Asking again does not help; the SDKs of the OpenAI family understand this header.
             ErrorKind::BudgetExceeded => {

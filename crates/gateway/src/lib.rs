@@ -25,14 +25,15 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use auth::Kept;
 pub use auth::Keys;
 pub use config::{Config, PeerAddresses};
 pub use error::Error;
 pub use routes::ask::answer;
 use routes::maintenance as maintenance_routes;
 use routes::{
-    ask, batches, budget, chat, costs, documents, files, health, messages, providers, responses,
-    search, tools,
+    ask, batches, budget, chat, costs, documents, files, health, keys, messages, providers,
+    responses, search, tools,
 };
 
 /// The services behind the gateway.
@@ -75,6 +76,7 @@ struct App {
     config: Arc<Config>,
     keys: Arc<Keys>,
     maintenance: maintenance::Told,
+    kept: Kept,
 }
 
 /// Checks the keys, and that without any nobody else can reach `address`.
@@ -135,9 +137,35 @@ fn router(
     let limit = config.max_body_bytes;
     let maintenance = maintenance::Told::default();
     tokio::spawn(maintenance.clone().watch(peers.budget.clone()));
-    let app = App { peers, config: Arc::new(config), keys, maintenance };
+    let kept = Kept::new(peers.budget.clone());
+    let app = App { peers, config: Arc::new(config), keys, kept, maintenance };
     let counted = request::Counters::new(metrics);
-    let api = OpenApiRouter::new()
+    let api = api()
+        .layer(axum::middleware::from_fn_with_state(app.clone(), auth::require))
+        .with_state(app.clone());
+    let open = OpenApiRouter::new()
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::startup))
+        .with_state(health);
+    // Whatever is served is described: a route is both, or neither.
+    let (served, described) = openapi::describe(api.merge(open));
+    served
+        .merge(openapi::pages(described))
+        .fallback(routes::not_found)
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        .layer(axum::middleware::from_fn_with_state(app.maintenance.clone(), maintenance::refuse))
+        .layer(axum::middleware::from_fn_with_state(app, auth::same_site))
+        .layer(DefaultBodyLimit::max(limit))
+        .layer(axum::middleware::from_fn_with_state(limit, limit::body))
+        .layer(axum::middleware::from_fn(error::in_dialect))
+        .layer(axum::middleware::from_fn_with_state(counted, request::observe))
+}
+
+/// Returns the routes that whoever calls them has to be known for; `auth` says who may.
+fn api() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .routes(routes!(chat::completions))
         .routes(routes!(messages::create))
         .routes(routes!(messages::count_tokens))
@@ -169,24 +197,7 @@ fn router(
         .routes(routes!(maintenance_routes::read, maintenance_routes::set))
         .routes(routes!(costs::list))
         .routes(routes!(costs::audit))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), auth::require))
-        .with_state(app.clone());
-    let open = OpenApiRouter::new()
-        .routes(routes!(health::health))
-        .routes(routes!(health::live))
-        .routes(routes!(health::ready))
-        .routes(routes!(health::startup))
-        .with_state(health);
-    // Whatever is served is described: a route is both, or neither.
-    let (served, described) = openapi::describe(api.merge(open));
-    served
-        .merge(openapi::pages(described))
-        .fallback(routes::not_found)
-        .method_not_allowed_fallback(routes::method_not_allowed)
-        .layer(axum::middleware::from_fn_with_state(app.maintenance.clone(), maintenance::refuse))
-        .layer(axum::middleware::from_fn_with_state(app, auth::same_site))
-        .layer(DefaultBodyLimit::max(limit))
-        .layer(axum::middleware::from_fn_with_state(limit, limit::body))
-        .layer(axum::middleware::from_fn(error::in_dialect))
-        .layer(axum::middleware::from_fn_with_state(counted, request::observe))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::read, keys::change, keys::revoke))
+        .routes(routes!(keys::rotate))
 }

@@ -1,129 +1,89 @@
 //! Who is asking.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+mod configured;
+mod grant;
+mod kept;
+mod roles;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
-use axum::extract::{Request, State};
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
-use types::{Caching, CallContext, ErrorKind, KeyId, Privacy, RequestId, TenantId, UserId};
+use types::{Caching, ErrorKind, Privacy, RequestId, Role, TenantId, UserId};
 
-use crate::config::Key;
+pub use self::configured::Keys;
+pub(crate) use self::grant::{Grant, allows};
+pub(crate) use self::kept::Kept;
+use self::roles::Right;
 use crate::{App, Error};
 
 const PRIVACY: HeaderName = HeaderName::from_static("x-baton-privacy");
 const CACHE: HeaderName = HeaderName::from_static("x-baton-cache");
 /// Where clients of Anthropic's API put their key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// What the documents of a tenant are called as a collection, as long as each has one.
+const COLLECTION: &str = "default";
 const USER: HeaderName = HeaderName::from_static("x-baton-user");
 
-/// The configured keys by the hash of their secrets; others may take their place.
-#[derive(Debug, Default)]
-pub struct Keys(RwLock<Arc<ByHash>>);
-
-type ByHash = BTreeMap<[u8; 32], Owner>;
-
-#[derive(Debug, Clone)]
-struct Owner {
-    key: KeyId,
-    tenant: TenantId,
-    user: UserId,
-    caching: Caching,
-}
-
-impl Keys {
-    pub(crate) fn new(keys: &BTreeMap<String, Key>) -> anyhow::Result<Self> {
-        let mut by_hash = BTreeMap::new();
-        for (name, key) in keys {
-            let secret = key.secret.expose_secret();
-            if secret.len() < 20 {
-                bail!(
-                    "gateway.keys.{name}.secret has {} characters, at least 20 are needed",
-                    secret.len()
-                );
-            }
-            let owner = Owner {
-                key: KeyId::new(name.clone())?,
-                tenant: TenantId::new(key.tenant.clone())?,
-                user: UserId::new(key.user.clone())?,
-                caching: if key.cache { Caching::AsConfigured } else { Caching::Never },
-            };
-            if by_hash.insert(hash(secret), owner).is_some() {
-                bail!("gateway.keys.{name}.secret is another key's too");
-            }
+/// Returns whom the headers' credential stands for. Where nobody needs one, whoever shows none is an
+/// admin of tenant `local`, by the user's name that they give; a key of ours counts there too.
+async fn who(app: &App, headers: &HeaderMap) -> Result<Arc<Grant>, Error> {
+    let bearer = text(headers, &header::AUTHORIZATION)?;
+    let bearer = bearer.and_then(|value| value.strip_prefix("Bearer "));
+    let shown = bearer.or(text(headers, &API_KEY)?).map(str::trim);
+    if let Some(grant) = shown.and_then(|secret| app.keys.find(secret)) {
+        return Ok(grant);
+    }
+    match shown.filter(|secret| Kept::is_one(secret)) {
+        Some(secret) => app.kept.find(secret).await,
+        None if app.keys.is_empty() => {
+            let user = UserId::new(text(headers, &USER)?.unwrap_or("local"))?;
+            Ok(Arc::new(Grant::new(TenantId::new("local")?, user, Role::Admin)))
         }
-        Ok(Self(RwLock::new(Arc::new(by_hash))))
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.now().is_empty()
-    }
-
-    /// Checks that `other` keys may take the place of these.
-    ///
-    /// # Errors
-    /// If there are none where there were some: half a file must not let everybody in.
-    pub fn allow(&self, other: &Self) -> anyhow::Result<()> {
-        if other.is_empty() && !self.is_empty() {
-            anyhow::bail!("gateway.keys: that the last key goes takes a restart");
-        }
-        Ok(())
-    }
-
-    /// Takes `other` keys for the requests that come from now on, which [`Keys::allow`] has checked.
-    pub fn replace(&self, other: &Self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = other.now();
-    }
-
-    fn now(&self) -> Arc<ByHash> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Returns the context of a call by who sent `headers`: with keys the owner of the one shown,
-    /// without any the user that they name, or `local`.
-    fn owner(&self, headers: &HeaderMap) -> Result<CallContext, Error> {
-        let keys = self.now();
-        if keys.is_empty() {
-            let user = text(headers, &USER)?.unwrap_or("local");
-            return Ok(CallContext::new(TenantId::new("local")?, UserId::new(user)?));
-        }
-        let unknown = |message| Error::new(ErrorKind::Unauthenticated, message);
-        let bearer = text(headers, &header::AUTHORIZATION)?;
-        let bearer = bearer.and_then(|value| value.strip_prefix("Bearer "));
-        let shown = bearer
-            .or(text(headers, &API_KEY)?)
-            .ok_or_else(|| unknown("send a key as Authorization: Bearer KEY or x-api-key: KEY"))?;
-        let owner = keys.get(&hash(shown.trim())).ok_or_else(|| unknown("the key is unknown"))?;
-        let mut context = CallContext::new(owner.tenant.clone(), owner.user.clone());
-        (context.key, context.caching) = (Some(owner.key.clone()), owner.caching);
-        Ok(context)
+        None => Err(Error::new(
+            ErrorKind::Unauthenticated,
+            match shown {
+                Some(_) => "the key is unknown",
+                None => "send a key as Authorization: Bearer KEY or x-api-key: KEY",
+            },
+        )),
     }
 }
 
-/// Makes the call's context for the handler, or refuses.
+/// Makes the call's context for the handler, or refuses: whoever is not known, and whoever may not.
 pub(crate) async fn require(
     State(app): State<App>,
+    route: MatchedPath,
+    named: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Error> {
     let headers = request.headers();
-    let mut context = app.keys.owner(headers)?;
+    let grant = who(&app, headers).await?;
+    let right = roles::right(request.method(), route.as_str());
+    let named = named.ok();
+    let named = named.as_ref().and_then(|named| named.iter().next()).map(|(_, value)| value);
+    roles::check(grant.role, right, &grant.user, named)?;
+    if right == Right::Documents {
+        grant.check_collection(COLLECTION)?;
+    }
+    let mut context = grant.context();
     if let Some(id) = request.extensions().get::<RequestId>() {
         context.request_id = id.clone();
     }
-    context.privacy = match text(headers, &PRIVACY)? {
+    context.privacy = context.privacy.raised_to(match text(headers, &PRIVACY)? {
         None | Some("public") => Privacy::Public,
         Some("private") => Privacy::Private,
         Some(other) => {
             let fault = format!("x-baton-privacy: {other:?} is neither public nor private");
             return Err(Error::invalid(fault));
         }
-    };
+    });
     context.caching = match text(headers, &CACHE)? {
         None => context.caching,
         Some("off") => Caching::Never,
@@ -140,6 +100,7 @@ pub(crate) async fn require(
     context.idempotency_key = text(headers, &idempotency)?.map(str::to_owned);
     context.deadline = Some(Instant::now() + Duration::from_millis(app.config.request_timeout_ms));
     request.extensions_mut().insert(context);
+    request.extensions_mut().insert(grant);
     Ok(next.run(request).await)
 }
 
@@ -202,24 +163,5 @@ mod tests {
             assert!(is_loopback(host), "{host}");
         }
         assert!(!is_loopback("127.0.0.1.example.com"));
-    }
-
-    fn key(secret: &str) -> anyhow::Result<Keys> {
-        let (tenant, user) = ("t".to_owned(), "u".to_owned());
-        let key = Key { secret: secret.into(), tenant, user, cache: true };
-        Keys::new(&BTreeMap::from([("k".to_owned(), key)]))
-    }
-
-    #[test]
-    fn a_short_key_is_refused() {
-        assert!(key("sk-1234").is_err());
-    }
-
-    #[test]
-    fn the_last_key_does_not_go_by_a_reload() {
-        let (one, other) = (key(&"a1".repeat(16)).unwrap(), key(&"b2".repeat(16)).unwrap());
-        let none = Keys::new(&BTreeMap::new()).unwrap();
-        assert!(one.allow(&other).is_ok() && none.allow(&one).is_ok() && none.allow(&none).is_ok());
-        assert!(one.allow(&none).is_err());
     }
 }

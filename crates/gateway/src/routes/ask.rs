@@ -1,4 +1,5 @@
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use types::{CallContext, ErrorKind, NanoUsd, RunId};
 
 use super::{Json, Path};
+use crate::auth::Grant;
 use crate::{App, Error};
 
 /// A question to the tenant's own documents.
@@ -41,11 +43,13 @@ pub(crate) struct Ask {
 pub(crate) async fn ask(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
     Json(ask): Json<Ask>,
 ) -> Result<Response, Error> {
     if ask.top_k == Some(0) {
         return Err(Error::invalid("/top_k: must be 1 to 50"));
     }
+    grant.check_model(ask.route.as_deref().unwrap_or("auto"))?;
     let request = AskRequest {
         question: ask.question,
         route: ask.route.unwrap_or_default(),

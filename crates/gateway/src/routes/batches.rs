@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
@@ -9,9 +10,10 @@ use proto::orchestrator::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use types::{BatchId, CallContext, FileId, NanoUsd};
+use types::{BatchId, CallContext, ErrorKind, FileId, NanoUsd};
 
 use super::{Json, Path, Query};
+use crate::auth::Grant;
 use crate::{App, Error};
 
 /// A new batch.
@@ -47,8 +49,14 @@ pub(crate) struct Page {
 pub(crate) async fn create(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
     Json(new): Json<New>,
 ) -> Result<axum::Json<Value>, Error> {
+    // Its lines name models, and are read when nobody asks any more what the key may use.
+    if grant.models.is_some() {
+        let fault = "the key may use some models only, and so begin no batch";
+        return Err(Error::new(ErrorKind::Denied, fault));
+    }
     let request = CreateBatchRequest {
         input_file_id: FileId::new(new.input_file_id)?.to_string(),
         endpoint: new.endpoint,

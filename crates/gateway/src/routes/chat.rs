@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -17,12 +19,13 @@ use tonic::Streaming;
 use types::{CallContext, ErrorKind, NanoUsd};
 
 use super::providers;
+use crate::auth::{Grant, allows};
 use crate::error::COST;
 use crate::{App, Error};
 
 /// Answers a conversation: OpenAI's chat completions.
 ///
-/// The body goes to the router as it is; the gateway reads no more of it than `stream` and `dry_run`.
+/// The body goes to the router as it is; the gateway reads no more of it than `model`, `stream` and `dry_run`.
 /// With `dry_run: true`, here and in the other dialects, it is told who would answer and what that could
 /// cost, as by `/api/v1/estimate`, and nobody is asked.
 #[utoipa::path(post, operation_id = "create_chat_completion", path = "/v1/chat/completions", tag = "models",
@@ -33,15 +36,17 @@ use crate::{App, Error};
 pub(crate) async fn completions(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Error> {
-    answer(app, &context, body, Dialect::ChatCompletions).await
+    answer(app, &context, &grant, body, Dialect::ChatCompletions).await
 }
 
 /// Answers a conversation in the client's dialect.
 pub(crate) async fn answer(
     app: App,
     context: &CallContext,
+    grant: &Grant,
     body: Result<Bytes, BytesRejection>,
     dialect: Dialect,
 ) -> Result<Response, Error> {
@@ -49,12 +54,17 @@ pub(crate) async fn answer(
     #[serde(expecting = "an object")]
     struct Peek {
         // What it is besides true is for the router to judge.
+        model: Option<Value>,
         stream: Option<Value>,
         dry_run: Option<bool>,
     }
     let body = body.map_err(|fault| Error::with_status(fault.status(), fault.body_text()))?;
     let peek: Peek = serde_json::from_slice(&body)
         .map_err(|fault| Error::invalid(format!("the body is not valid: {fault}")))?;
+    // A request without a model is refused where its form is read.
+    if let Some(Value::String(model)) = &peek.model {
+        grant.check_model(model)?;
+    }
     let body = match peek.dry_run {
         None => body,
         Some(_) => without_dry_run(&body)?,
@@ -198,9 +208,10 @@ fn say(headers: &mut HeaderMap, name: &'static str, value: &str) {
 pub(crate) async fn embeddings(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Error> {
-    answer(app, &context, body, Dialect::Embeddings).await
+    answer(app, &context, &grant, body, Dialect::Embeddings).await
 }
 
 /// Lists routes and models: OpenAI's models.
@@ -208,11 +219,13 @@ pub(crate) async fn embeddings(
 pub(crate) async fn models(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
 ) -> Result<axum::Json<Value>, Error> {
     let request = runtime::context::request(&context, ListModelsRequest {});
     let reply = RouterServiceClient::new(app.peers.router).list_models(request).await?.into_inner();
     let model = |model: &proto::router::Model| json!({ "id": model.id, "object": "model", "created": 0, "owned_by": model.owned_by, "tier": model.tier });
-    let models: Vec<Value> = reply.models.iter().map(model).collect();
+    let allowed = reply.models.iter().filter(|one| allows(grant.models.as_deref(), &one.id));
+    let models: Vec<Value> = allowed.map(model).collect();
     Ok(axum::Json(json!({ "object": "list", "data": models })))
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -9,6 +11,7 @@ use serde::Serialize;
 use types::CallContext;
 
 use super::chat;
+use crate::auth::Grant;
 use crate::{App, Error};
 
 /// Answers a conversation: Anthropic's Messages.
@@ -23,9 +26,10 @@ use crate::{App, Error};
 pub(crate) async fn create(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Error> {
-    chat::answer(app, &context, body, Dialect::Messages).await
+    chat::answer(app, &context, &grant, body, Dialect::Messages).await
 }
 
 /// How many tokens a request has about.

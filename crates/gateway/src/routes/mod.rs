@@ -8,6 +8,7 @@ pub(crate) mod costs;
 pub(crate) mod documents;
 pub(crate) mod files;
 pub(crate) mod health;
+pub(crate) mod keys;
 pub(crate) mod maintenance;
 pub(crate) mod messages;
 pub(crate) mod providers;

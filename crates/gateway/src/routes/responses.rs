@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -11,6 +13,7 @@ use types::{CallContext, ErrorKind, ResponseId};
 use utoipa::IntoParams;
 
 use super::{Path, Query, chat};
+use crate::auth::Grant;
 use crate::{App, Error};
 
 /// Answers an input: OpenAI's Responses.
@@ -25,9 +28,10 @@ use crate::{App, Error};
 pub(crate) async fn create(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Error> {
-    chat::answer(app, &context, body, Dialect::Responses).await
+    chat::answer(app, &context, &grant, body, Dialect::Responses).await
 }
 
 /// How a response is to be read.

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::State;
 use proto::bridge::bridge_service_client::BridgeServiceClient;
@@ -6,6 +8,7 @@ use serde_json::{Map, Value, json};
 use types::CallContext;
 
 use super::{Json, Path};
+use crate::auth::{Grant, allows};
 use crate::{App, Error};
 
 /// Lists the tools of every MCP server that answers, and names the servers that do not.
@@ -14,10 +17,12 @@ use crate::{App, Error};
 pub(crate) async fn list(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
 ) -> Result<axum::Json<Value>, Error> {
     let request = runtime::context::request(&context, ListToolsRequest {});
     let reply = BridgeServiceClient::new(app.peers.bridge).list_tools(request).await?.into_inner();
-    let tools = reply.tools.iter().map(|tool| {
+    let allowed = reply.tools.iter().filter(|tool| allows(grant.tools.as_deref(), &tool.name));
+    let tools = allowed.map(|tool| {
         json!({
             "name": tool.name,
             "server": tool.server,
@@ -42,9 +47,11 @@ pub(crate) async fn list(
 pub(crate) async fn call(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
     Path(name): Path<String>,
     Json(arguments): Json<Map<String, Value>>,
 ) -> Result<axum::Json<Value>, Error> {
+    grant.check_tool(&name)?;
     let arguments_json = Value::Object(arguments).to_string();
     let request = runtime::context::request(&context, CallToolRequest { name, arguments_json });
     let reply = BridgeServiceClient::new(app.peers.bridge).call_tool(request).await?.into_inner();

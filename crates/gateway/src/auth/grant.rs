@@ -1,0 +1,137 @@
+//! Whom a credential stands for, and what it may do.
+
+use std::num::NonZeroU64;
+
+use types::{Caching, CallContext, ErrorKind, KeyId, Privacy, Role, TeamId, TenantId, UserId};
+
+use crate::Error;
+
+/// Whom a credential stands for, and what it may do; every request has one among its extensions. A list
+/// that is none allows everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// Whose data and money.
+    pub(crate) tenant: TenantId,
+    /// The user's team.
+    pub(crate) team: Option<TeamId>,
+    /// Who pays.
+    pub(crate) user: UserId,
+    /// The key that was shown, by its name in the ledger.
+    pub(crate) key: Option<KeyId>,
+    /// Which routes it may call.
+    pub(crate) role: Role,
+    /// Routes and models that it may ask.
+    pub(crate) models: Option<Vec<String>>,
+    /// Tools that it may call.
+    pub(crate) tools: Option<Vec<String>>,
+    /// Collections of documents that it may use.
+    pub(crate) collections: Option<Vec<String>>,
+    /// How private its calls are at least.
+    pub(crate) privacy: Privacy,
+    /// Whether its calls may be answered from what was kept, and kept.
+    pub(crate) caching: Caching,
+    /// How much it may ask for.
+    pub(crate) rates: Rates,
+}
+
+/// How much a key may ask for; what is none is not limited by the key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Rates {
+    /// Requests in a window.
+    pub(crate) requests: Option<NonZeroU64>,
+    /// How long the window is, in milliseconds.
+    pub(crate) window_ms: Option<NonZeroU64>,
+    /// Tokens in a minute.
+    pub(crate) tokens_per_minute: Option<NonZeroU64>,
+    /// Requests at once.
+    pub(crate) concurrency: Option<NonZeroU64>,
+}
+
+impl Grant {
+    /// Returns one that may do everything of its role.
+    pub(crate) fn new(tenant: TenantId, user: UserId, role: Role) -> Self {
+        Self {
+            tenant,
+            team: None,
+            user,
+            key: None,
+            role,
+            models: None,
+            tools: None,
+            collections: None,
+            privacy: Privacy::Public,
+            caching: Caching::AsConfigured,
+            rates: Rates::default(),
+        }
+    }
+
+    /// Returns the context of a call by its owner.
+    pub(crate) fn context(&self) -> CallContext {
+        let mut context = CallContext::new(self.tenant.clone(), self.user.clone());
+        context.team.clone_from(&self.team);
+        context.key.clone_from(&self.key);
+        (context.privacy, context.caching) = (self.privacy, self.caching);
+        context
+    }
+
+    /// Checks that a route or model may be asked.
+    ///
+    /// # Errors
+    /// If it is not among those that are allowed; so are the next two.
+    pub(crate) fn check_model(&self, name: &str) -> Result<(), Error> {
+        check("model", self.models.as_deref(), name)
+    }
+
+    pub(crate) fn check_tool(&self, name: &str) -> Result<(), Error> {
+        check("tool", self.tools.as_deref(), name)
+    }
+
+    pub(crate) fn check_collection(&self, name: &str) -> Result<(), Error> {
+        check("collection", self.collections.as_deref(), name)
+    }
+}
+
+/// Tells whether `list` allows `name`: by itself, or as one that begins as something before a `*`.
+pub(crate) fn allows(list: Option<&[String]>, name: &str) -> bool {
+    list.is_none_or(|list| {
+        list.iter().any(|allowed| match allowed.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => allowed == name,
+        })
+    })
+}
+
+fn check(what: &str, list: Option<&[String]>, name: &str) -> Result<(), Error> {
+    if allows(list, name) {
+        return Ok(());
+    }
+    let allowed = match list.unwrap_or_default() {
+        [] => "none".to_owned(),
+        list => list.join(", "),
+    };
+    let fault = format!("the key may not use {what} {name:?}; it may use {allowed}");
+    Err(Error::new(ErrorKind::Denied, fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_allowed_by_itself_or_by_its_beginning() {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        for (names, name, allowed) in [
+            (&["auto"][..], "auto", true),
+            (&["auto"], "automatic", false),
+            (&["auto"], "Auto", false),
+            (&["openai/*"], "openai/gpt-4o", true),
+            (&["openai/*"], "gpt-4o", false),
+            (&["*"], "anything", true),
+            (&["a*b"], "axb", false),
+            (&[], "auto", false),
+        ] {
+            assert_eq!(allows(Some(&list(names)), name), allowed, "{names:?} {name}");
+        }
+        assert!(allows(None, "auto"));
+    }
+}

@@ -1,0 +1,153 @@
+//! Who may call which route: one table, which a test compares with the OpenAPI document.
+
+use axum::http::Method;
+use types::{ErrorKind, Role, UserId};
+
+use crate::Error;
+
+/// What a route asks of whoever calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// Nothing more than to be known.
+    Known,
+    /// To have calls made: members and above.
+    Call,
+    /// The same, and the tenant's documents.
+    Documents,
+    /// To see what the tenant does and spends: all but members.
+    Report,
+    /// The same; or to be the user, or the first thing, that the path names.
+    OwnReport,
+    /// To change limits, probe providers, refuse work for a while: operators and admins.
+    Operate,
+    /// To make keys: admins.
+    Keys,
+}
+
+use Right::{Call, Documents, Keys, Known, Operate, OwnReport, Report};
+
+const TABLE: &[(Method, &str, Right)] = &[
+    (Method::POST, "/v1/chat/completions", Call),
+    (Method::POST, "/v1/messages", Call),
+    (Method::POST, "/v1/messages/count_tokens", Call),
+    (Method::POST, "/v1/responses", Call),
+    (Method::GET, "/v1/responses/{id}", Call),
+    (Method::DELETE, "/v1/responses/{id}", Call),
+    (Method::GET, "/v1/responses/{id}/input_items", Call),
+    (Method::POST, "/v1/embeddings", Call),
+    (Method::GET, "/v1/models", Known),
+    (Method::POST, "/v1/files", Call),
+    (Method::GET, "/v1/files", Call),
+    (Method::GET, "/v1/files/{id}", Call),
+    (Method::DELETE, "/v1/files/{id}", Call),
+    (Method::GET, "/v1/files/{id}/content", Call),
+    (Method::POST, "/v1/batches", Call),
+    (Method::GET, "/v1/batches", Call),
+    (Method::GET, "/v1/batches/{id}", Call),
+    (Method::POST, "/v1/batches/{id}/cancel", Call),
+    (Method::GET, "/api/v1/providers", Report),
+    (Method::POST, "/api/v1/providers/{name}/probe", Operate),
+    (Method::POST, "/api/v1/estimate", Call),
+    (Method::POST, "/api/v1/ask", Documents),
+    (Method::GET, "/api/v1/runs/{id}/events", Documents),
+    (Method::POST, "/api/v1/search", Documents),
+    (Method::POST, "/api/search", Documents),
+    (Method::POST, "/api/v1/documents", Documents),
+    (Method::GET, "/api/v1/documents", Documents),
+    (Method::GET, "/api/v1/documents/{id}", Documents),
+    (Method::DELETE, "/api/v1/documents/{id}", Documents),
+    (Method::GET, "/api/v1/tools", Call),
+    (Method::POST, "/api/v1/tools/{name}", Call),
+    (Method::GET, "/api/v1/budget/user/{id}", OwnReport),
+    (Method::POST, "/api/v1/budget/limit", Operate),
+    (Method::GET, "/api/v1/budget/top-spenders/{period}", Report),
+    (Method::GET, "/api/v1/maintenance", Known),
+    (Method::POST, "/api/v1/maintenance", Operate),
+    (Method::GET, "/api/v1/costs", Report),
+    (Method::GET, "/api/v1/audit", Report),
+    (Method::POST, "/api/v1/keys", Keys),
+    (Method::GET, "/api/v1/keys", Keys),
+    (Method::GET, "/api/v1/keys/{id}", Keys),
+    (Method::PATCH, "/api/v1/keys/{id}", Keys),
+    (Method::DELETE, "/api/v1/keys/{id}", Keys),
+    (Method::POST, "/api/v1/keys/{id}/rotate", Keys),
+];
+
+/// Returns what a route asks for; HEAD what GET does. A route that nobody thought of is for admins.
+pub(crate) fn right(method: &Method, path: &str) -> Right {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let found = TABLE.iter().find(|(known, route, _)| known == method && *route == path);
+    found.map_or(Keys, |(.., right)| *right)
+}
+
+/// Checks that a role has a right; `named` is what the path names first.
+///
+/// # Errors
+/// If it has not, with the roles that have.
+pub(crate) fn check(
+    role: Role,
+    right: Right,
+    user: &UserId,
+    named: Option<&str>,
+) -> Result<(), Error> {
+    use Role::{Admin, Member, Operator, ReadOnly};
+    let roles: &[Role] = match right {
+        Known => &[ReadOnly, Member, Operator, Admin],
+        Call | Documents => &[Member, Operator, Admin],
+        Report | OwnReport => &[ReadOnly, Operator, Admin],
+        Operate => &[Operator, Admin],
+        Keys => &[Admin],
+    };
+    let own = right == OwnReport && named == Some(user.as_str());
+    if own || roles.contains(&role) {
+        return Ok(());
+    }
+    let words: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+    let fault = format!("role {} may not do this; it takes {}", role.as_str(), words.join(" or "));
+    Err(Error::new(ErrorKind::Denied, fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_that_is_described_has_a_rule_and_every_rule_a_route() {
+        let (_, document) = crate::api().split_for_parts();
+        let document = serde_json::to_value(&document).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                if ["get", "post", "put", "patch", "delete", "head", "options"]
+                    .contains(&method.as_str())
+                {
+                    described.insert((method.to_uppercase(), path.clone()));
+                }
+            }
+        }
+        let ruled = TABLE.iter().map(|(method, path, _)| (method.to_string(), (*path).to_owned()));
+        assert_eq!(ruled.collect::<BTreeSet<_>>(), described);
+        assert_eq!(TABLE.len(), described.len(), "one rule a route");
+    }
+
+    #[test]
+    fn a_role_may_do_what_its_rights_say() {
+        let user = UserId::new("a b").unwrap();
+        let may = |right, named| {
+            let roles =
+                Role::ALL.into_iter().filter(|role| check(*role, right, &user, named).is_ok());
+            roles.map(Role::as_str).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(may(Known, None), "read_only member operator admin");
+        assert_eq!(may(Call, None), "member operator admin");
+        assert_eq!(may(Report, Some("a b")), "read_only operator admin");
+        assert_eq!(may(OwnReport, Some("other")), "read_only operator admin");
+        assert_eq!(may(OwnReport, Some("a b")), "read_only member operator admin");
+        assert_eq!(may(Operate, None), "operator admin");
+        assert_eq!(may(Keys, None), "admin");
+        assert_eq!(right(&Method::GET, "/api/v1/new"), Keys);
+        assert_eq!(right(&Method::HEAD, "/api/v1/costs"), Report);
+    }
+}
