@@ -11,6 +11,7 @@ mod configuration;
 mod crashing;
 mod faults;
 mod input;
+mod keys;
 mod models;
 mod money;
 mod operating;

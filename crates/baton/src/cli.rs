@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::commands::import::Source;
+use crate::commands::keys::{self, Keys};
 use crate::commands::{ask, audit, import, maintenance, up};
 
 /// A self-hosted multi-agent RAG orchestrator.
@@ -61,6 +62,11 @@ enum Command {
     Audit {
         #[command(subcommand)]
         command: Audit,
+    },
+    /// Make, list and end API keys of a running system
+    Keys {
+        #[command(subcommand)]
+        command: Keys,
     },
     /// Refuse work on every replica for a while, or take it again
     Maintenance {
@@ -152,6 +158,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Audit { command: Audit::Verify { url, head, key } } => {
             audit::verify(cli.common, url, head, key).await
         }
+        Command::Keys { command } => keys::run(&cli.common, command).await,
         Command::Maintenance { wanted, message, retry_after, url, key } => {
             maintenance::run(cli.common, wanted, (message, retry_after), url, key).await
         }

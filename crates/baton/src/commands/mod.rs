@@ -2,8 +2,10 @@
 
 pub(crate) mod ask;
 pub(crate) mod audit;
+pub(crate) mod client;
 pub(crate) mod folder;
 pub(crate) mod import;
+pub(crate) mod keys;
 pub(crate) mod maintenance;
 pub(crate) mod up;
 

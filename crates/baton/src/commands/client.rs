@@ -1,0 +1,58 @@
+//! The HTTP API of a running system, as commands call it.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use egress::Reach;
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::cli::Failure;
+
+/// Where a running system is, and who asks it.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Server {
+    /// Where the system's HTTP API is
+    #[arg(long, default_value = "http://127.0.0.1:8000")]
+    pub(crate) url: String,
+    /// An API key, better from the environment than from here
+    #[arg(long, env = "BATON_API_KEY", hide_env_values = true)]
+    pub(crate) key: Option<String>,
+}
+
+impl Server {
+    /// Asks for `path` and returns the answer's JSON; null when there is none.
+    ///
+    /// # Errors
+    /// If nobody answers, or what is asked for is refused, in the system's own words.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let client = egress::client(Reach::Anywhere).timeout(Duration::from_secs(60)).build();
+        let client = client.map_err(anyhow::Error::from)?;
+        let mut request = client.request(method, format!("{}{path}", self.url));
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let gone = |_| Failure::unreachable(format!("{} does not answer", self.url));
+        let reply = request.send().await.map_err(gone)?;
+        let status = reply.status();
+        let text = reply.text().await.map_err(gone)?;
+        let body: Value = serde_json::from_str(&text).unwrap_or_default();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let told =
+            body["error"]["message"].as_str().map_or_else(|| status.to_string(), str::to_owned);
+        Err(match status.as_u16() {
+            401..=403 => Failure::refused(told),
+            _ => anyhow!(told).into(),
+        })
+    }
+}
