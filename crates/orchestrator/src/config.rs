@@ -44,6 +44,8 @@ pub struct Batch {
     pub shutdown_ms: u64,
     /// After how many days files are removed.
     pub files_expire_days: u32,
+    /// How many bytes the files of a tenant may have when it uploads another one.
+    pub tenant_bytes: u64,
     /// How often what is over is removed, in milliseconds.
     pub sweep_ms: u64,
 }
@@ -59,6 +61,7 @@ impl Default for Batch {
             lease_ms: 10_000,
             shutdown_ms: 30_000,
             files_expire_days: 30,
+            tenant_bytes: 10 * 1024 * 1024 * 1024,
             sweep_ms: 60_000,
         }
     }

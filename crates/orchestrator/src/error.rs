@@ -16,6 +16,11 @@ pub enum Error {
     /// There is no such file of this tenant.
     #[error("file {0:?} does not exist")]
     NoSuchFile(String),
+    /// The files of a tenant have as many bytes as they may.
+    #[error(
+        "the tenant's files may have {0} bytes together: delete some, or wait until they expire"
+    )]
+    Full(i64),
     /// There is no such batch of this tenant.
     #[error("batch {0:?} does not exist")]
     NoSuchBatch(String),
@@ -44,7 +49,7 @@ impl Classify for Error {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::NoSuchRun(_) | Self::NoSuchFile(_) | Self::NoSuchBatch(_) => ErrorKind::NotFound,
-            Self::TooLate(_) | Self::LeaseLost => ErrorKind::Conflict,
+            Self::TooLate(_) | Self::LeaseLost | Self::Full(_) => ErrorKind::Conflict,
             Self::Peer(status) => runtime::error::kind_of(status),
             Self::Database(_) => ErrorKind::Unavailable,
             Self::Damaged(_) | Self::Corrupt(_) | Self::Dropped => ErrorKind::Internal,

@@ -81,7 +81,8 @@ pub async fn server_at(
 ) -> anyhow::Result<(OrchestratorServiceServer<Service>, Worker)> {
     config.batch.check()?;
     let pool = database::open(&config.journal).await?;
-    let files = Files::new(pool.clone(), Arc::clone(&clock), config.batch.files_expire_days);
+    let Batch { files_expire_days: days, tenant_bytes, .. } = config.batch;
+    let files = Files::new(pool.clone(), Arc::clone(&clock), days, tenant_bytes);
     let batches = Store::new(pool.clone(), clock);
     let wake = Arc::new(Notify::new());
     let (router, woken) = (peers.router.clone(), Arc::clone(&wake));

@@ -397,6 +397,43 @@ async fn an_upload_that_was_cut_off_or_is_none_of_ours_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_tenant_fills_no_disk_by_uploads_whole_or_left_alone() {
+    use proto::orchestrator::CreateFileRequest;
+    use proto::orchestrator::create_file_request::Part;
+    let (directory, router) = (tempfile::tempdir().unwrap(), Router::default());
+    let limits = Limits { tenant_bytes: 1_500_000, ..limits() };
+    let ours = Orchestrator::start(directory.path(), &router, limits).await;
+    let text = "x".repeat(1_000_000);
+    let file = ours.upload("first", &text).await.unwrap();
+    let refused = ours.upload("second", &text).await.unwrap_err();
+    assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Conflict, "{refused}");
+    assert!(refused.message().contains("1500000 bytes"), "{refused}");
+    ours.upload("small", "x").await.unwrap();
+    ours.delete(&file.id).await.unwrap();
+
+    // One whose client goes away in the middle, and never says so.
+    let (pieces, sent) = tokio::sync::mpsc::channel(1);
+    let piece = || CreateFileRequest { part: Some(Part::Chunk(vec![0; 1_000_000].into())) };
+    let upload = ours.upload_of(tokio_stream::wrappers::ReceiverStream::new(sent));
+    let left = async {
+        for _ in 0..2 {
+            // Taken, and so the one before is written.
+            pieces.send(piece()).await.unwrap();
+        }
+    };
+    tokio::select! {
+        refused = upload => panic!("{refused:?}"),
+        () = left => {}
+    }
+    let again = async {
+        while ours.upload("again", &text).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), again).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_large_file_is_kept_byte_by_byte() {
     let (directory, router) = (tempfile::tempdir().unwrap(), Router::default());
     let ours = begin(directory.path(), &router).await;

@@ -15,6 +15,8 @@ pub(crate) const OUTPUT: &str = "batch_output";
 
 const PIECE: usize = 256 * 1024;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long a file may be written without another piece of it: who uploads may go away.
+const WRITING_MS: i64 = 60 * 60 * 1000;
 
 /// Every tenant's files.
 #[derive(Clone)]
@@ -22,6 +24,8 @@ pub(crate) struct Files {
     pool: SqlitePool,
     clock: Arc<dyn Clock>,
     expire_days: u32,
+    /// How many bytes the files of a tenant may have when it uploads another one.
+    tenant_bytes: u64,
 }
 
 /// A whole file.
@@ -45,18 +49,28 @@ pub(crate) struct Page {
     pub(crate) oldest_first: bool,
 }
 
-/// A file that is being written; nobody sees it. One that is never published is swept after a day.
+/// A file that is being written; nobody sees it. One that is never published is swept an hour after its
+/// last piece.
 pub(crate) struct Draft {
     files: Files,
     id: FileId,
+    /// None: what a batch made is paid for, and is written whatever there is.
+    limit: Option<i64>,
     buffer: Vec<u8>,
     pieces: i64,
     bytes: usize,
+    /// Somebody else removes it.
+    is_closed: bool,
 }
 
 impl Files {
-    pub(crate) fn new(pool: SqlitePool, clock: Arc<dyn Clock>, expire_days: u32) -> Self {
-        Self { pool, clock, expire_days }
+    pub(crate) fn new(
+        pool: SqlitePool,
+        clock: Arc<dyn Clock>,
+        expire_days: u32,
+        tenant_bytes: u64,
+    ) -> Self {
+        Self { pool, clock, expire_days, tenant_bytes }
     }
 
     /// Begins a file of `tenant`.
@@ -76,10 +90,14 @@ impl Files {
         .bind(purpose)
         .bind(privacy.as_str())
         .bind(now)
-        .bind(now.saturating_add(DAY_MS))
+        .bind(now.saturating_add(WRITING_MS))
         .execute(&self.pool)
         .await?;
-        Ok(Draft { files: self.clone(), id, buffer: Vec::new(), pieces: 0, bytes: 0 })
+        let most = i64::try_from(self.tenant_bytes).unwrap_or(i64::MAX);
+        let limit = (purpose == INPUT).then_some(most);
+        let files = self.clone();
+        let (buffer, pieces, bytes, is_closed) = (Vec::new(), 0, 0, false);
+        Ok(Draft { files, id, limit, buffer, pieces, bytes, is_closed })
     }
 
     pub(crate) async fn find(&self, tenant: &TenantId, id: &FileId) -> Result<File, Error> {
@@ -172,15 +190,32 @@ impl Draft {
         Ok(())
     }
 
+    /// Writes a piece, if the files of its tenant may have as many bytes more, those that are being
+    /// written included.
     async fn flush(&mut self) -> Result<(), Error> {
+        let piece = std::mem::take(&mut self.buffer);
+        let mut tx = self.files.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let grown = sqlx::query(
+            "UPDATE files SET bytes = bytes + ?2, expires_at = ?3 WHERE id = ?1 AND (?4 IS NULL
+               OR ?2 + (SELECT sum(of.bytes) FROM files AS of WHERE of.tenant = files.tenant) <= ?4)",
+        )
+        .bind(self.id.as_str())
+        .bind(i64::try_from(piece.len()).unwrap_or(i64::MAX))
+        .bind(self.files.clock.now_ms().saturating_add(WRITING_MS))
+        .bind(self.limit)
+        .execute(&mut *tx)
+        .await?;
+        if grown.rows_affected() == 0 {
+            return Err(Error::Full(self.limit.unwrap_or_default()));
+        }
         sqlx::query("INSERT INTO chunks (file, position, bytes) VALUES (?, ?, ?)")
             .bind(self.id.as_str())
             .bind(self.pieces)
-            .bind(std::mem::take(&mut self.buffer))
-            .execute(&self.files.pool)
+            .bind(piece)
+            .execute(&mut *tx)
             .await?;
         self.pieces += 1;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     /// Writes what is left. The file stays unseen until it is published.
@@ -189,15 +224,30 @@ impl Draft {
             self.flush().await?;
         }
         let bytes = i64::try_from(self.bytes).unwrap_or(i64::MAX);
-        Ok(Closed { expires_at: self.files.expiry(), id: self.id, bytes })
+        self.is_closed = true;
+        Ok(Closed { expires_at: self.files.expiry(), id: self.id.clone(), bytes })
     }
 
     /// Gives up what was written.
-    pub(crate) async fn discard(self) -> Result<(), Error> {
-        let gone = sqlx::query("DELETE FROM files WHERE id = ?").bind(self.id.as_str());
-        gone.execute(&self.files.pool).await?;
-        Ok(())
+    pub(crate) async fn discard(mut self) -> Result<(), Error> {
+        self.is_closed = true;
+        remove(self.files.pool.clone(), self.id.clone()).await
     }
+}
+
+impl Drop for Draft {
+    /// Gives up what was written, also when whoever uploads went away.
+    fn drop(&mut self) {
+        if !self.is_closed {
+            // What is left of it is swept.
+            tokio::spawn(remove(self.files.pool.clone(), self.id.clone()));
+        }
+    }
+}
+
+async fn remove(pool: SqlitePool, id: FileId) -> Result<(), Error> {
+    sqlx::query("DELETE FROM files WHERE id = ?").bind(id.as_str()).execute(&pool).await?;
+    Ok(())
 }
 
 /// A file that is written and not yet seen.

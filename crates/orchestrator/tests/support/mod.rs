@@ -318,7 +318,14 @@ impl Orchestrator {
 
     pub(crate) async fn send(&self, parts: Vec<Part>) -> Result<File, Status> {
         let parts = parts.into_iter().map(|part| CreateFileRequest { part: Some(part) });
-        let upload = request(&self.context, futures::stream::iter(parts.collect::<Vec<_>>()));
+        self.upload_of(futures::stream::iter(parts.collect::<Vec<_>>())).await
+    }
+
+    pub(crate) async fn upload_of(
+        &self,
+        parts: impl futures::Stream<Item = CreateFileRequest> + Send + 'static,
+    ) -> Result<File, Status> {
+        let upload = request(&self.context, parts);
         Ok(self.client.clone().create_file(upload).await?.into_inner().file.unwrap())
     }
 
