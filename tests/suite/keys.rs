@@ -19,6 +19,18 @@ fn settings(provider: &str) -> String {
     priced(provider) + &key
 }
 
+/// A public key of an identity provider, and a token of it until the year 2286 whose private key is gone.
+const RSA: &str = "wTezxI28O6VYh-ipb26g-Hj623nkzCSmE5D2FKNqpN7s5WdRCKfoc1dv78JiY3wLsvy2nkzojUHk86Q36ojLAbbP\
+     PYT5OCBwqGs145JSMpmqYzKbCa-O-JQV68hNXOAycc6Fbh-PgdIcwdJeAxPMZ6aKLQ7SemGmZ0IdCYiPylm_gk88\
+     gPwJukeMiN7J7hIyJUY8q1V5Vi7k-4ofW8hlzhfc6bVyMoM6Meq6-EpOGDEKkMc-iMa7GYyAVhIvF7rfl3a8AX73\
+     A1QxKP0GO3i13FIuxsknaegd84PXJ05vsJsLxtFiU92zJTkO7_RVawMAbLAwX94PErccCjSarYQbfQ";
+const TOKEN: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6InJzYSJ9.eyJpc3MiOiJodHRwczovL2lkIiwiYXVkIjoiYmF0b24iLCJleHA\
+     iOjk5OTk5OTk5OTksInN1YiI6ImFubiIsInJvbGUiOiJtZW1iZXIifQ.Dt-r1a-tGMs6tBtM61tG42eRDvt1UBcm\
+     tS6fjXNKc464z6swmxIiLFgus96LSSfzCZKE56Qe5P4VVJfJ9IRmK-mchgc13PEKPaH1TlwrfTaGkw1i8Eeq4zTB\
+     -ivTLWvYXfExhgQ2WKVhWpgaXiwB2yl90ZyD3YtBuxrgBajTbCcvdRLOPA3FFn9crpHh3vPM3HapwQuIu7tBCAGN\
+     m3qt0EhFTS_3tWeMe-DpVJBnYGgZEMNA3p574mFhKTJMsMTwDJcJXWm6QXVYn_5feL1MmuL9drNE1vSh6L23pAKP\
+     2oLykER8wKSG45Obmfh66VyGwMrHoEBUlhMtxSsEKwXXzQ";
+
 struct Reply {
     status: u16,
     body: Value,
@@ -298,4 +310,30 @@ async fn the_command_line_makes_lists_rotates_and_revokes() {
     assert!(code == Some(1) && errors.contains("key_none does not exist"), "{errors}");
     let status = refused(&system.url, &secret).await.status;
     assert_eq!(StatusCode::from_u16(status).unwrap(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_token_of_an_identity_provider_opens_what_its_role_may() {
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let set = json!({ "keys": [{ "kty": "RSA", "kid": "rsa", "n": RSA, "e": "AQAB" }] });
+        std::fs::write(data.path().join("jwks.json"), set.to_string()).unwrap();
+        let jwt = "[gateway.jwt.id]\nissuer = 'https://id'\naudience = ['baton']\njwks = 'jwks.json'\n\
+                   tenant = 'acme'\nrole_claim = 'role'\n";
+        let system = System::start_in(data, shape, &(priced(&provider.url) + jwt)).await.unwrap();
+        let url = &system.url;
+        assert_eq!(chat(url, TOKEN, "m").await.status, 200);
+        let own = "/api/v1/budget/user/ann";
+        assert_eq!(ask(url, TOKEN, Method::GET, own, None).await.status, 200);
+        let refused = ask(url, TOKEN, Method::GET, "/api/v1/costs", None).await;
+        assert!(message(&refused).starts_with("role member may not"), "{}", refused.body);
+        let (_, rest) = TOKEN.split_once('.').unwrap();
+        let unsigned = format!("eyJhbGciOiJub25lIn0.{rest}");
+        let forged = ask(url, &unsigned, Method::GET, own, None).await;
+        let other = ask(url, &format!("{TOKEN}x"), Method::GET, own, None).await;
+        assert_eq!((forged.status, other.status), (401, 401), "{} {}", forged.body, other.body);
+        // Nobody is let in without any, as there is somebody who could know them.
+        assert_eq!(system.get(own).await.unwrap().0, 401);
+    }
 }

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use crate::auth::IssuerConfig;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,8 @@ pub struct Config {
     pub shutdown_ms: u64,
     /// Keys by name; without any the gateway serves this machine alone, as tenant `local`.
     pub keys: BTreeMap<String, Key>,
+    /// Identity providers by name, whose tokens are taken beside keys.
+    pub jwt: BTreeMap<String, IssuerConfig>,
     /// Host names besides loopback ones that a request may address when there is no key.
     pub allowed_hosts: Vec<String>,
     /// Where the other services are, when they are other processes.
@@ -28,6 +31,7 @@ impl Default for Config {
             request_timeout_ms: 300_000,
             shutdown_ms: 30_000,
             keys: BTreeMap::new(),
+            jwt: BTreeMap::new(),
             allowed_hosts: Vec::new(),
             peers: PeerAddresses::default(),
         }

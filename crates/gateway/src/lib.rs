@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use auth::Kept;
-pub use auth::Keys;
+pub use auth::{IssuerConfig, Keys};
+use auth::{Issuers, Kept};
 pub use config::{Config, PeerAddresses};
 pub use error::Error;
 pub use routes::ask::answer;
@@ -77,17 +77,26 @@ struct App {
     keys: Arc<Keys>,
     maintenance: maintenance::Told,
     kept: Kept,
+    issuers: Arc<Issuers>,
+}
+
+impl App {
+    /// Tells whether nobody has to say who they are.
+    fn is_open(&self) -> bool {
+        self.keys.is_empty() && self.issuers.is_empty()
+    }
 }
 
 /// Checks the keys, and that without any nobody else can reach `address`.
 ///
 /// # Errors
-/// If a key is malformed, or the address is open to others and no key is configured.
+/// If a key or an issuer is malformed, or the address is open to others and no key is configured.
 pub fn check(config: &Config, address: SocketAddr) -> anyhow::Result<Keys> {
     let keys = Keys::new(&config.keys)?;
-    if keys.is_empty() && !address.ip().is_loopback() {
+    let open = keys.is_empty() && Issuers::new(&config.jwt)?.is_empty();
+    if open && !address.ip().is_loopback() {
         anyhow::bail!(
-            "{address} is open to others and no key is configured: set gateway.keys, or listen on 127.0.0.1"
+            "{address} is open to others and no key is configured: set gateway.keys or gateway.jwt, or listen on 127.0.0.1"
         );
     }
     Ok(keys)
@@ -108,7 +117,7 @@ pub struct Door {
 /// Serves HTTP until `stop`, says "not ready" for `drain`, and finishes what is in flight.
 ///
 /// # Errors
-/// If the listener fails.
+/// If the listener fails, or an issuer is not as [`check`] wants it.
 pub async fn serve(
     config: Config,
     peers: Peers,
@@ -119,7 +128,8 @@ pub async fn serve(
     drain: Duration,
 ) -> anyhow::Result<()> {
     let total = Duration::from_millis(config.shutdown_ms);
-    let router = router(config, peers, keys, health.clone(), metrics);
+    let issuers = Arc::new(Issuers::new(&config.jwt)?);
+    let router = router(config, peers, (keys, issuers), health.clone(), metrics);
     health.started();
     let closing = CancellationToken::new();
     tokio::spawn(runtime::shutdown::drain(stop, health, drain, closing.clone()));
@@ -130,7 +140,7 @@ pub async fn serve(
 fn router(
     config: Config,
     peers: Peers,
-    keys: Arc<Keys>,
+    (keys, issuers): (Arc<Keys>, Arc<Issuers>),
     health: Health,
     metrics: &Metrics,
 ) -> Router {
@@ -138,7 +148,7 @@ fn router(
     let maintenance = maintenance::Told::default();
     tokio::spawn(maintenance.clone().watch(peers.budget.clone()));
     let kept = Kept::new(peers.budget.clone());
-    let app = App { peers, config: Arc::new(config), keys, kept, maintenance };
+    let app = App { peers, config: Arc::new(config), keys, kept, issuers, maintenance };
     let counted = request::Counters::new(metrics);
     let api = api()
         .layer(axum::middleware::from_fn_with_state(app.clone(), auth::require))

@@ -2,6 +2,7 @@
 
 mod configured;
 mod grant;
+mod jwt;
 mod kept;
 mod roles;
 
@@ -18,6 +19,8 @@ use types::{Caching, ErrorKind, Privacy, RequestId, Role, TenantId, UserId};
 
 pub use self::configured::Keys;
 pub(crate) use self::grant::{Grant, allows};
+pub use self::jwt::IssuerConfig;
+pub(crate) use self::jwt::Issuers;
 pub(crate) use self::kept::Kept;
 use self::roles::Right;
 use crate::{App, Error};
@@ -41,7 +44,10 @@ async fn who(app: &App, headers: &HeaderMap) -> Result<Arc<Grant>, Error> {
     }
     match shown.filter(|secret| Kept::is_one(secret)) {
         Some(secret) => app.kept.find(secret).await,
-        None if app.keys.is_empty() => {
+        None if shown.is_some_and(|secret| !app.issuers.is_empty() && Issuers::is_one(secret)) => {
+            app.issuers.find(shown.unwrap_or_default()).await
+        }
+        None if app.is_open() => {
             let user = UserId::new(text(headers, &USER)?.unwrap_or("local"))?;
             Ok(Arc::new(Grant::new(TenantId::new("local")?, user, Role::Admin)))
         }
@@ -110,7 +116,7 @@ pub(crate) async fn same_site(
     request: Request,
     next: Next,
 ) -> Result<Response, Error> {
-    if app.keys.is_empty() {
+    if app.is_open() {
         let headers = request.headers();
         let allowed =
             |host: &str| is_loopback(host) || app.config.allowed_hosts.iter().any(|h| h == host);
