@@ -70,6 +70,7 @@ fn grant(name: &str, key: &Key) -> anyhow::Result<Grant> {
     Ok(Grant {
         team: key.team.as_ref().map(TeamId::new).transpose()?,
         key: Some(KeyId::new(name)?),
+        runs_it: true,
         caching: if key.cache { Caching::AsConfigured } else { Caching::Never },
         ..Grant::new(tenant, user, role)
     })

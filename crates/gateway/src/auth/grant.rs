@@ -20,6 +20,9 @@ pub(crate) struct Grant {
     pub(crate) key: Option<KeyId>,
     /// Which routes it may call.
     pub(crate) role: Role,
+    /// It is of whoever runs the system, and not only of a tenant: it stands in the configuration, or
+    /// nobody needs one.
+    pub(crate) runs_it: bool,
     /// Routes and models that it may ask.
     pub(crate) models: Option<Vec<String>>,
     /// Tools that it may call.
@@ -56,6 +59,7 @@ impl Grant {
             user,
             key: None,
             role,
+            runs_it: false,
             models: None,
             tools: None,
             collections: None,

@@ -146,6 +146,7 @@ fn grant(key: wire::Key) -> Result<Grant, Error> {
         user: UserId::new(terms.user).map_err(garbled)?,
         key: Some(KeyId::new(key.id).map_err(garbled)?),
         role,
+        runs_it: false,
         models: terms.models.map(|allowed| allowed.names),
         tools: terms.tools.map(|allowed| allowed.names),
         collections: terms.collections.map(|allowed| allowed.names),

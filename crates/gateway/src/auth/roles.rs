@@ -1,8 +1,9 @@
 //! Who may call which route: one table, which a test compares with the OpenAPI document.
 
 use axum::http::Method;
-use types::{ErrorKind, Role, UserId};
+use types::{ErrorKind, Role};
 
+use super::Grant;
 use crate::Error;
 
 /// What a route asks of whoever calls it.
@@ -18,13 +19,15 @@ pub(crate) enum Right {
     Report,
     /// The same; or to be the user, or the first thing, that the path names.
     OwnReport,
-    /// To change limits, probe providers, refuse work for a while: operators and admins.
+    /// To change limits, probe providers: operators and admins.
     Operate,
+    /// To refuse every tenant's work for a while: those of them who run the system.
+    Maintain,
     /// To make keys: admins.
     Keys,
 }
 
-use Right::{Call, Documents, Keys, Known, Operate, OwnReport, Report};
+use Right::{Call, Documents, Keys, Known, Maintain, Operate, OwnReport, Report};
 
 const TABLE: &[(Method, &str, Right)] = &[
     (Method::POST, "/v1/chat/completions", Call),
@@ -62,7 +65,7 @@ const TABLE: &[(Method, &str, Right)] = &[
     (Method::POST, "/api/v1/budget/limit", Operate),
     (Method::GET, "/api/v1/budget/top-spenders/{period}", Report),
     (Method::GET, "/api/v1/maintenance", Known),
-    (Method::POST, "/api/v1/maintenance", Operate),
+    (Method::POST, "/api/v1/maintenance", Maintain),
     (Method::GET, "/api/v1/costs", Report),
     (Method::GET, "/api/v1/audit", Report),
     (Method::POST, "/api/v1/keys", Keys),
@@ -80,36 +83,38 @@ pub(crate) fn right(method: &Method, path: &str) -> Right {
     found.map_or(Keys, |(.., right)| *right)
 }
 
-/// Checks that a role has a right; `named` is what the path names first.
+/// Checks that a grant has a right; `named` is what the path names first.
 ///
 /// # Errors
 /// If it has not, with the roles that have.
-pub(crate) fn check(
-    role: Role,
-    right: Right,
-    user: &UserId,
-    named: Option<&str>,
-) -> Result<(), Error> {
+pub(crate) fn check(grant: &Grant, right: Right, named: Option<&str>) -> Result<(), Error> {
     use Role::{Admin, Member, Operator, ReadOnly};
     let roles: &[Role] = match right {
         Known => &[ReadOnly, Member, Operator, Admin],
         Call | Documents => &[Member, Operator, Admin],
         Report | OwnReport => &[ReadOnly, Operator, Admin],
-        Operate => &[Operator, Admin],
+        Operate | Maintain => &[Operator, Admin],
         Keys => &[Admin],
     };
-    let own = right == OwnReport && named == Some(user.as_str());
+    let (role, denied) = (grant.role, |fault: String| Err(Error::new(ErrorKind::Denied, fault)));
+    if right == Maintain && !grant.runs_it {
+        return denied(
+            "this is for whoever runs the system: with a key of its configuration".to_owned(),
+        );
+    }
+    let own = right == OwnReport && named == Some(grant.user.as_str());
     if own || roles.contains(&role) {
         return Ok(());
     }
     let words: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
-    let fault = format!("role {} may not do this; it takes {}", role.as_str(), words.join(" or "));
-    Err(Error::new(ErrorKind::Denied, fault))
+    denied(format!("role {} may not do this; it takes {}", role.as_str(), words.join(" or ")))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use types::{TenantId, UserId};
 
     use super::*;
 
@@ -134,18 +139,23 @@ mod tests {
 
     #[test]
     fn a_role_may_do_what_its_rights_say() {
-        let user = UserId::new("a b").unwrap();
-        let may = |right, named| {
-            let roles =
-                Role::ALL.into_iter().filter(|role| check(*role, right, &user, named).is_ok());
-            roles.map(Role::as_str).collect::<Vec<_>>().join(" ")
+        let grant = |role, runs_it| {
+            let (tenant, user) = (TenantId::new("t").unwrap(), UserId::new("a b").unwrap());
+            Grant { runs_it, ..Grant::new(tenant, user, role) }
         };
+        let those = |runs_it, right, named| {
+            let has = |role: &Role| check(&grant(*role, runs_it), right, named).is_ok();
+            Role::ALL.into_iter().filter(has).map(Role::as_str).collect::<Vec<_>>().join(" ")
+        };
+        let may = |right, named| those(false, right, named);
         assert_eq!(may(Known, None), "read_only member operator admin");
         assert_eq!(may(Call, None), "member operator admin");
         assert_eq!(may(Report, Some("a b")), "read_only operator admin");
         assert_eq!(may(OwnReport, Some("other")), "read_only operator admin");
         assert_eq!(may(OwnReport, Some("a b")), "read_only member operator admin");
         assert_eq!(may(Operate, None), "operator admin");
+        assert_eq!(may(Maintain, None), "", "no tenant stops the others");
+        assert_eq!(those(true, Maintain, None), "operator admin");
         assert_eq!(may(Keys, None), "admin");
         assert_eq!(right(&Method::GET, "/api/v1/new"), Keys);
         assert_eq!(right(&Method::HEAD, "/api/v1/costs"), Report);

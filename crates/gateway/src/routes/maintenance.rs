@@ -32,7 +32,8 @@ pub(crate) async fn read(State(app): State<App>) -> axum::Json<Value> {
 ///
 /// Everything but probes and administration is answered with status 503, `message`, and `Retry-After`.
 #[utoipa::path(post, operation_id = "set_maintenance", path = "/api/v1/maintenance", tag = "operations", request_body = Wanted,
-    responses((status = 200, description = "What holds now"), (status = 400, description = "A message or a time that is none")))]
+    responses((status = 200, description = "What holds now"), (status = 400, description = "A message or a time that is none"),
+        (status = 403, description = "It is no key of the configuration, of role operator or admin")))]
 pub(crate) async fn set(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
