@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::commands::client::Server;
 use crate::commands::import::Source;
 use crate::commands::keys::{self, Keys};
 use crate::commands::{ask, audit, import, maintenance, up};
@@ -79,12 +80,8 @@ enum Command {
         /// When they may come back, in seconds
         #[arg(long, default_value_t = 60)]
         retry_after: u32,
-        /// Where the system's HTTP API is
-        #[arg(long, default_value = "http://127.0.0.1:8000")]
-        url: String,
-        /// An API key, better from the environment than from here
-        #[arg(long, env = "BATON_API_KEY", hide_env_values = true)]
-        key: Option<String>,
+        #[command(flatten)]
+        server: Server,
     },
     /// Write our configuration from another gateway's, and say what has no equivalent
     Import {
@@ -113,15 +110,11 @@ pub(crate) enum Wanted {
 enum Audit {
     /// Check that no record was changed or taken out
     Verify {
-        /// Where the system's HTTP API is
-        #[arg(long, default_value = "http://127.0.0.1:8000")]
-        url: String,
         /// A head that was printed before: it has to be in the log still
         #[arg(long)]
         head: Option<String>,
-        /// An API key, better from the environment than from here
-        #[arg(long, env = "BATON_API_KEY", hide_env_values = true)]
-        key: Option<String>,
+        #[command(flatten)]
+        server: Server,
     },
 }
 
@@ -155,12 +148,12 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Up { listen, operations } => up::run(cli.common, listen, operations).await,
         Command::Ask { question, docs, route } => ask::run(cli.common, question, docs, route).await,
-        Command::Audit { command: Audit::Verify { url, head, key } } => {
-            audit::verify(cli.common, url, head, key).await
+        Command::Audit { command: Audit::Verify { head, server } } => {
+            audit::verify(cli.common, server, head).await
         }
         Command::Keys { command } => keys::run(&cli.common, command).await,
-        Command::Maintenance { wanted, message, retry_after, url, key } => {
-            maintenance::run(cli.common, wanted, (message, retry_after), url, key).await
+        Command::Maintenance { wanted, message, retry_after, server } => {
+            maintenance::run(cli.common, wanted, (message, retry_after), server).await
         }
         Command::Import { source, file, output } => {
             import::run(&cli.common, source, &file, output.as_ref())

@@ -1,12 +1,11 @@
 //! `baton audit verify`: the audit log of a running system, checked record by record.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
-use egress::Reach;
+use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::client::Server;
 use crate::cli::{Common, Failure};
 
 #[derive(Deserialize)]
@@ -48,23 +47,15 @@ impl Chain {
 
 pub(crate) async fn verify(
     common: Common,
-    url: String,
+    server: Server,
     head: Option<String>,
-    key: Option<String>,
 ) -> Result<(), Failure> {
-    let client = egress::client(Reach::Anywhere).timeout(Duration::from_secs(60)).build();
-    let client = client.map_err(anyhow::Error::from)?;
     let wanted = head.as_deref();
     let mut chain = Chain { length: 0, head: vec![0; 32], seen: wanted.is_none() };
     loop {
-        let mut request = client.get(format!("{url}/api/v1/audit?after={}", chain.length));
-        if let Some(key) = &key {
-            request = request.bearer_auth(key);
-        }
-        let reply = request.send().await;
-        let reply = reply.map_err(|_| Failure::unreachable(format!("{url} does not answer")))?;
-        let reply = reply.error_for_status().map_err(anyhow::Error::from)?;
-        let page: Page = reply.json().await.context("no audit log").map_err(Failure::from)?;
+        let path = format!("/api/v1/audit?after={}", chain.length);
+        let page = server.ask(Method::GET, &path, None).await?;
+        let page: Page = serde_json::from_value(page).context("no audit log")?;
         if page.records.is_empty() {
             break;
         }
