@@ -30,7 +30,7 @@ pub use keys::Keys;
 pub use ledger::postgres::{Pool, Postgres};
 pub use ledger::sqlite::Sqlite;
 pub use ledger::{
-    Alert, Correction, Entry, Ledger, Maintenance, Order, Reservation, Rules, Statement,
+    Alert, Correction, Entry, Ledger, Maintenance, Move, Order, Reservation, Rules, Statement,
 };
 pub use period::Period;
 pub use scope::{Kind, Scope};

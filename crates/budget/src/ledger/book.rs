@@ -7,135 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use types::{NanoUsd, ReservationId, TenantId};
 
-use super::account::{Account, Each, Past};
-use crate::ledger::{Correction, Reservation};
-use crate::{Error, Kind, Period, Scope};
-
-/// What an operator decides for every scope.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// The limits of scopes never seen before.
-    pub defaults: BTreeMap<(Kind, Period), NanoUsd>,
-    /// How many percent above a limit are let through, 0 to 5.
-    pub grace: u8,
-    /// At how many percent of a limit somebody is told, lowest first.
-    pub alerts: Vec<u8>,
-}
-
-impl Rules {
-    /// Returns the limits of a scope that is new.
-    pub(crate) fn limits(&self, kind: Kind) -> Each<Option<i64>> {
-        Period::ALL.map(|period| self.defaults.get(&(kind, period)).map(|limit| limit.nanos()))
-    }
-}
-
-/// A change of the ledger.
-#[derive(Debug, Clone)]
-pub(crate) enum Move {
-    Reserve(Reservation),
-    Settle { tenant: TenantId, id: ReservationId, amount: NanoUsd },
-    Release { tenant: TenantId, id: ReservationId },
-    Expire { tenant: TenantId, id: ReservationId },
-    Correct(Correction),
-    Limit { tenant: TenantId, scope: Scope, period: Period, limit: Option<NanoUsd> },
-}
-
-impl Move {
-    /// Returns the reservation that it is about.
-    pub(crate) fn reservation(&self) -> Option<ReservationKey> {
-        let (tenant, id) = match self {
-            Self::Reserve(wanted) => (&wanted.tenant, &wanted.id),
-            Self::Correct(correction) => (&correction.tenant, &correction.id),
-            Self::Settle { tenant, id, .. }
-            | Self::Release { tenant, id }
-            | Self::Expire { tenant, id } => (tenant, id),
-            Self::Limit { .. } => return None,
-        };
-        Some((tenant.to_string(), id.to_string()))
-    }
-
-    /// Returns the accounts that it names itself, which may be new.
-    pub(crate) fn accounts(&self) -> Vec<AccountKey> {
-        let (tenant, scopes) = match self {
-            Self::Reserve(wanted) => (&wanted.tenant, wanted.scopes.as_slice()),
-            Self::Correct(correction) => (&correction.tenant, correction.scopes.as_slice()),
-            Self::Limit { tenant, scope, .. } => (tenant, std::slice::from_ref(scope)),
-            Self::Settle { .. } | Self::Release { .. } | Self::Expire { .. } => return Vec::new(),
-        };
-        scopes.iter().map(|scope| (tenant.to_string(), scope.clone())).collect()
-    }
-}
-
-/// A tenant and a reservation's id.
-pub(crate) type ReservationKey = (String, String);
-
-/// A tenant and a scope of it.
-pub(crate) type AccountKey = (String, Scope);
-
-/// What became of a reservation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    Held,
-    Settled,
-    Released,
-    Expired,
-}
-
-impl State {
-    const ALL: [Self; 4] = [Self::Held, Self::Settled, Self::Released, Self::Expired];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Held => "held",
-            Self::Settled => "settled",
-            Self::Released => "released",
-            Self::Expired => "expired",
-        }
-    }
-
-    /// # Errors
-    /// [`Error::Ledger`] if a store holds another word.
-    pub(crate) fn read(word: &str) -> Result<Self, Error> {
-        let known = Self::ALL.into_iter().find(|state| state.as_str() == word);
-        known.ok_or_else(|| Error::Ledger(format!("state {word:?}").into()))
-    }
-}
-
-/// A reservation as a store keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kept {
-    pub(crate) scopes: Vec<Scope>,
-    pub(crate) amount: i64,
-    pub(crate) settled: Option<i64>,
-    pub(crate) state: State,
-    /// When it was made, which says in which periods it counts.
-    pub(crate) made_at: i64,
-    pub(crate) expires_at: i64,
-    pub(crate) ended_at: Option<i64>,
-}
-
-impl Kept {
-    /// Answers a reserve under an id that is known with when the hold ends: as before, or later if
-    /// the repeat asks for longer.
-    fn repeated(&self, wanted: &Reservation, now: i64) -> Result<i64, Error> {
-        let until = now.saturating_add(i64::from(wanted.ttl_ms));
-        match self.state {
-            State::Held | State::Settled
-                if self.amount != wanted.amount.nanos() || self.scopes != wanted.scopes =>
-            {
-                Err(conflict(&wanted.id, "held for another user or amount"))
-            }
-            State::Held if self.expires_at <= now => Err(conflict(&wanted.id, "expired")),
-            State::Held => Ok(self.expires_at.max(until)),
-            State::Settled => Ok(self.expires_at),
-            ended => Err(conflict(&wanted.id, ended.as_str())),
-        }
-    }
-}
-
-fn conflict(id: &ReservationId, was: &str) -> Error {
-    Error::Conflict { id: id.clone(), was: was.to_owned() }
-}
+use super::account::{Account, Past};
+use super::kept::{AccountKey, Kept, ReservationKey, State, conflict};
+use super::{Correction, Move, Reservation, Rules};
+use crate::{Error, Period, Scope};
 
 /// One line of the history: it is only ever added, and what is spent and held is the sum.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,10 +42,10 @@ pub(crate) struct Alert {
 }
 
 /// What moves need, as it was found, and what they changed.
-#[derive(Debug, Default)]
-pub(crate) struct Book {
+#[derive(Debug)]
+pub(crate) struct Book<'a> {
     now: i64,
-    rules: Rules,
+    rules: &'a Rules,
     reservations: BTreeMap<ReservationKey, Kept>,
     accounts: BTreeMap<AccountKey, Account>,
     pub(crate) changes: Changes,
@@ -187,9 +62,10 @@ pub(crate) struct Changes {
     pub(crate) alerts: BTreeSet<Alert>,
 }
 
-impl Book {
-    pub(crate) fn new(rules: &Rules, now: i64) -> Self {
-        Self { now, rules: rules.clone(), ..Self::default() }
+impl<'a> Book<'a> {
+    pub(crate) fn new(rules: &'a Rules, now: i64) -> Self {
+        let (reservations, accounts) = (BTreeMap::new(), BTreeMap::new());
+        Self { now, rules, reservations, accounts, changes: Changes::default() }
     }
 
     /// Notes a reservation that the store has.

@@ -2,7 +2,10 @@
 
 pub(crate) mod account;
 pub(crate) mod book;
+pub(crate) mod kept;
+mod moves;
 pub(crate) mod postgres;
+mod rules;
 pub(crate) mod sqlite;
 pub(crate) mod verify;
 
@@ -10,7 +13,8 @@ use async_trait::async_trait;
 use types::{NanoUsd, ReservationId, TenantId};
 
 use self::account::Account;
-pub use self::book::Rules;
+pub use self::moves::{Correction, Move, Reservation};
+pub use self::rules::Rules;
 use crate::usage::{Audited, Cost, Group, Usage};
 use crate::{Error, Kind, Period, Scope};
 
@@ -23,38 +27,6 @@ macro_rules! columns {
     };
 }
 pub(crate) use columns;
-
-/// A hold that is asked for.
-#[derive(Debug, Clone)]
-pub struct Reservation {
-    /// Chosen by the caller; the same id again is the same hold.
-    pub id: ReservationId,
-    /// Whose money.
-    pub tenant: TenantId,
-    /// Where it counts, each of them once: see [`Scope::chain`].
-    pub scopes: Vec<Scope>,
-    /// Zero or more.
-    pub amount: NanoUsd,
-    /// How long it holds, in milliseconds.
-    pub ttl_ms: u32,
-}
-
-/// Money that was spent and not counted, or counted and not spent.
-#[derive(Debug, Clone)]
-pub struct Correction {
-    /// Chosen by the caller; the same id again is the same correction.
-    pub id: ReservationId,
-    /// Whose money.
-    pub tenant: TenantId,
-    /// Where it counts.
-    pub scopes: Vec<Scope>,
-    /// What is added to what was spent; less than zero takes away.
-    pub amount: NanoUsd,
-    /// Why.
-    pub reason: String,
-    /// By whom.
-    pub author: String,
-}
 
 /// A scope's state in one period.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,6 +164,13 @@ pub struct Maintenance {
 /// Limits, holds and history. Every implementation passes `tests/suite.rs`.
 #[async_trait]
 pub trait Ledger: Send + Sync {
+    /// Makes a move, whole or not at all, and returns when the hold ends if it reserves; what it may
+    /// be is said of the methods below.
+    ///
+    /// # Errors
+    /// As theirs.
+    async fn run(&self, one: Move) -> Result<i64, Error>;
+
     /// Sets money aside in every scope and period at once and returns when the hold ends, in
     /// milliseconds since 1970.
     ///
@@ -202,7 +181,9 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     /// [`Error::Exceeded`] if a limit does not cover it, [`Error::Conflict`] if the id holds another
     /// amount, was released before or has expired, [`Error::Ledger`] if the store fails.
-    async fn reserve(&self, reservation: &Reservation) -> Result<i64, Error>;
+    async fn reserve(&self, reservation: &Reservation) -> Result<i64, Error> {
+        self.run(Move::Reserve(reservation.clone())).await
+    }
 
     /// Ends a reservation with what was really spent, more or less than was held; an expired one
     /// too, because the money is gone. It counts in the periods in which it was reserved.
@@ -215,14 +196,20 @@ pub trait Ledger: Send + Sync {
         tenant: &TenantId,
         id: &ReservationId,
         amount: NanoUsd,
-    ) -> Result<(), Error>;
+    ) -> Result<(), Error> {
+        let (tenant, id) = (tenant.clone(), id.clone());
+        self.run(Move::Settle { tenant, id, amount }).await.map(drop)
+    }
 
     /// Ends a reservation with nothing spent. One that never was is marked, so that a reserve that
     /// comes late holds nothing. Idempotent.
     ///
     /// # Errors
     /// [`Error::Conflict`] if it was settled, [`Error::Ledger`].
-    async fn release(&self, tenant: &TenantId, id: &ReservationId) -> Result<(), Error>;
+    async fn release(&self, tenant: &TenantId, id: &ReservationId) -> Result<(), Error> {
+        let (tenant, id) = (tenant.clone(), id.clone());
+        self.run(Move::Release { tenant, id }).await.map(drop)
+    }
 
     /// Ends every hold whose time is over and returns how many. Safe to run anywhere at once.
     ///
@@ -235,7 +222,9 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     /// [`Error::Invalid`] if less than nothing would be spent, [`Error::Conflict`] if the id was used
     /// for something else, [`Error::Ledger`].
-    async fn correct(&self, correction: &Correction) -> Result<(), Error>;
+    async fn correct(&self, correction: &Correction) -> Result<(), Error> {
+        self.run(Move::Correct(correction.clone())).await.map(drop)
+    }
 
     /// Sets a scope's limit for a period, or takes it away; one below what is spent already is kept,
     /// and refuses.
@@ -248,7 +237,10 @@ pub trait Ledger: Send + Sync {
         scope: &Scope,
         period: Period,
         limit: Option<NanoUsd>,
-    ) -> Result<(), Error>;
+    ) -> Result<(), Error> {
+        let (tenant, scope) = (tenant.clone(), scope.clone());
+        self.run(Move::Limit { tenant, scope, period, limit }).await.map(drop)
+    }
 
     /// Returns a scope's state in the current period; for one never seen what it will begin with.
     ///

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use types::{IdError, NanoUsd, ReservationId, TenantId, UserId};
 
 use crate::Error;
-use crate::ledger::book::Move;
+use crate::ledger::Move;
 
 /// One model call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

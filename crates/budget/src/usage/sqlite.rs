@@ -5,9 +5,8 @@ use sqlx::{Row as _, SqlitePool};
 use types::TenantId;
 
 use super::{Audited, Cost, Group, Usage, chained, costs};
-use crate::Error;
-use crate::ledger::book::Rules;
 use crate::ledger::sqlite::moves;
+use crate::{Error, Rules};
 
 /// Keeps rows and settles their reservations, all or nothing; rows that are known change nothing.
 pub(crate) fn record(

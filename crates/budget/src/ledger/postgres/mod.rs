@@ -10,15 +10,14 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgPool, Row as _};
-use types::{Clock, NanoUsd, ReservationId, TenantId};
+use types::{Clock, TenantId};
 
-use self::queue::{Queue, Work};
+use self::queue::{Queue, Work, timed};
 use crate::ledger::account::Account;
-use crate::ledger::book::{Move, Rules};
 use crate::ledger::verify::{PAGE, Sums};
-use crate::ledger::{Alert, Correction, Entry, Ledger, Maintenance, Order, Reservation, Statement};
+use crate::ledger::{Alert, Entry, Ledger, Maintenance, Move, Order, Statement};
 use crate::usage::{self, Audited, Cost, Group, Usage};
-use crate::{Error, Kind, Period, Scope};
+use crate::{Error, Kind, Period, Rules, Scope};
 
 /// How long one statement may take; the server ends it, and the call fails, when it takes longer.
 const STATEMENT_MS: &str = "5000";
@@ -84,10 +83,6 @@ impl Postgres {
     pub(crate) fn pool(&self) -> &PgPool {
         self.queue.pool()
     }
-
-    async fn run(&self, one: Move) -> Result<i64, Error> {
-        self.queue.ask(Work::Move(one)).await
-    }
 }
 
 async fn connect(url: &str, pool: Pool, settings: &[(&str, &str)]) -> anyhow::Result<PgPool> {
@@ -126,42 +121,12 @@ fn is_passing(fault: &sqlx::Error) -> bool {
 
 #[async_trait]
 impl Ledger for Postgres {
-    async fn reserve(&self, wanted: &Reservation) -> Result<i64, Error> {
-        self.run(Move::Reserve(wanted.clone())).await
-    }
-
-    async fn settle(
-        &self,
-        tenant: &TenantId,
-        id: &ReservationId,
-        amount: NanoUsd,
-    ) -> Result<(), Error> {
-        let (tenant, id) = (tenant.clone(), id.clone());
-        self.run(Move::Settle { tenant, id, amount }).await.map(drop)
-    }
-
-    async fn release(&self, tenant: &TenantId, id: &ReservationId) -> Result<(), Error> {
-        let (tenant, id) = (tenant.clone(), id.clone());
-        self.run(Move::Release { tenant, id }).await.map(drop)
+    async fn run(&self, one: Move) -> Result<i64, Error> {
+        self.queue.ask(Work::Move(one)).await
     }
 
     async fn expire(&self) -> Result<u64, Error> {
         self.queue.expire().await
-    }
-
-    async fn correct(&self, correction: &Correction) -> Result<(), Error> {
-        self.run(Move::Correct(correction.clone())).await.map(drop)
-    }
-
-    async fn set_limit(
-        &self,
-        tenant: &TenantId,
-        scope: &Scope,
-        period: Period,
-        limit: Option<NanoUsd>,
-    ) -> Result<(), Error> {
-        let (tenant, scope) = (tenant.clone(), scope.clone());
-        self.run(Move::Limit { tenant, scope, period, limit }).await.map(drop)
     }
 
     async fn statement(
@@ -170,12 +135,15 @@ impl Ledger for Postgres {
         scope: &Scope,
         period: Period,
     ) -> Result<Statement, Error> {
-        self.queue.expire().await?;
-        let now = self.clock.now_ms();
-        let mut connection = self.queue.pool().acquire().await?;
-        let account = moves::account(&mut connection, tenant, scope).await?;
-        let new = || Account::new(self.queue.rules().limits(scope.kind()), now);
-        Ok(Statement::of(scope.clone(), account.unwrap_or_else(new), period, now))
+        timed(async {
+            self.queue.expire().await?;
+            let now = self.clock.now_ms();
+            let mut connection = self.queue.pool().acquire().await?;
+            let account = moves::account(&mut connection, tenant, scope).await?;
+            let new = || Account::new(self.queue.rules().limits(scope.kind()), now);
+            Ok(Statement::of(scope.clone(), account.unwrap_or_else(new), period, now))
+        })
+        .await
     }
 
     async fn statements(
@@ -186,20 +154,23 @@ impl Ledger for Postgres {
         order: Order,
         limit: u32,
     ) -> Result<Vec<Statement>, Error> {
-        let now = self.clock.now_ms();
-        let query = order.query(period, "name COLLATE \"C\"");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(query))
-            .bind(tenant.as_str())
-            .bind(kind.as_str())
-            .bind(period.bounds(now).0)
-            .bind(i64::from(limit))
-            .fetch_all(&self.reports)
-            .await?;
-        let state = |row: &sqlx::postgres::PgRow| {
-            let scope = Scope::new(kind, row.try_get::<String, _>(0)?)?;
-            Ok(Statement::of(scope, moves::read(row, 1)?, period, now))
-        };
-        rows.iter().map(state).collect()
+        timed(async {
+            let now = self.clock.now_ms();
+            let query = order.query(period, "name COLLATE \"C\"");
+            let rows = sqlx::query(sqlx::AssertSqlSafe(query))
+                .bind(tenant.as_str())
+                .bind(kind.as_str())
+                .bind(period.bounds(now).0)
+                .bind(i64::from(limit))
+                .fetch_all(&self.reports)
+                .await?;
+            let state = |row: &sqlx::postgres::PgRow| {
+                let scope = Scope::new(kind, row.try_get::<String, _>(0)?)?;
+                Ok(Statement::of(scope, moves::read(row, 1)?, period, now))
+            };
+            rows.iter().map(state).collect()
+        })
+        .await
     }
 
     async fn history(
@@ -208,8 +179,11 @@ impl Ledger for Postgres {
         after: i64,
         limit: u32,
     ) -> Result<Vec<Entry>, Error> {
-        let mut connection = self.reports.acquire().await?;
-        moves::history(&mut connection, tenant, after, limit).await
+        timed(async {
+            let mut connection = self.reports.acquire().await?;
+            moves::history(&mut connection, tenant, after, limit).await
+        })
+        .await
     }
 
     async fn verify(&self, tenant: &TenantId) -> Result<Vec<String>, Error> {
@@ -228,37 +202,49 @@ impl Ledger for Postgres {
     }
 
     async fn alerts(&self, limit: u32) -> Result<Vec<Alert>, Error> {
-        let mut connection = self.queue.pool().acquire().await?;
-        moves::due(&mut connection, limit, self.clock.now_ms()).await
+        timed(async {
+            let mut connection = self.queue.pool().acquire().await?;
+            moves::due(&mut connection, limit, self.clock.now_ms()).await
+        })
+        .await
     }
 
     async fn told(&self, alert: &Alert) -> Result<(), Error> {
-        let mut connection = self.queue.pool().acquire().await?;
-        moves::told(&mut connection, alert, self.clock.now_ms()).await
+        timed(async {
+            let mut connection = self.queue.pool().acquire().await?;
+            moves::told(&mut connection, alert, self.clock.now_ms()).await
+        })
+        .await
     }
 
     async fn maintenance(&self) -> Result<Option<Maintenance>, Error> {
-        let row = sqlx::query("SELECT message, retry_after, since FROM maintenance");
-        let Some(row) = row.fetch_optional(self.queue.pool()).await? else { return Ok(None) };
-        let retry_after_s = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX);
-        let (message, since_ms) = (row.try_get(0)?, row.try_get(2)?);
-        Ok(Some(Maintenance { message, retry_after_s, since_ms }))
+        timed(async {
+            let row = sqlx::query("SELECT message, retry_after, since FROM maintenance");
+            let Some(row) = row.fetch_optional(self.queue.pool()).await? else { return Ok(None) };
+            let retry_after_s = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX);
+            let (message, since_ms) = (row.try_get(0)?, row.try_get(2)?);
+            Ok(Some(Maintenance { message, retry_after_s, since_ms }))
+        })
+        .await
     }
 
     async fn set_maintenance(&self, maintenance: Option<&Maintenance>) -> Result<(), Error> {
-        let change = match maintenance {
-            None => sqlx::query("DELETE FROM maintenance"),
-            Some(to) => sqlx::query(
-                "INSERT INTO maintenance (one, message, retry_after, since) VALUES (1, $1, $2, $3)
-                 ON CONFLICT (one) DO UPDATE SET message = excluded.message,
-                   retry_after = excluded.retry_after, since = excluded.since",
-            )
-            .bind(&to.message)
-            .bind(i64::from(to.retry_after_s))
-            .bind(to.since_ms),
-        };
-        change.execute(self.queue.pool()).await?;
-        Ok(())
+        timed(async {
+            let change = match maintenance {
+                None => sqlx::query("DELETE FROM maintenance"),
+                Some(to) => sqlx::query(
+                    "INSERT INTO maintenance (one, message, retry_after, since) VALUES (1, $1, $2, $3)
+                     ON CONFLICT (one) DO UPDATE SET message = excluded.message,
+                       retry_after = excluded.retry_after, since = excluded.since",
+                )
+                .bind(&to.message)
+                .bind(i64::from(to.retry_after_s))
+                .bind(to.since_ms),
+            };
+            change.execute(self.queue.pool()).await?;
+            Ok(())
+        })
+        .await
     }
 
     async fn record(&self, usages: &[Usage]) -> Result<(), Error> {
@@ -271,7 +257,7 @@ impl Ledger for Postgres {
         groups: &[Group],
         time: (i64, i64),
     ) -> Result<Vec<Cost>, Error> {
-        usage::postgres::list(&self.reports, tenant, groups, time).await
+        timed(async { usage::postgres::list(&self.reports, tenant, groups, time).await }).await
     }
 
     async fn audited(
@@ -280,7 +266,7 @@ impl Ledger for Postgres {
         after: i64,
         limit: u32,
     ) -> Result<Vec<Audited>, Error> {
-        usage::postgres::audited(&self.reports, tenant, after, limit).await
+        timed(async { usage::postgres::audited(&self.reports, tenant, after, limit).await }).await
     }
 
     fn now_ms(&self) -> i64 {

@@ -8,9 +8,10 @@ use sqlx::{PgConnection, Row as _};
 use types::{NanoUsd, ReservationId, TenantId};
 
 use crate::ledger::account::Account;
-use crate::ledger::book::{AccountKey, Book, Kept, ReservationKey, Rules, State};
+use crate::ledger::book::{Book, Line};
+use crate::ledger::kept::{AccountKey, Kept, ReservationKey, State};
 use crate::ledger::{Alert, Entry, TRIED, again_after, columns, scopes_from, scopes_to, verify};
-use crate::{Error, Kind, Period, Scope};
+use crate::{Error, Kind, Period, Rules, Scope};
 
 /// An account's columns with their types, as rows travel.
 macro_rules! typed {
@@ -26,7 +27,7 @@ macro_rules! typed {
 pub(super) async fn find(
     db: &mut PgConnection,
     keys: BTreeSet<ReservationKey>,
-    book: &mut Book,
+    book: &mut Book<'_>,
 ) -> Result<(), super::queue::Failed> {
     if keys.is_empty() {
         return Ok(());
@@ -83,7 +84,7 @@ pub(super) async fn open(
 pub(super) async fn load(
     db: &mut PgConnection,
     keys: &BTreeSet<AccountKey>,
-    book: &mut Book,
+    book: &mut Book<'_>,
 ) -> Result<(), super::queue::Failed> {
     if keys.is_empty() {
         return Ok(());
@@ -140,7 +141,11 @@ fn row((tenant, scope): &AccountKey, account: &Account) -> Value {
 }
 
 /// Keeps what a book changed.
-pub(super) async fn keep(db: &mut PgConnection, book: &Book, now: i64) -> Result<(), sqlx::Error> {
+pub(super) async fn keep(
+    db: &mut PgConnection,
+    book: &Book<'_>,
+    now: i64,
+) -> Result<(), sqlx::Error> {
     let accounts: Vec<Value> = book.moved().map(|(key, account)| row(key, account)).collect();
     let reservation = |(key, kept): (&ReservationKey, &Kept)| {
         json!({
@@ -151,7 +156,7 @@ pub(super) async fn keep(db: &mut PgConnection, book: &Book, now: i64) -> Result
     };
     let changed: Vec<Value> = book.changed().map(reservation).collect();
     let made: Vec<Value> = book.made().map(reservation).collect();
-    let line = |line: &crate::ledger::book::Line| {
+    let line = |line: &Line| {
         json!({
             "tenant": line.tenant, "reservation": line.reservation, "kind": line.kind,
             "spent": line.spent, "held": line.held, "scopes": scopes_to(&line.scopes),
@@ -202,7 +207,7 @@ pub(super) async fn keep(db: &mut PgConnection, book: &Book, now: i64) -> Result
 }
 
 /// Keeps what moved in windows that are over.
-async fn past(db: &mut PgConnection, book: &Book) -> Result<(), sqlx::Error> {
+async fn past(db: &mut PgConnection, book: &Book<'_>) -> Result<(), sqlx::Error> {
     for (((tenant, scope), period, starts_at), (spent, held)) in &book.changes.past {
         sqlx::query(
             "INSERT INTO past (tenant, kind, name, period, starts_at, spent, held)
@@ -224,7 +229,7 @@ async fn past(db: &mut PgConnection, book: &Book) -> Result<(), sqlx::Error> {
 }
 
 /// Keeps the shares of limits that somebody is to be told of.
-async fn alerts(db: &mut PgConnection, book: &Book, now: i64) -> Result<(), sqlx::Error> {
+async fn alerts(db: &mut PgConnection, book: &Book<'_>, now: i64) -> Result<(), sqlx::Error> {
     for alert in &book.changes.alerts {
         let (tenant, scope) = &alert.account;
         sqlx::query(

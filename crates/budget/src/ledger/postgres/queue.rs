@@ -13,9 +13,11 @@ use tokio::sync::oneshot;
 use types::Clock;
 
 use super::moves;
-use crate::Error;
-use crate::ledger::book::{AccountKey, Book, Move, Rules};
+use crate::ledger::Move;
+use crate::ledger::book::Book;
+use crate::ledger::kept::AccountKey;
 use crate::usage::Usage;
+use crate::{Error, Rules};
 
 /// How much one transaction holds at most.
 const TOGETHER: usize = 512;
@@ -126,9 +128,11 @@ impl Queue {
     pub(super) async fn expire(self: &Arc<Self>) -> Result<u64, Error> {
         let mut count = 0;
         loop {
-            let mut connection = self.pool.acquire().await?;
-            let over = moves::over(&mut connection, self.clock.now_ms(), SWEPT).await?;
-            drop(connection);
+            let over = timed(async {
+                let mut connection = self.pool.acquire().await?;
+                moves::over(&mut connection, self.clock.now_ms(), SWEPT).await
+            });
+            let over = over.await?;
             if over.is_empty() {
                 return Ok(count);
             }
@@ -380,6 +384,14 @@ impl Drop for Leader {
             drop(waiting);
             tokio::spawn(Self::new(&self.queue).lead());
         }
+    }
+}
+
+/// Waits for what is read, no longer than for a transaction: a server that froze says nothing.
+pub(super) async fn timed<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(TRANSACTION, read).await {
+        Ok(done) => done,
+        Err(_) => Err(Error::Ledger("it did not answer in time".into())),
     }
 }
 

@@ -12,15 +12,14 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row as _, SqlitePool};
-use types::{Clock, NanoUsd, ReservationId, TenantId};
+use types::{Clock, TenantId};
 
 use self::writer::Writer;
 use crate::ledger::account::Account;
-use crate::ledger::book::{Move, Rules};
 use crate::ledger::verify::{PAGE, Sums};
-use crate::ledger::{Alert, Correction, Entry, Ledger, Maintenance, Order, Reservation, Statement};
+use crate::ledger::{Alert, Entry, Ledger, Maintenance, Move, Order, Statement};
 use crate::usage::{self, Audited, Cost, Group, Usage};
-use crate::{Error, Kind, Period, Scope};
+use crate::{Error, Kind, Period, Rules, Scope};
 
 /// The ledger in one SQLite file (WAL): kill -9 loses nothing that was acknowledged.
 pub struct Sqlite {
@@ -67,11 +66,6 @@ impl Sqlite {
         Ok(Self { writer, pool, rules: Arc::new(rules), clock })
     }
 
-    async fn run(&self, one: Move) -> Result<i64, Error> {
-        let rules = Arc::clone(&self.rules);
-        self.write(move |db, now| moves::run(db, &rules, &one, now)).await
-    }
-
     /// Writes with the time of the writing.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
@@ -94,43 +88,14 @@ fn writing(path: &Path) -> rusqlite::Result<Connection> {
 
 #[async_trait]
 impl Ledger for Sqlite {
-    async fn reserve(&self, wanted: &Reservation) -> Result<i64, Error> {
-        self.run(Move::Reserve(wanted.clone())).await
-    }
-
-    async fn settle(
-        &self,
-        tenant: &TenantId,
-        id: &ReservationId,
-        amount: NanoUsd,
-    ) -> Result<(), Error> {
-        let (tenant, id) = (tenant.clone(), id.clone());
-        self.run(Move::Settle { tenant, id, amount }).await.map(drop)
-    }
-
-    async fn release(&self, tenant: &TenantId, id: &ReservationId) -> Result<(), Error> {
-        let (tenant, id) = (tenant.clone(), id.clone());
-        self.run(Move::Release { tenant, id }).await.map(drop)
+    async fn run(&self, one: Move) -> Result<i64, Error> {
+        let rules = Arc::clone(&self.rules);
+        self.write(move |db, now| moves::run(db, &rules, &one, now)).await
     }
 
     async fn expire(&self) -> Result<u64, Error> {
         let rules = Arc::clone(&self.rules);
         self.write(move |db, now| moves::expire(db, &rules, now)).await
-    }
-
-    async fn correct(&self, correction: &Correction) -> Result<(), Error> {
-        self.run(Move::Correct(correction.clone())).await.map(drop)
-    }
-
-    async fn set_limit(
-        &self,
-        tenant: &TenantId,
-        scope: &Scope,
-        period: Period,
-        limit: Option<NanoUsd>,
-    ) -> Result<(), Error> {
-        let (tenant, scope) = (tenant.clone(), scope.clone());
-        self.run(Move::Limit { tenant, scope, period, limit }).await.map(drop)
     }
 
     async fn statement(

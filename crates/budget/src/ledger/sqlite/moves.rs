@@ -5,11 +5,12 @@ use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 use types::{NanoUsd, ReservationId, TenantId};
 
 use crate::ledger::account::Account;
-use crate::ledger::book::{AccountKey, Book, Kept, Move, ReservationKey, Rules, State};
+use crate::ledger::book::Book;
+use crate::ledger::kept::{AccountKey, Kept, ReservationKey, State};
 use crate::ledger::{
-    Alert, Entry, Maintenance, TRIED, again_after, columns, scopes_from, scopes_to,
+    Alert, Entry, Maintenance, Move, TRIED, again_after, columns, scopes_from, scopes_to,
 };
-use crate::{Error, Kind, Period, Scope};
+use crate::{Error, Kind, Period, Rules, Scope};
 
 /// How many holds whose time is over one look ends.
 const SWEPT: usize = 500;
@@ -112,7 +113,7 @@ fn read(row: &Row<'_>, at: usize) -> rusqlite::Result<Account> {
 }
 
 /// Keeps what a book changed.
-fn keep(db: &Connection, book: &Book, now: i64) -> Result<(), Error> {
+fn keep(db: &Connection, book: &Book<'_>, now: i64) -> Result<(), Error> {
     for ((tenant, scope), account) in book.moved() {
         let mut statement = db.prepare_cached(concat!(
             "INSERT OR REPLACE INTO accounts (tenant, kind, name, ",
