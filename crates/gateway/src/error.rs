@@ -1,8 +1,6 @@
 use axum::Json;
-use axum::extract::Request;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use proto::router::Dialect;
 use serde_json::Value;
@@ -101,12 +99,18 @@ impl IntoResponse for Error {
     }
 }
 
+/// Returns the dialect of errors on a route.
+pub(crate) fn dialect(path: &str) -> Dialect {
+    match path.starts_with("/v1/messages") {
+        true => Dialect::Messages,
+        false => Dialect::ChatCompletions,
+    }
+}
+
 /// Says an error in the dialect of the route that it happened on, wherever it happened.
-pub(crate) async fn in_dialect(request: Request, next: Next) -> Response {
-    let messages = request.uri().path().starts_with("/v1/messages");
-    let response = next.run(request).await;
+pub(crate) fn in_dialect(dialect: Dialect, response: Response) -> Response {
     match response.extensions().get::<Error>() {
-        Some(error) if messages => {
+        Some(error) if dialect == Dialect::Messages => {
             let body = Json(error.body(Dialect::Messages)).into_response().into_body();
             let (mut parts, _) = response.into_parts();
             parts.headers.remove(header::CONTENT_LENGTH);

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
 use runtime::metrics::Metrics;
 use runtime::probes::Health;
 use runtime::transport::Peer;
@@ -69,18 +71,28 @@ impl Peers {
     }
 }
 
-/// What every handler sees.
+/// What every handler sees. One thing, because each layer of each request clones it.
 #[derive(Clone)]
-struct App {
+struct App(Arc<Shared>);
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+struct Shared {
     peers: Peers,
-    config: Arc<Config>,
+    config: Config,
     keys: Arc<Keys>,
     maintenance: maintenance::Told,
     kept: Kept,
-    issuers: Arc<Issuers>,
+    issuers: Issuers,
 }
 
-impl App {
+impl Shared {
     /// Tells whether nobody has to say who they are.
     fn is_open(&self) -> bool {
         self.keys.is_empty() && self.issuers.is_empty()
@@ -128,7 +140,7 @@ pub async fn serve(
     drain: Duration,
 ) -> anyhow::Result<()> {
     let total = Duration::from_millis(config.shutdown_ms);
-    let issuers = Arc::new(Issuers::new(&config.jwt)?);
+    let issuers = Issuers::new(&config.jwt)?;
     let router = router(config, peers, (keys, issuers), health.clone(), metrics);
     health.started();
     let closing = CancellationToken::new();
@@ -140,7 +152,7 @@ pub async fn serve(
 fn router(
     config: Config,
     peers: Peers,
-    (keys, issuers): (Arc<Keys>, Arc<Issuers>),
+    (keys, issuers): (Arc<Keys>, Issuers),
     health: Health,
     metrics: &Metrics,
 ) -> Router {
@@ -148,7 +160,7 @@ fn router(
     let maintenance = maintenance::Told::default();
     tokio::spawn(maintenance.clone().watch(peers.budget.clone()));
     let kept = Kept::new(peers.budget.clone());
-    let app = App { peers, config: Arc::new(config), keys, kept, issuers, maintenance };
+    let app = App(Arc::new(Shared { peers, config, keys, kept, issuers, maintenance }));
     let counted = request::Counters::new(metrics);
     let api = api()
         .layer(axum::middleware::from_fn_with_state(app.clone(), auth::require))
@@ -165,12 +177,22 @@ fn router(
         .merge(openapi::pages(described))
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
-        .layer(axum::middleware::from_fn_with_state(app.maintenance.clone(), maintenance::refuse))
-        .layer(axum::middleware::from_fn_with_state(app, auth::same_site))
         .layer(DefaultBodyLimit::max(limit))
-        .layer(axum::middleware::from_fn_with_state(limit, limit::body))
-        .layer(axum::middleware::from_fn(error::in_dialect))
+        .layer(axum::middleware::from_fn_with_state(app, pass))
         .layer(axum::middleware::from_fn_with_state(counted, request::observe))
+}
+
+/// Lets through what may come in, whoever sends it. One layer for all of it: each clones, for every
+/// request, what is behind it.
+async fn pass(State(app): State<App>, request: Request, next: Next) -> Response {
+    let dialect = error::dialect(request.uri().path());
+    let passed = async {
+        let request = limit::body(app.config.max_body_bytes, request).await?;
+        auth::same_site(&app, request.headers())?;
+        maintenance::refuse(&app.maintenance, request.uri().path())?;
+        Ok::<_, Error>(next.run(request).await)
+    };
+    error::in_dialect(dialect, passed.await.into_response())
 }
 
 /// Returns the routes that whoever calls them has to be known for; `auth` says who may.

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::Response;
 use futures::StreamExt as _;
 
 use crate::Error;
@@ -17,13 +15,9 @@ const LINGER: Duration = Duration::from_secs(2);
 ///
 /// What comes of it all the same is read and dropped, up to twice the limit: a client that is cut off
 /// while it writes never reads why.
-pub(crate) async fn body(
-    State(limit): State<usize>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Error> {
+pub(crate) async fn body(limit: usize, request: Request) -> Result<Request, Error> {
     let Some(bytes) = length(request.headers()).filter(|bytes| *bytes > limit as u64) else {
-        return Ok(next.run(request).await);
+        return Ok(request);
     };
     // Who asked first has sent nothing yet.
     if !request.headers().contains_key(header::EXPECT) {

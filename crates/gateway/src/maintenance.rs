@@ -3,9 +3,6 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
 use proto::budget::budget_service_client::BudgetServiceClient;
 use proto::budget::{GetMaintenanceRequest, Maintenance};
 use runtime::transport::Peer;
@@ -55,18 +52,13 @@ impl Told {
 }
 
 /// Refuses work while there is maintenance. What is under way goes on.
-pub(crate) async fn refuse(
-    State(told): State<Told>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Error> {
-    let path = request.uri().path();
+pub(crate) fn refuse(told: &Told, path: &str) -> Result<(), Error> {
     match told.now() {
         Some(maintenance) if is_work(path) => {
             let refused = Error::new(ErrorKind::Unavailable, maintenance.message.as_str());
             Err(refused.back_after(maintenance.retry_after_s))
         }
-        _ => Ok(next.run(request).await),
+        _ => Ok(()),
     }
 }
 

@@ -1,8 +1,6 @@
 //! The context of a call in gRPC metadata, and the trace that goes through every service.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -173,11 +171,10 @@ impl<S> Traced<S> {
 impl<S> Service<::http::Request<Body>> for Traced<S>
 where
     S: Service<::http::Request<Body>, Response = ::http::Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+    type Future = tracing::instrument::Instrumented<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -198,8 +195,7 @@ where
         span.in_scope(|| {
             tracing::debug!(service = self.service, method, trace_id = %trace_id(), "call");
         });
-        let answer = span.in_scope(|| self.inner.call(request));
-        Box::pin(answer.instrument(span))
+        span.in_scope(|| self.inner.call(request)).instrument(span)
     }
 }
 

@@ -72,7 +72,7 @@ pub fn init(service: &'static str, config: &Telemetry) -> anyhow::Result<Flush> 
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match std::io::stderr().is_terminal() {
         true => lines.compact().boxed(),
-        false => lines.json().flatten_event(true).with_ansi(false).boxed(),
+        false => lines.json().flatten_event(true).with_span_list(false).with_ansi(false).boxed(),
     };
     // Spans exist whatever the log level, so that a trace is whole.
     let others = ["h2", "hyper", "tonic"].map(|name| (name, LevelFilter::OFF));
@@ -80,6 +80,8 @@ pub fn init(service: &'static str, config: &Telemetry) -> anyhow::Result<Flush> 
         .with_tracer(provider.tracer(service))
         // Nobody asks OpenTelemetry itself for the current span, and a thread says nothing of a task.
         .with_context_activation(false)
+        // Nobody asks how long a span was idle, and it would be counted at every poll.
+        .with_tracked_inactivity(false)
         .with_threads(false)
         .with_filter(Targets::new().with_default(LevelFilter::INFO).with_targets(others));
     tracing_subscriber::registry().with(traces).with(lines.with_filter(filter)).try_init()?;

@@ -1,14 +1,16 @@
 //! Where a service is reached.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::future::BoxFuture;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::transport::Endpoint;
-use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
 use crate::context::{self, Traced};
@@ -17,12 +19,54 @@ use crate::context::{self, Traced};
 ///
 /// Clients are generated once, over `Peer`; they cannot tell the two apart. Protobuf and middleware
 /// are the same; HTTP/2, the socket and the writing of the context are missing in one process.
-pub type Peer = BoxCloneSyncService<::http::Request<Body>, ::http::Response<Body>, Status>;
+/// Clones share one service: what holds peers is cloned many times for a request.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "a service has nothing to show")]
+pub struct Peer(Arc<dyn Reach>);
+
+impl Peer {
+    fn new(service: impl Reach + 'static) -> Self {
+        Self(Arc::new(service))
+    }
+}
+
+impl Service<Request> for Peer {
+    type Response = Response;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Response, Status>>;
+
+    /// Is always ready: the service is asked once there is a request for it.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        self.0.reach(request)
+    }
+}
+
+type Request = ::http::Request<Body>;
+type Response = ::http::Response<Body>;
+
+/// A service that is called through what is shared.
+trait Reach: Send + Sync {
+    fn reach(&self, request: Request) -> BoxFuture<'static, Result<Response, Status>>;
+}
+
+impl<S> Reach for S
+where
+    S: Service<Request, Response = Response, Error = Status> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    fn reach(&self, request: Request) -> BoxFuture<'static, Result<Response, Status>> {
+        Box::pin(self.clone().oneshot(request))
+    }
+}
 
 /// Returns a peer that calls `server` in this process.
 pub fn in_process<S>(server: S) -> Peer
 where
-    S: Service<::http::Request<Body>, Response = ::http::Response<Body>, Error = Infallible>,
+    S: Service<Request, Response = Response, Error = Infallible>,
     S: NamedService + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {

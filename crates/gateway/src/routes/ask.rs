@@ -56,7 +56,7 @@ pub(crate) async fn ask(
         top_k: ask.top_k.unwrap_or_default(),
     };
     let request = runtime::context::request(&context, request);
-    let reply = OrchestratorServiceClient::new(app.peers.orchestrator).ask(request).await?;
+    let reply = OrchestratorServiceClient::new(app.peers.orchestrator.clone()).ask(request).await?;
     let mut events = reply.into_inner();
     if ask.stream {
         let events = events.filter_map(|event| async {
@@ -96,7 +96,8 @@ pub(crate) async fn events(
 ) -> Result<axum::Json<Value>, Error> {
     let request = ListEventsRequest { run_id: RunId::new(id)?.to_string() };
     let request = runtime::context::request(&context, request);
-    let reply = OrchestratorServiceClient::new(app.peers.orchestrator).list_events(request).await?;
+    let reply =
+        OrchestratorServiceClient::new(app.peers.orchestrator.clone()).list_events(request).await?;
     let events = reply.into_inner().events;
     let shown = events.iter().map(|event| {
         let (name, body) = shown(event);

@@ -64,8 +64,9 @@ pub(crate) async fn create(
         metadata: new.metadata.unwrap_or_default().into_iter().collect(),
     };
     let request = runtime::context::request(&context, request);
-    let reply =
-        OrchestratorServiceClient::new(app.peers.orchestrator).create_batch(request).await?;
+    let reply = OrchestratorServiceClient::new(app.peers.orchestrator.clone())
+        .create_batch(request)
+        .await?;
     Ok(axum::Json(shown(&reply.into_inner().batch.unwrap_or_default())))
 }
 
@@ -82,8 +83,9 @@ pub(crate) async fn list(
         limit: super::at_least_one(page.limit)?,
     };
     let request = runtime::context::request(&context, request);
-    let reply =
-        OrchestratorServiceClient::new(app.peers.orchestrator).list_batches(request).await?;
+    let reply = OrchestratorServiceClient::new(app.peers.orchestrator.clone())
+        .list_batches(request)
+        .await?;
     let reply = reply.into_inner();
     Ok(axum::Json(super::page(reply.batches.iter().map(shown).collect(), reply.has_more)))
 }
@@ -99,7 +101,8 @@ pub(crate) async fn read(
 ) -> Result<axum::Json<Value>, Error> {
     let request = GetBatchRequest { batch_id: BatchId::new(id)?.to_string() };
     let request = runtime::context::request(&context, request);
-    let reply = OrchestratorServiceClient::new(app.peers.orchestrator).get_batch(request).await?;
+    let reply =
+        OrchestratorServiceClient::new(app.peers.orchestrator.clone()).get_batch(request).await?;
     Ok(axum::Json(shown(&reply.into_inner().batch.unwrap_or_default())))
 }
 
@@ -115,8 +118,9 @@ pub(crate) async fn cancel(
 ) -> Result<axum::Json<Value>, Error> {
     let request = CancelBatchRequest { batch_id: BatchId::new(id)?.to_string() };
     let request = runtime::context::request(&context, request);
-    let reply =
-        OrchestratorServiceClient::new(app.peers.orchestrator).cancel_batch(request).await?;
+    let reply = OrchestratorServiceClient::new(app.peers.orchestrator.clone())
+        .cancel_batch(request)
+        .await?;
     Ok(axum::Json(shown(&reply.into_inner().batch.unwrap_or_default())))
 }
 

@@ -60,7 +60,7 @@ pub(crate) async fn user(
     let period = period(query.period.as_deref().unwrap_or("daily"))?;
     let request = GetStatementRequest { scope: Some(of_user(id)?), period: period.into() };
     let request = runtime::context::request(&context, request);
-    let reply = BudgetServiceClient::new(app.peers.budget).get_statement(request).await?;
+    let reply = BudgetServiceClient::new(app.peers.budget.clone()).get_statement(request).await?;
     Ok(axum::Json(shown(&reply.into_inner().statement.unwrap_or_default())))
 }
 
@@ -82,7 +82,7 @@ pub(crate) async fn set_limit(
     let (scope, limit_nanos) = (Some(of_user(limit.user_id)?), Some(amount.nanos()));
     let request = SetLimitRequest { scope, period: period.into(), limit_nanos };
     let request = runtime::context::request(&context, request);
-    let reply = BudgetServiceClient::new(app.peers.budget).set_limit(request).await?;
+    let reply = BudgetServiceClient::new(app.peers.budget.clone()).set_limit(request).await?;
     let statement = reply.into_inner().statement.unwrap_or_default();
     Ok((StatusCode::CREATED, axum::Json(shown(&statement))))
 }
@@ -105,7 +105,7 @@ pub(crate) async fn top_spenders(
     let (kind, order) = (ScopeKind::User.into(), StatementOrder::Spent.into());
     let request = ListStatementsRequest { kind, period: period.into(), order, limit };
     let request = runtime::context::request(&context, request);
-    let reply = BudgetServiceClient::new(app.peers.budget).list_statements(request).await?;
+    let reply = BudgetServiceClient::new(app.peers.budget.clone()).list_statements(request).await?;
     let spenders: Vec<Value> = reply.into_inner().statements.iter().map(shown).collect();
     Ok(axum::Json(json!({ "period": name, "spenders": spenders })))
 }

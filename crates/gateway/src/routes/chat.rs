@@ -73,7 +73,7 @@ pub(crate) async fn answer(
         return Ok(providers::estimated(app, context, body, dialect).await?.into_response());
     }
     let call = Some(Call { body, groundings: Vec::new(), dialect: dialect.into() });
-    let mut router = RouterServiceClient::new(app.peers.router)
+    let mut router = RouterServiceClient::new(app.peers.router.clone())
         .max_decoding_message_size(64 * 1024 * 1024)
         .max_encoding_message_size(usize::MAX);
     if peek.stream == Some(Value::Bool(true)) && dialect != Dialect::Embeddings {
@@ -222,7 +222,8 @@ pub(crate) async fn models(
     Extension(grant): Extension<Arc<Grant>>,
 ) -> Result<axum::Json<Value>, Error> {
     let request = runtime::context::request(&context, ListModelsRequest {});
-    let reply = RouterServiceClient::new(app.peers.router).list_models(request).await?.into_inner();
+    let reply =
+        RouterServiceClient::new(app.peers.router.clone()).list_models(request).await?.into_inner();
     let model = |model: &proto::router::Model| json!({ "id": model.id, "object": "model", "created": 0, "owned_by": model.owned_by, "tier": model.tier });
     let allowed = reply.models.iter().filter(|one| allows(grant.models.as_deref(), &one.id));
     let models: Vec<Value> = allowed.map(model).collect();

@@ -58,7 +58,7 @@ pub(crate) async fn list(
         to_ms: wanted.to.as_deref().map_or(Ok(i64::MAX), |text| moment("to", text))?,
     };
     let request = runtime::context::request(&context, request);
-    let reply = BudgetServiceClient::new(app.peers.budget).list_costs(request).await?;
+    let reply = BudgetServiceClient::new(app.peers.budget.clone()).list_costs(request).await?;
     let costs = reply.into_inner().costs;
     match wanted.format.as_deref() {
         None | Some("json") => {
@@ -137,7 +137,7 @@ pub(crate) async fn audit(
         return Err(Error::invalid(format!("limit: {limit} is not 1 to 1000")));
     }
     let request = runtime::context::request(&context, ListAuditRequest { after, limit });
-    let mut budget = BudgetServiceClient::new(app.peers.budget);
+    let mut budget = BudgetServiceClient::new(app.peers.budget.clone());
     let reply = budget.list_audit(request).await?.into_inner();
     let hex = |hash: &[u8]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let records = reply.records.iter();

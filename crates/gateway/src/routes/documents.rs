@@ -60,7 +60,7 @@ pub(crate) async fn put(
     let media_type = media_type.to_owned();
     let request = PutDocumentRequest { source: named.source, content, media_type };
     let request = runtime::context::request(&context, request);
-    let reply = RetrieverServiceClient::new(app.peers.retriever)
+    let reply = RetrieverServiceClient::new(app.peers.retriever.clone())
         .max_encoding_message_size(usize::MAX)
         .put_document(request)
         .await?
@@ -84,7 +84,8 @@ pub(crate) async fn list(
         page_token: page.page_token.unwrap_or_default(),
     };
     let request = runtime::context::request(&context, request);
-    let reply = RetrieverServiceClient::new(app.peers.retriever).list_documents(request).await?;
+    let reply =
+        RetrieverServiceClient::new(app.peers.retriever.clone()).list_documents(request).await?;
     let reply = reply.into_inner();
     let documents: Vec<Value> = reply.documents.iter().map(shown).collect();
     let next = Some(reply.next_page_token).filter(|token| !token.is_empty());
@@ -102,7 +103,7 @@ pub(crate) async fn read(
 ) -> Result<axum::Json<Value>, Error> {
     let request = GetDocumentRequest { id: DocumentId::new(id)?.to_string() };
     let request = runtime::context::request(&context, request);
-    let reply = RetrieverServiceClient::new(app.peers.retriever)
+    let reply = RetrieverServiceClient::new(app.peers.retriever.clone())
         .max_decoding_message_size(usize::MAX)
         .get_document(request)
         .await?
@@ -123,7 +124,7 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, Error> {
     let request = DeleteDocumentRequest { id: DocumentId::new(id)?.to_string() };
     let request = runtime::context::request(&context, request);
-    RetrieverServiceClient::new(app.peers.retriever).delete_document(request).await?;
+    RetrieverServiceClient::new(app.peers.retriever.clone()).delete_document(request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

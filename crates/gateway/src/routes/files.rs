@@ -60,7 +60,7 @@ pub(crate) async fn create(
     let (sender, mut parts) = mpsc::channel(2);
     let parts = stream::poll_fn(move |cx| parts.poll_recv(cx));
     let request = runtime::context::request(&context, parts);
-    let mut orchestrator = OrchestratorServiceClient::new(app.peers.orchestrator);
+    let mut orchestrator = OrchestratorServiceClient::new(app.peers.orchestrator.clone());
     // A form that fails ends without its last part, and the other side forgets it.
     let (sent, stored) = tokio::join!(forward(form, sender), orchestrator.create_file(request));
     sent?;
@@ -122,7 +122,8 @@ pub(crate) async fn list(
         oldest_first,
     };
     let request = runtime::context::request(&context, request);
-    let reply = OrchestratorServiceClient::new(app.peers.orchestrator).list_files(request).await?;
+    let reply =
+        OrchestratorServiceClient::new(app.peers.orchestrator.clone()).list_files(request).await?;
     let reply = reply.into_inner();
     Ok(axum::Json(super::page(reply.files.iter().map(shown).collect(), reply.has_more)))
 }
@@ -138,7 +139,8 @@ pub(crate) async fn read(
 ) -> Result<axum::Json<Value>, Error> {
     let request = GetFileRequest { file_id: FileId::new(id)?.to_string() };
     let request = runtime::context::request(&context, request);
-    let reply = OrchestratorServiceClient::new(app.peers.orchestrator).get_file(request).await?;
+    let reply =
+        OrchestratorServiceClient::new(app.peers.orchestrator.clone()).get_file(request).await?;
     Ok(axum::Json(shown(&reply.into_inner().file.unwrap_or_default())))
 }
 
@@ -153,7 +155,8 @@ pub(crate) async fn content(
 ) -> Result<Response, Error> {
     let request = ReadFileRequest { file_id: FileId::new(id)?.to_string() };
     let request = runtime::context::request(&context, request);
-    let pieces = OrchestratorServiceClient::new(app.peers.orchestrator).read_file(request).await?;
+    let pieces =
+        OrchestratorServiceClient::new(app.peers.orchestrator.clone()).read_file(request).await?;
     // An error in the middle breaks the body off, so that nobody takes a part for the whole.
     let bytes = stream::try_unfold(pieces.into_inner(), |mut pieces| async move {
         let piece = pieces.message().await.map_err(Error::from)?;
@@ -177,7 +180,7 @@ pub(crate) async fn delete(
     let id = FileId::new(id)?;
     let request = DeleteFileRequest { file_id: id.to_string() };
     let request = runtime::context::request(&context, request);
-    OrchestratorServiceClient::new(app.peers.orchestrator).delete_file(request).await?;
+    OrchestratorServiceClient::new(app.peers.orchestrator.clone()).delete_file(request).await?;
     Ok(axum::Json(json!({ "id": id, "object": "file", "deleted": true })))
 }
 

@@ -105,7 +105,8 @@ pub(crate) async fn create(
     let limits = terms.limits()?;
     let terms = Some(terms.into_wire(&context)?);
     let request = runtime::context::request(&context, CreateKeyRequest { terms, limits });
-    let reply = BudgetServiceClient::new(app.peers.budget).create_key(request).await?.into_inner();
+    let reply =
+        BudgetServiceClient::new(app.peers.budget.clone()).create_key(request).await?.into_inner();
     Ok(told_once(StatusCode::CREATED, reply.key, reply.secret))
 }
 
@@ -119,7 +120,8 @@ pub(crate) async fn list(
 ) -> Result<axum::Json<Value>, Error> {
     let (after, limit) = (page.after.unwrap_or_default(), at_least_one(page.limit)?);
     let request = runtime::context::request(&context, ListKeysRequest { after, limit });
-    let reply = BudgetServiceClient::new(app.peers.budget).list_keys(request).await?.into_inner();
+    let reply =
+        BudgetServiceClient::new(app.peers.budget.clone()).list_keys(request).await?.into_inner();
     let keys: Vec<Value> = reply.keys.into_iter().map(shown).collect();
     Ok(axum::Json(json!({ "keys": keys })))
 }
@@ -135,7 +137,8 @@ pub(crate) async fn read(
 ) -> Result<axum::Json<Value>, Error> {
     let request = GetKeyRequest { id: KeyId::new(id)?.to_string() };
     let request = runtime::context::request(&context, request);
-    let reply = BudgetServiceClient::new(app.peers.budget).get_key(request).await?.into_inner();
+    let reply =
+        BudgetServiceClient::new(app.peers.budget.clone()).get_key(request).await?.into_inner();
     Ok(axum::Json(shown(reply.key.unwrap_or_default())))
 }
 
@@ -170,7 +173,8 @@ pub(crate) async fn change(
     let terms = Some(terms.into_wire(&context)?);
     let request = ChangeKeyRequest { id, terms, fields, limits };
     let request = runtime::context::request(&context, request);
-    let reply = BudgetServiceClient::new(app.peers.budget).change_key(request).await?.into_inner();
+    let reply =
+        BudgetServiceClient::new(app.peers.budget.clone()).change_key(request).await?.into_inner();
     Ok(axum::Json(shown(reply.key.unwrap_or_default())))
 }
 
@@ -194,7 +198,8 @@ pub(crate) async fn rotate(
     let overlap_ms = rotation.unwrap_or_default().overlap_ms;
     let request = RotateKeyRequest { id: KeyId::new(id)?.to_string(), overlap_ms };
     let request = runtime::context::request(&context, request);
-    let reply = BudgetServiceClient::new(app.peers.budget).rotate_key(request).await?.into_inner();
+    let reply =
+        BudgetServiceClient::new(app.peers.budget.clone()).rotate_key(request).await?.into_inner();
     Ok(told_once(StatusCode::OK, reply.key, reply.secret))
 }
 
@@ -209,7 +214,7 @@ pub(crate) async fn revoke(
 ) -> Result<StatusCode, Error> {
     let request = RevokeKeyRequest { id: KeyId::new(id)?.to_string() };
     let request = runtime::context::request(&context, request);
-    BudgetServiceClient::new(app.peers.budget).revoke_key(request).await?;
+    BudgetServiceClient::new(app.peers.budget.clone()).revoke_key(request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -45,7 +45,7 @@ pub(crate) async fn set(
         since_ms: 0,
     });
     let request = runtime::context::request(&context, SetMaintenanceRequest { maintenance });
-    let reply = BudgetServiceClient::new(app.peers.budget).set_maintenance(request).await?;
+    let reply = BudgetServiceClient::new(app.peers.budget.clone()).set_maintenance(request).await?;
     let holds = reply.into_inner().maintenance;
     let shown = shown(holds.as_ref());
     app.maintenance.set(holds);

@@ -56,7 +56,7 @@ pub(crate) async fn count_tokens(
     let call = Some(Call { body, groundings: Vec::new(), dialect: Dialect::Messages.into() });
     let request = runtime::context::request(&context, CountTokensRequest { call });
     let mut router =
-        RouterServiceClient::new(app.peers.router).max_encoding_message_size(usize::MAX);
+        RouterServiceClient::new(app.peers.router.clone()).max_encoding_message_size(usize::MAX);
     let counted = router.count_tokens(request).await?.into_inner();
     Ok(axum::Json(Counted { input_tokens: counted.tokens }))
 }

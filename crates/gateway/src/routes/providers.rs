@@ -29,9 +29,11 @@ pub(crate) async fn list(
     Extension(context): Extension<CallContext>,
 ) -> Result<axum::Json<Value>, Error> {
     let request = runtime::context::request(&context, ListProvidersRequest {});
-    let mut router = RouterServiceClient::new(app.peers.router);
-    let (reply, spent) =
-        futures::join!(router.list_providers(request), spent_today(app.peers.budget, &context));
+    let mut router = RouterServiceClient::new(app.peers.router.clone());
+    let (reply, spent) = futures::join!(
+        router.list_providers(request),
+        spent_today(app.peers.budget.clone(), &context)
+    );
     let providers = reply?.into_inner().providers;
     let providers: Vec<Value> = providers.iter().map(|one| provider(one, spent.as_ref())).collect();
     Ok(axum::Json(json!({ "providers": providers })))
@@ -52,7 +54,7 @@ pub(crate) async fn probe(
 ) -> Result<axum::Json<Value>, Error> {
     let request = ProbeProviderRequest { name: name.clone() };
     let request = runtime::context::request(&context, request);
-    let reply = RouterServiceClient::new(app.peers.router).probe_provider(request).await?;
+    let reply = RouterServiceClient::new(app.peers.router.clone()).probe_provider(request).await?;
     let found = reply.into_inner();
     let fault = Some(found.fault).filter(|fault| !fault.is_empty());
     Ok(axum::Json(json!({
@@ -159,7 +161,7 @@ pub(crate) async fn estimated(
     let call = Some(Call { body, groundings: Vec::new(), dialect: dialect.into() });
     let request = runtime::context::request(context, EstimateRequest { call });
     let mut router =
-        RouterServiceClient::new(app.peers.router).max_encoding_message_size(usize::MAX);
+        RouterServiceClient::new(app.peers.router.clone()).max_encoding_message_size(usize::MAX);
     let reply = router.estimate(request).await?.into_inner();
     let candidates: Vec<Value> = reply.candidates.iter().map(shown).collect();
     Ok(axum::Json(json!({

@@ -58,7 +58,7 @@ pub(crate) async fn read(
     let request = ReadResponseRequest { id: ResponseId::new(id)?.to_string() };
     let request = runtime::context::request(&context, request);
     let mut router =
-        RouterServiceClient::new(app.peers.router).max_decoding_message_size(usize::MAX);
+        RouterServiceClient::new(app.peers.router.clone()).max_decoding_message_size(usize::MAX);
     let reply = router.read_response(request).await?.into_inner();
     Ok(chat::json(reply.body))
 }
@@ -75,7 +75,7 @@ pub(crate) async fn delete(
     let id = ResponseId::new(id)?;
     let request = DeleteResponseRequest { id: id.to_string() };
     let request = runtime::context::request(&context, request);
-    RouterServiceClient::new(app.peers.router).delete_response(request).await?;
+    RouterServiceClient::new(app.peers.router.clone()).delete_response(request).await?;
     Ok(axum::Json(json!({ "id": id, "object": "response", "deleted": true })))
 }
 
@@ -111,7 +111,7 @@ pub(crate) async fn input_items(
     };
     let request = runtime::context::request(&context, request);
     let mut router =
-        RouterServiceClient::new(app.peers.router).max_decoding_message_size(usize::MAX);
+        RouterServiceClient::new(app.peers.router.clone()).max_decoding_message_size(usize::MAX);
     let reply = router.list_input_items(request).await?.into_inner();
     let items = reply.items.iter().map(|item| serde_json::from_slice(item));
     let garbled = |_| Error::new(ErrorKind::Internal, "an item is not JSON");

@@ -32,7 +32,7 @@ pub(crate) async fn search(
     }
     let request = SearchRequest { query: search.query, top_k: search.top_k.unwrap_or_default() };
     let request = runtime::context::request(&context, request);
-    let reply = RetrieverServiceClient::new(app.peers.retriever).search(request).await?;
+    let reply = RetrieverServiceClient::new(app.peers.retriever.clone()).search(request).await?;
     let hits: Vec<Value> = reply.into_inner().hits.into_iter().filter_map(shown).collect();
     Ok(axum::Json(json!({ "results": hits })))
 }

@@ -20,7 +20,8 @@ pub(crate) async fn list(
     Extension(grant): Extension<Arc<Grant>>,
 ) -> Result<axum::Json<Value>, Error> {
     let request = runtime::context::request(&context, ListToolsRequest {});
-    let reply = BridgeServiceClient::new(app.peers.bridge).list_tools(request).await?.into_inner();
+    let reply =
+        BridgeServiceClient::new(app.peers.bridge.clone()).list_tools(request).await?.into_inner();
     let allowed = reply.tools.iter().filter(|tool| allows(grant.tools.as_deref(), &tool.name));
     let tools = allowed.map(|tool| {
         json!({
@@ -54,7 +55,8 @@ pub(crate) async fn call(
     grant.check_tool(&name)?;
     let arguments_json = Value::Object(arguments).to_string();
     let request = runtime::context::request(&context, CallToolRequest { name, arguments_json });
-    let reply = BridgeServiceClient::new(app.peers.bridge).call_tool(request).await?.into_inner();
+    let reply =
+        BridgeServiceClient::new(app.peers.bridge.clone()).call_tool(request).await?.into_inner();
     Ok(axum::Json(json!({
         "content": json_or_null(&reply.content_json),
         "structured": json_or_null(&reply.structured_json),
