@@ -35,6 +35,10 @@ impl Account {
     /// Goes on to the windows that hold `now`, and returns those that are over with it.
     pub(crate) fn advance(&mut self, now: i64) -> Vec<Past> {
         let mut over = Vec::new();
+        if day(now) == day(self.moved_at) {
+            self.moved_at = self.moved_at.max(now);
+            return over;
+        }
         for (at, period) in Period::ALL.into_iter().enumerate() {
             let starts_at = period.bounds(self.moved_at).0;
             if period.bounds(now).0 > starts_at {
@@ -65,14 +69,17 @@ impl Account {
     /// More than can be counted is the most that can.
     pub(crate) fn add(&mut self, counts_at: i64, spent: i64, held: i64) -> Vec<Past> {
         let mut over = Vec::new();
+        let today = day(counts_at) == day(self.moved_at);
         for (at, period) in Period::ALL.into_iter().enumerate() {
-            let starts_at = period.bounds(counts_at).0;
-            if starts_at < period.bounds(self.moved_at).0 {
-                over.push(Past { period, starts_at, spent, held });
-            } else {
-                self.spent[at] = self.spent[at].saturating_add(spent);
-                self.held[at] = self.held[at].saturating_add(held);
+            if !today {
+                let starts_at = period.bounds(counts_at).0;
+                if starts_at < period.bounds(self.moved_at).0 {
+                    over.push(Past { period, starts_at, spent, held });
+                    continue;
+                }
             }
+            self.spent[at] = self.spent[at].saturating_add(spent);
+            self.held[at] = self.held[at].saturating_add(held);
         }
         over
     }
@@ -87,6 +94,11 @@ impl Account {
             spent * 100 / i128::from(limit)
         })
     }
+}
+
+/// Returns the day in UTC that holds a moment: within one no window ends.
+fn day(at_ms: i64) -> i64 {
+    at_ms.div_euclid(86_400_000)
 }
 
 #[cfg(test)]

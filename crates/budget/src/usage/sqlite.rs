@@ -18,8 +18,11 @@ pub(crate) fn record(
     let run = |statement: &str| -> rusqlite::Result<()> {
         db.prepare_cached(statement)?.execute([]).map(drop)
     };
+    let settles: Vec<_> =
+        usages.iter().filter_map(|usage| usage.settles().transpose()).collect::<Result<_, _>>()?;
     run("SAVEPOINT record")?;
-    let done = usages.iter().try_for_each(|usage| record_one(db, rules, usage, now));
+    let done = usages.iter().try_for_each(|usage| keep(db, usage));
+    let done = done.and_then(|()| moves::settle(db, rules, &settles, now));
     if done.is_err() {
         run("ROLLBACK TO record")?;
     }
@@ -27,20 +30,10 @@ pub(crate) fn record(
     done
 }
 
-fn record_one(db: &Connection, rules: &Rules, usage: &Usage, now: i64) -> Result<(), Error> {
+fn keep(db: &Connection, usage: &Usage) -> Result<(), Error> {
     if usage.is_private() {
         audit(db, usage)?;
     }
-    keep(db, usage)?;
-    let Some(settle) = usage.settles()? else { return Ok(()) };
-    match moves::run(db, rules, &settle, now) {
-        // One that ended otherwise stays as it is.
-        Ok(_) | Err(Error::Unknown(_) | Error::Conflict { .. }) => Ok(()),
-        Err(fault) => Err(fault),
-    }
-}
-
-fn keep(db: &Connection, usage: &Usage) -> Result<(), Error> {
     let mut statement = db.prepare_cached(
         "INSERT INTO usage (id, tenant, team, payer, key, run, route, provider, model, tier, input_tokens,
            cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, estimated, cost,

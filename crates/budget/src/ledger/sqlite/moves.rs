@@ -29,21 +29,54 @@ pub(crate) fn run(db: &Connection, rules: &Rules, one: &Move, now: i64) -> Resul
 
 fn attempt(db: &Connection, rules: &Rules, one: &Move, now: i64) -> Result<i64, Error> {
     let mut book = Book::new(rules, now);
+    note(db, rules, &mut book, one, now)?;
+    let done = book.run(one)?;
+    keep(db, &book, now)?;
+    Ok(done)
+}
+
+/// Settles in turn what is there to settle; a reservation that ended otherwise stays as it is. Accounts
+/// that many of them share are read and kept once.
+pub(crate) fn settle(
+    db: &Connection,
+    rules: &Rules,
+    settles: &[Move],
+    now: i64,
+) -> Result<(), Error> {
+    let mut book = Book::new(rules, now);
+    for one in settles {
+        note(db, rules, &mut book, one, now)?;
+        match book.run(one) {
+            Ok(_) | Err(Error::Unknown(_) | Error::Conflict { .. }) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    keep(db, &book, now)
+}
+
+/// Notes what a move needs.
+fn note(
+    db: &Connection,
+    rules: &Rules,
+    book: &mut Book<'_>,
+    one: &Move,
+    now: i64,
+) -> Result<(), Error> {
     if let Some(key) = one.reservation()
         && let Some(kept) = find(db, &key)?
     {
         book.found(key, kept);
     }
     for key in book.needs(one) {
+        if book.knows(&key) {
+            continue;
+        }
         let account = account(db, &key)?;
-        book.opened(
-            key.clone(),
-            account.unwrap_or_else(|| Account::new(rules.limits(key.1.kind()), now)),
-        );
+        let new = || Account::new(rules.limits(key.1.kind()), now);
+        let account = account.unwrap_or_else(new);
+        book.opened(key, account);
     }
-    let done = book.run(one)?;
-    keep(db, &book, now)?;
-    Ok(done)
+    Ok(())
 }
 
 /// Ends holds whose time is over and returns how many.
