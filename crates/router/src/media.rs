@@ -123,8 +123,14 @@ pub(crate) fn first(
 }
 
 fn within(holder: &Value, wanted: &dyn Fn(&Value) -> bool) -> Option<String> {
-    ["/content", "/output", "/source/content"].into_iter().find_map(|name| {
-        let mut parts = holder.pointer(name)?.as_array()?.iter().enumerate();
+    let source = holder.get("source").and_then(|source| source.get("content"));
+    let lists = [
+        ("/content", holder.get("content")),
+        ("/output", holder.get("output")),
+        ("/source/content", source),
+    ];
+    lists.into_iter().find_map(|(name, list)| {
+        let mut parts = list?.as_array()?.iter().enumerate();
         parts.find_map(|(at, part)| {
             let rest = within(part, wanted).or_else(|| wanted(part).then(String::new));
             Some(format!("{name}/{at}{}", rest?))

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use proto::router::router_service_server::RouterService;
 use proto::router::stream_complete_response::Event;
 use proto::router::{
@@ -84,7 +85,7 @@ impl RouterService for Service {
         let context = runtime::context::read(&request)?;
         let (planned, keep) = self.plan(context, request.into_inner().call).await?;
         // A task of its own: a caller that goes away must not leave what it caused unpaid.
-        let asked = self.means.calls.spawn(planned.complete(keep).in_current_span());
+        let asked = self.means.calls.spawn(planned.complete(keep).boxed().in_current_span());
         let (body, receipt) = asked.await.map_err(lost)??;
         Ok(Response::new(CompleteResponse { body, receipt: Some(receipt) }))
     }
@@ -96,7 +97,7 @@ impl RouterService for Service {
         let context = runtime::context::read(&request)?;
         let (planned, keep) = self.plan(context, request.into_inner().call).await?;
         let (sender, pieces) = mpsc::channel(32);
-        let asked = planned.stream(keep, sender);
+        let asked = planned.stream(keep, sender).boxed();
         self.means.calls.spawn(asked.in_current_span()).await.map_err(lost)??;
         let wrap: fn(Event) -> _ = |event| Ok(StreamCompleteResponse { event: Some(event) });
         Ok(Response::new(ReceiverStream::new(pieces).map(wrap)))

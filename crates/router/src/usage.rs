@@ -9,9 +9,8 @@ use crate::tokens::Text;
 /// More tokens than any model takes or makes: a provider that counts more does not count.
 const MOST: u64 = 100_000_000;
 
-/// Where the tokens stand that came from a cache: OpenAI's place, `DeepSeek`'s, and Moonshot's.
-const CACHED: [&str; 3] =
-    ["/prompt_tokens_details/cached_tokens", "/prompt_cache_hit_tokens", "/cached_tokens"];
+/// Where the tokens stand that came from a cache, besides OpenAI's place: `DeepSeek`'s and Moonshot's.
+const CACHED: [&str; 2] = ["prompt_cache_hit_tokens", "cached_tokens"];
 
 /// Tokens as the provider counts them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,12 +42,16 @@ impl Usage {
             _ if chat.get("choices").is_none() => 0,
             _ => return None,
         };
-        let part = |at: &str| usage.pointer(at).and_then(tokens);
-        let cached = CACHED.iter().find_map(|at| part(at)).unwrap_or_default().min(input);
-        let part = |at: &str| part(at).unwrap_or_default();
-        let stored = part("/prompt_tokens_details/cache_creation_tokens").min(input - cached);
-        let stored_long = part("/prompt_tokens_details/cache_creation_1h_tokens").min(stored);
-        let reasoning = part("/completion_tokens_details/reasoning_tokens").min(output);
+        let part = |details: &str, name: &str| tokens(usage.get(details)?.get(name)?);
+        let cached = part("prompt_tokens_details", "cached_tokens");
+        let cached = cached.or_else(|| CACHED.iter().find_map(|name| tokens(usage.get(name)?)));
+        let cached = cached.unwrap_or_default().min(input);
+        let stored = part("prompt_tokens_details", "cache_creation_tokens").unwrap_or_default();
+        let stored = stored.min(input - cached);
+        let stored_long = part("prompt_tokens_details", "cache_creation_1h_tokens");
+        let stored_long = stored_long.unwrap_or_default().min(stored);
+        let reasoning = part("completion_tokens_details", "reasoning_tokens");
+        let reasoning = reasoning.unwrap_or_default().min(output);
         Some(Self { input, cached, stored, stored_long, output, reasoning })
     }
 

@@ -29,7 +29,8 @@ const LONGEST_NAME: usize = 256;
 
 pub(crate) struct Http {
     client: Client,
-    base: String,
+    /// Ends with a slash, so that a path joins it.
+    base: Url,
     headers: HeaderMap,
     timeouts: Timeouts,
 }
@@ -56,17 +57,17 @@ impl Http {
             shown.set_sensitive(true);
             headers.insert(key, shown);
         }
-        let url = Url::parse(&provider.base_url).with_context(|| {
+        let base = format!("{}/", provider.base_url.trim_end_matches('/'));
+        let base = Url::parse(&base).with_context(|| {
             format!("router.providers.{name}.base_url: {:?}", provider.base_url)
         })?;
-        reach.check(&url).with_context(|| {
+        reach.check(&base).with_context(|| {
             format!("router.providers.{name}: tier {} is for local addresses", provider.tier)
         })?;
         let client = egress::client(reach)
             .connect_timeout(Duration::from_millis(timeouts.connect_ms))
             .timeout(Duration::from_millis(timeouts.total_ms))
             .build()?;
-        let base = provider.base_url.trim_end_matches('/').to_owned();
         Ok(Self { client, base, headers, timeouts: timeouts.clone() })
     }
 
@@ -94,8 +95,17 @@ impl Http {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("{}/{path}", self.base);
-        self.client.request(method, url).headers(self.headers.clone())
+        self.client.request(method, self.url(path)).headers(self.headers.clone())
+    }
+
+    /// Returns the address of a path with its query, if it has one. The host is not read anew, which
+    /// takes longer than all the rest.
+    fn url(&self, path: &str) -> Url {
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, q)| (path, Some(q)));
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path()));
+        url.set_query(query);
+        url
     }
 
     /// Returns a response unless its status is a fault: it was not served then, and has no cost.
@@ -146,8 +156,7 @@ impl Http {
         list: &str,
         name: &str,
     ) -> Result<Vec<String>, Fault> {
-        let url = format!("{}/{path}", self.base);
-        let sent = self.client.get(url).headers(self.headers.clone()).send();
+        let sent = self.request(Method::GET, path).send();
         let response = sent.await.map_err(|fault| told(&fault))?;
         match response.status() {
             status if status.is_success() => {}
