@@ -144,3 +144,30 @@ async fn maintenance_refuses_work_everywhere_and_lets_what_is_under_way_end() {
         }
     }
 }
+
+#[tokio::test]
+async fn without_the_ledger_a_free_local_model_answers_only_where_the_operator_says_so() {
+    let provider = Provider::start().await.unwrap();
+    let free = format!(
+        "[router.providers.here]\nkind = 'openai'\nbase_url = '{}/v1'\ntier = 0\nmodels = [{{ name = 'free' }}]\n",
+        provider.url
+    );
+    for free_when_down in [false, true] {
+        let settings = format!("router.free_when_down = {free_when_down}\n{free}");
+        let settings = settings + &priced(&provider.url);
+        let mut system = System::start(Shape::Separate, &settings).await.unwrap();
+        let ask = async |system: &System, model: &str| {
+            let mut body = conversation("ping", false);
+            body["model"] = model.into();
+            system.post("/v1/chat/completions", &body).await.unwrap()
+        };
+        assert_eq!(ask(&system, "free").await.0, 200);
+        let budget = system.processes.remove(4);
+        budget.kill().await.unwrap();
+        let (status, body) = ask(&system, "free").await;
+        assert_eq!(status, if free_when_down { 200 } else { 503 }, "{body}");
+        // What costs money is never bought without the ledger.
+        let (status, body) = ask(&system, "m").await;
+        assert_eq!(status, 503, "{body}");
+    }
+}

@@ -37,6 +37,9 @@ pub struct Config {
     pub prices: Option<PathBuf>,
     /// What becomes of a stream whose client went away.
     pub on_disconnect: OnDisconnect,
+    /// A local model that costs nothing also answers while no money can be reserved because the ledger
+    /// is down. Nobody's limit is in danger, but no refusal of it reaches these calls either.
+    pub free_when_down: bool,
     /// The directory where a row a call waits until the budget service has it.
     pub spool: PathBuf,
     /// How many bytes wait there at most.
@@ -73,6 +76,7 @@ impl Default for Config {
             list_models_ms: 30_000,
             prices: None,
             on_disconnect: OnDisconnect::Drain,
+            free_when_down: false,
             spool: "data/spool".into(),
             spool_bytes: 64 * 1024 * 1024,
             shutdown_ms: 30_000,

@@ -17,13 +17,14 @@ use crate::site::Site;
 const AT_START: Duration = Duration::from_secs(1);
 
 /// What of `[router]` holds without a restart.
-pub const RELOADED: [&str; 10] = [
+pub const RELOADED: [&str; 11] = [
     "router.providers",
     "router.routes",
     "router.splits",
     "router.hedged_routes",
     "router.timeouts",
     "router.on_disconnect",
+    "router.free_when_down",
     "router.retries",
     "router.local_networks",
     "router.prices",

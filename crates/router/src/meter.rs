@@ -4,7 +4,7 @@
 //! Rows that come while others travel go together: the busier, the fewer transactions.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{ErrorKind as Io, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -197,7 +197,12 @@ fn left_behind(directory: &Path) -> std::io::Result<Vec<Segment>> {
         if path.extension().is_none_or(|ending| ending != ENDING) {
             continue;
         }
-        let file = File::options().read(true).append(true).open(&path)?;
+        let file = match File::options().read(true).append(true).open(&path) {
+            Ok(file) => file,
+            // Another process has just sent it and taken it away.
+            Err(fault) if fault.kind() == Io::NotFound => continue,
+            Err(fault) => return Err(fault),
+        };
         if file.try_lock().is_ok() {
             let bytes = file.metadata()?.len();
             left.push(Segment { path, file, bytes, rows: Vec::new(), is_longer: true });
@@ -315,6 +320,14 @@ mod tests {
         left[0].bytes = 0;
         drop(left);
         assert!(left_behind(directory.path()).unwrap().is_empty(), "sent, and gone");
+    }
+
+    #[test]
+    fn a_row_that_another_process_takes_away_meanwhile_is_not_missed() {
+        let directory = tempfile::tempdir().unwrap();
+        // Listed, and gone when it is opened.
+        std::os::unix::fs::symlink("gone", directory.path().join("a.usage")).unwrap();
+        assert!(left_behind(directory.path()).unwrap().is_empty());
     }
 
     #[test]

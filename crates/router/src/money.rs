@@ -116,6 +116,12 @@ fn unless_it_has_ended(done: tonic::Result<()>, what: &str) -> Result<(), Error>
 }
 
 impl Held {
+    /// Returns what holds nothing, for a call that costs nothing. Its row is kept all the same.
+    pub(crate) fn nothing(context: &CallContext, budget: &Peer) -> Self {
+        let id = ReservationId::generate();
+        Self { id, context: context.clone(), budget: budget.clone(), open: false }
+    }
+
     /// Leaves the end of the reservation to whoever gets its id.
     pub(crate) fn hand_over(mut self) -> ReservationId {
         self.open = false;

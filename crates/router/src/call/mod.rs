@@ -20,7 +20,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use types::{
-    CallContext, Clock as _, KeyId, NanoUsd, Privacy, ReservationId, RunId, SystemClock, TeamId,
+    CallContext, Classify as _, Clock as _, ErrorKind, KeyId, NanoUsd, Privacy, ReservationId,
+    RunId, SystemClock, TeamId,
 };
 
 use self::attempt::{Answered, Besides};
@@ -81,6 +82,7 @@ impl Begun {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Policy {
     pub(crate) on_disconnect: OnDisconnect,
+    pub(crate) free_when_down: bool,
     pub(crate) retries: Retries,
 }
 
@@ -247,8 +249,16 @@ impl Planned {
 
     /// Sets the most that the candidate can cost aside.
     async fn reserve(&self, candidate: &Candidate) -> Result<Held, Error> {
-        let at_most = candidate.timeouts.total();
-        money::reserve(&self.context, &self.means.budget, self.most(candidate), at_most).await
+        let (amount, at_most) = (self.most(candidate), candidate.timeouts.total());
+        let free = self.policy.free_when_down && candidate.is_free_here();
+        let reserved = money::reserve(&self.context, &self.means.budget, amount, at_most).await;
+        match reserved {
+            Err(fault) if free && fault.kind() == ErrorKind::Unavailable => {
+                tracing::warn!(%fault, candidate = candidate.name(), "answered without the ledger");
+                Ok(Held::nothing(&self.context, &self.means.budget))
+            }
+            reserved => reserved,
+        }
     }
 
     /// Returns the most that the candidate can cost.

@@ -42,11 +42,15 @@ impl Candidate {
         self.provider_name == EXTRACTIVE
     }
 
+    /// Tells whether it is local and costs nothing.
+    pub(crate) fn is_free_here(&self) -> bool {
+        is_local(self.tier) && self.price == Price::default()
+    }
+
     /// Tells whether it may be asked for what costs more than its price says: where nothing costs
     /// anything, or its operator has said so.
     pub(crate) fn takes(&self, extra: Extra) -> bool {
-        let is_free = is_local(self.tier) && self.price == Price::default();
-        !self.is_last_resort() && (is_free || self.model.extras.contains(&extra))
+        !self.is_last_resort() && (self.is_free_here() || self.model.extras.contains(&extra))
     }
 
     /// Returns its circuit breaker.

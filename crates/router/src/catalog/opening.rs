@@ -156,7 +156,11 @@ impl Catalog {
         }
         candidates.push(extractive);
         let hedged = config.hedged_routes.clone();
-        let policy = Policy { on_disconnect: config.on_disconnect, retries: config.retries };
+        let policy = Policy {
+            on_disconnect: config.on_disconnect,
+            free_when_down: config.free_when_down,
+            retries: config.retries,
+        };
         Ok(Self { candidates, routes, hedged, decides, sites, policy })
     }
 }

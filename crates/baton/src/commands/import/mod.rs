@@ -128,7 +128,11 @@ mod tests {
         let config = Config::load(Some(file.path()), None)
             .unwrap_or_else(|fault| panic!("{fault:#}\n{}", imported.config));
         let peers = router::Peers::remote(&config.router.peers).unwrap();
-        match router::server(config.router.clone(), peers, &Metrics::default()).await.map(drop) {
+        let data = tempfile::tempdir().unwrap();
+        let mut taken = config.router.clone();
+        taken.spool = data.path().join("spool");
+        taken.responses.store = String::new().into();
+        match router::server(taken, peers, &Metrics::default()).await.map(drop) {
             // What has none at its maker's own address may be in the router's table.
             Ok(_) => assert!(
                 !imported.config.contains("TODO") || imported.config.contains("https://"),
