@@ -49,7 +49,7 @@ use tokio_util::task::TaskTracker;
 use crate::call::Means;
 use crate::ending::Ending;
 use crate::live::Live;
-use crate::shared::Link;
+use redis_link::Link;
 
 pub use cache::{CacheConfig, CacheMode, SemanticConfig};
 pub use config::{
@@ -94,7 +94,10 @@ pub async fn server(
     let (spool, spool_bytes, caching) =
         (config.spool.clone(), config.spool_bytes, config.cache.clone());
     let wait = Duration::from_millis(config.redis_wait_ms);
-    let link = config.redis.as_ref().map(|url| Link::open(url, wait, &config.local_networks));
+    let link = config
+        .redis
+        .as_ref()
+        .map(|url| Link::open(shared::PURPOSE, url, wait, &config.local_networks));
     let link = link.transpose()?.map(Arc::new);
     let responses = config.responses.clone();
     let at_most = Duration::from_millis(config.shutdown_ms);

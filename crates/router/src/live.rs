@@ -10,8 +10,9 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::ending::Ending;
 use crate::prices::Prices;
-use crate::shared::{self, Link};
+use crate::shared;
 use crate::site::Site;
+use redis_link::Link;
 
 /// How long a start waits for providers to name their models.
 const AT_START: Duration = Duration::from_secs(1);

@@ -30,7 +30,9 @@ impl Replicas {
 
     async fn in_redis(redis: &testkit::Redis, ttl: Duration) -> Self {
         let replica = async || {
-            let link = Arc::new(Link::open(&redis.url().into(), WAIT, &[]).unwrap());
+            let link = Arc::new(
+                Link::open(crate::shared::PURPOSE, &redis.url().into(), WAIT, &[]).unwrap(),
+            );
             link.up().await;
             open(ttl, Some(link))
         };

@@ -35,7 +35,7 @@ use semantic::Semantic;
 
 use crate::catalog::{Candidate, Catalog};
 use crate::request::ChatRequest;
-use crate::shared::Link;
+use redis_link::Link;
 
 /// Where entries are.
 #[async_trait]

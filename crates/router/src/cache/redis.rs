@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fred::prelude::{Expiration, KeysInterface as _};
+use redis_link::fred::prelude::{Expiration, KeysInterface as _};
 
 use super::Store;
 use super::key::Key;
-use crate::shared::Link;
+use redis_link::Link;
 
 /// Entries for as long as Redis has room for them.
 pub(super) struct Redis {

@@ -11,8 +11,9 @@ use crate::config::{Model, Price, Timeouts, is_local};
 use crate::extras::Extra;
 use crate::prices::Origin;
 use crate::providers::Provider;
-use crate::shared::{self, Link};
+use crate::shared;
 use crate::stats::Stats;
+use redis_link::Link;
 
 /// A model at a provider.
 pub(crate) struct Candidate {

@@ -13,9 +13,9 @@ use crate::config::{Config, Model, Price};
 use crate::prices::Prices;
 use crate::providers::Provider;
 use crate::providers::extractive::Extractive;
-use crate::shared::Link;
 use crate::site::Site;
 use crate::split::Split;
+use redis_link::Link;
 
 impl Catalog {
     /// Makes it from a configuration. What is as it was in the catalog `before` is the same still: its

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use fred::prelude::{Builder, Client, ClientLike as _, FredResult, ReconnectPolicy};
+use fred::prelude::{Builder, ClientLike as _, FredResult, ReconnectPolicy};
 use fred::types::config::{Config as Address, ServerConfig, UnresponsiveConfig};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -12,13 +12,27 @@ use secrecy::{ExposeSecret as _, SecretString};
 /// How long what no call waits for may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+pub use fred;
+pub use fred::prelude::Client;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Purpose {
+    /// The setting that holds the address, such as `router.redis`.
+    pub setting: &'static str,
+    /// What holds while Redis does not answer, for the log.
+    pub without: &'static str,
+}
+
 /// Redis, or its absence: one that does not answer is not asked by calls until it does again.
-pub(crate) struct Link {
+#[allow(missing_debug_implementations, reason = "an address may hold a password")]
+pub struct Link {
     client: Client,
     /// It answered the last time.
     is_up: AtomicBool,
     is_local: bool,
     wait: Duration,
+    without: &'static str,
     /// Who this is, for as long as it runs.
     replica: String,
 }
@@ -28,15 +42,17 @@ impl Link {
     ///
     /// # Errors
     /// If the address is malformed. It is not repeated: it may hold a password.
-    pub(crate) fn open(
+    pub fn open(
+        Purpose { setting, without }: Purpose,
         url: &SecretString,
         wait: Duration,
         networks: &[IpNet],
     ) -> anyhow::Result<Self> {
         let url = url.expose_secret();
         let known = ["redis://", "redis+unix://"].iter().any(|scheme| url.starts_with(scheme));
-        ensure!(known, "router.redis: redis://HOST:PORT/DATABASE or redis+unix:///PATH is needed");
-        let address = Address::from_url(url).ok().context("router.redis is malformed")?;
+        ensure!(known, "{setting}: redis://HOST:PORT/DATABASE or redis+unix:///PATH is needed");
+        let address = Address::from_url(url).ok();
+        let address = address.with_context(|| format!("{setting} is malformed"))?;
         let is_local = is_local(&address.server, networks);
         let client = Builder::from_config(address)
             .with_connection_config(|connection| {
@@ -51,42 +67,54 @@ impl Link {
             .build()?;
         client.connect();
         let replica = types::RequestId::generate().to_string();
-        Ok(Self { client, is_up: AtomicBool::new(false), is_local, wait, replica })
+        Ok(Self { client, is_up: AtomicBool::new(false), is_local, wait, without, replica })
     }
 
     /// Says commands, to be passed to [`Link::ask`].
-    pub(crate) fn client(&self) -> &Client {
+    #[must_use]
+    pub fn client(&self) -> &Client {
         &self.client
     }
 
-    pub(super) fn replica(&self) -> &str {
+    /// Returns a name for this process that no other one has.
+    #[must_use]
+    pub fn replica(&self) -> &str {
         &self.replica
     }
 
     /// Returns whether what is sent there stays here.
-    pub(crate) fn is_local(&self) -> bool {
+    #[must_use]
+    pub fn is_local(&self) -> bool {
         self.is_local
     }
 
     /// Returns what a call's command brings; nothing when Redis does not answer in time.
-    pub(crate) async fn ask<T>(&self, command: impl Future<Output = FredResult<T>>) -> Option<T> {
-        if !self.is_up.load(Ordering::Relaxed) {
+    pub async fn ask<T>(&self, command: impl Future<Output = FredResult<T>>) -> Option<T> {
+        if !self.is_up() {
             return None;
         }
         self.within(self.wait, command).await
     }
 
     /// As [`Link::ask`], for what no call waits for: also when it did not answer before.
-    pub(super) async fn try_again<T>(
-        &self,
-        command: impl Future<Output = FredResult<T>>,
-    ) -> Option<T> {
+    pub async fn try_again<T>(&self, command: impl Future<Output = FredResult<T>>) -> Option<T> {
         self.within(PATIENCE, command).await
     }
 
+    /// Returns whether it answers now; calls do not ask before [`Link::try_again`] has succeeded.
+    pub async fn answers(&self) -> bool {
+        let pong = self.client.ping::<String>(None);
+        matches!(tokio::time::timeout(PATIENCE, pong).await, Ok(Ok(_)))
+    }
+
+    /// Returns whether it answered the last time.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Relaxed)
+    }
+
     /// Waits until it answers: calls do not ask before.
-    #[cfg(test)]
-    pub(crate) async fn up(&self) {
+    pub async fn up(&self) {
         while self.try_again(self.client.ping::<String>(None)).await.is_none() {
             tokio::task::yield_now().await;
         }
@@ -103,7 +131,7 @@ impl Link {
         let was_up = self.is_up.swap(answer.is_ok(), Ordering::Relaxed);
         match &answer {
             Ok(_) if !was_up => tracing::info!("redis answers"),
-            Err(fault) if was_up => tracing::warn!(fault, "redis fails: each router is on its own"),
+            Err(fault) if was_up => tracing::warn!(fault, "redis fails: {}", self.without),
             _ => {}
         }
         answer.ok()
@@ -149,7 +177,9 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused_and_not_repeated() {
         for url in ["rediss://u:secret@host", "secret", "redis://host:secret"] {
-            let fault = Link::open(&url.into(), PATIENCE, &[]).err().unwrap();
+            let purpose = Purpose { setting: "router.redis", without: "" };
+            let fault = Link::open(purpose, &url.into(), PATIENCE, &[]).err().unwrap();
+            assert!(format!("{fault:#}").contains("router.redis"), "{fault:?}");
             assert!(!format!("{fault:#} {fault:?}").contains("secret"), "{fault:?}");
         }
     }

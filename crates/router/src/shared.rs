@@ -7,11 +7,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fred::prelude::LuaInterface as _;
+use redis_link::fred::prelude::LuaInterface as _;
+use redis_link::{Link, Purpose};
 
-use super::Link;
 use crate::breaker::Opened;
 use crate::catalog::{Candidate, Catalog};
+
+/// What the router asks Redis for.
+pub(crate) const PURPOSE: Purpose =
+    Purpose { setting: "router.redis", without: "each router is on its own" };
 
 /// How often replicas tell each other.
 const EVERY: Duration = Duration::from_millis(200);
@@ -187,7 +191,7 @@ mod tests {
             let config: Config = runtime::config::load(Some(file.path())).unwrap();
             // A test's machine may be slow; what waits must be right all the same.
             let wait = Duration::from_secs(5);
-            let link = Arc::new(Link::open(&redis.url().into(), wait, &[]).unwrap());
+            let link = Arc::new(Link::open(PURPOSE, &redis.url().into(), wait, &[]).unwrap());
             let catalog =
                 Arc::new(Catalog::new(&config, &Prices::default(), None, Some(&link)).unwrap());
             let shared = Arc::downgrade(&catalog);
