@@ -51,8 +51,7 @@ impl System {
     /// # Errors
     /// As [`System::start`].
     pub async fn start_in(data: TempDir, shape: Shape, settings: &str) -> anyhow::Result<Self> {
-        let quiet = quiet(settings);
-        std::fs::write(data.path().join("baton.toml"), format!("{quiet}{settings}"))?;
+        std::fs::write(data.path().join("baton.toml"), whole(settings))?;
         let processes = match shape {
             Shape::One => vec![Process::up(|up| in_directory(up, data.path())).await?],
             Shape::Separate => separate(data.path()).await?,
@@ -80,7 +79,7 @@ impl System {
     /// If it cannot be written.
     pub fn configure(&self, settings: &str) -> std::io::Result<()> {
         let (new, file) = (self.data.path().join("new.toml"), self.data.path().join("baton.toml"));
-        std::fs::write(&new, format!("{}{settings}", quiet(settings)))?;
+        std::fs::write(&new, whole(settings))?;
         std::fs::rename(new, file)
     }
 
@@ -196,12 +195,23 @@ impl System {
     }
 }
 
-/// Whatever else runs on this machine is no part of a test.
-fn quiet(settings: &str) -> &'static str {
-    match settings.contains("local_models") {
+/// Returns the settings with what holds for every test that does not say otherwise: whatever else runs on
+/// this machine is no part of it, and it may ask faster than people do.
+#[must_use]
+pub fn whole(settings: &str) -> String {
+    let quiet = match settings.contains("local_models") {
         true => "",
         false => "local_models = { ollama = '', jan = '' }\n",
-    }
+    };
+    let generous = match settings.contains("limits.") {
+        true => "",
+        false => {
+            "\n[gateway.limits.user]\nrequests = 100000000\n[gateway.limits.failures]\n\
+             requests = 100000000\n[gateway.endpoint_limits]\n\
+             '/api/search' = { requests = 100000000 }\n'/api/v1/search' = { requests = 100000000 }\n"
+        }
+    };
+    format!("{quiet}{settings}{generous}")
 }
 
 /// Returns a chat completions request to model `m`.

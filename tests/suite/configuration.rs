@@ -1,7 +1,7 @@
 //! A configuration that changes while the system runs.
 
 use futures::StreamExt as _;
-use journeys::{Shape, System, conversation, priced};
+use journeys::{Shape, System, conversation, priced, whole};
 use serde_json::Value;
 use testkit::provider::Provider;
 
@@ -149,13 +149,12 @@ async fn a_link_that_is_swapped_is_a_change_as_a_config_map_makes_it() {
 
     let (old, new) = (Provider::start().await.unwrap(), Provider::start().await.unwrap());
     let data = tempfile::tempdir().unwrap();
-    let none = "local_models = { ollama = '', jan = '' }\n";
     for (version, settings) in
         [("v1", priced(&old.url)), ("v2", priced(&new.url).replace("mock", "other"))]
     {
         std::fs::create_dir(data.path().join(version)).unwrap();
         let file = data.path().join(version).join("baton.toml");
-        std::fs::write(file, format!("{none}{settings}")).unwrap();
+        std::fs::write(file, whole(&settings)).unwrap();
     }
     symlink("v1", data.path().join("..data")).unwrap();
     symlink("..data/baton.toml", data.path().join("linked.toml")).unwrap();

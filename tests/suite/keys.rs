@@ -79,7 +79,7 @@ async fn a_key_does_what_it_may_and_nothing_else() {
         let url = &system.url;
         let terms = json!({ "name": "ci", "user": "ann", "team": "web", "models": ["m", "fast*"],
             "tools": ["git__*"], "collections": [], "limits": { "daily": 0.005 },
-            "rate_limits": { "requests": 5, "window_ms": 1000 } });
+            "rate_limits": { "requests": 5000, "window_ms": 1000 } });
         let (id, secret) = made(url, &terms).await;
 
         // It is used as any key is, and what it costs is its team's, user's and its own.
@@ -162,7 +162,7 @@ async fn a_key_does_what_it_may_and_nothing_else() {
         };
         tokio::time::timeout(Duration::from_secs(5), denied).await.unwrap();
         let list = ask(url, ADMIN, Method::GET, "/api/v1/keys", None).await.body;
-        assert_eq!(list["keys"][0]["rate_limits"]["requests"], 5, "{list}");
+        assert_eq!(list["keys"][0]["rate_limits"]["requests"], 5000, "{list}");
         assert_eq!(list["keys"][0]["begins"], secret[..7]);
         assert!(!list.to_string().contains(&secret));
 

@@ -12,6 +12,7 @@ mod crashing;
 mod faults;
 mod input;
 mod keys;
+mod limits;
 mod models;
 mod money;
 mod operating;

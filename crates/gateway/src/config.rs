@@ -1,8 +1,11 @@
 use std::collections::BTreeMap;
 
-use crate::auth::IssuerConfig;
+use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+
+use crate::auth::IssuerConfig;
+use crate::limiter::{LimitsConfig, Scope};
 
 /// What the gateway needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +23,12 @@ pub struct Config {
     pub jwt: BTreeMap<String, IssuerConfig>,
     /// Host names besides loopback ones that a request may address when there is no key.
     pub allowed_hosts: Vec<String>,
+    /// Proxies of one's own, whose word on where a request comes from is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How much there may be of what.
+    pub limits: LimitsConfig,
+    /// For each user on a route, by the route's path.
+    pub endpoint_limits: BTreeMap<String, Scope>,
     /// Where the other services are, when they are other processes.
     pub peers: PeerAddresses,
 }
@@ -33,6 +42,9 @@ impl Default for Config {
             keys: BTreeMap::new(),
             jwt: BTreeMap::new(),
             allowed_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
+            limits: LimitsConfig::default(),
+            endpoint_limits: crate::limiter::routes(),
             peers: PeerAddresses::default(),
         }
     }
@@ -56,6 +68,9 @@ pub struct Key {
     /// Whether its calls may be answered from what was kept, and kept.
     #[serde(default = "yes")]
     pub cache: bool,
+    /// How much it may ask for.
+    #[serde(default)]
+    pub rate_limits: Scope,
 }
 
 fn yes() -> bool {

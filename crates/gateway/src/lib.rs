@@ -6,6 +6,7 @@ mod auth;
 mod config;
 mod error;
 mod limit;
+mod limiter;
 mod maintenance;
 mod openapi;
 mod request;
@@ -31,6 +32,8 @@ pub use auth::{IssuerConfig, Keys};
 use auth::{Issuers, Kept};
 pub use config::{Config, PeerAddresses};
 pub use error::Error;
+use limiter::Limiter;
+pub use limiter::{LimitsConfig, Scope};
 pub use routes::ask::answer;
 use routes::maintenance as maintenance_routes;
 use routes::{
@@ -90,6 +93,7 @@ struct Shared {
     maintenance: maintenance::Told,
     kept: Kept,
     issuers: Issuers,
+    limiter: Arc<Limiter>,
 }
 
 impl Shared {
@@ -99,11 +103,12 @@ impl Shared {
     }
 }
 
-/// Checks the keys, and that without any nobody else can reach `address`.
+/// Checks the limits and the keys, and that without any nobody else can reach `address`.
 ///
 /// # Errors
-/// If a key or an issuer is malformed, or the address is open to others and no key is configured.
+/// If a limit, a key or an issuer is malformed, or the address is open to others and no key is configured.
 pub fn check(config: &Config, address: SocketAddr) -> anyhow::Result<Keys> {
+    config.limits.check(&config.endpoint_limits)?;
     let keys = Keys::new(&config.keys)?;
     let open = keys.is_empty() && Issuers::new(&config.jwt)?.is_empty();
     if open && !address.ip().is_loopback() {
@@ -129,7 +134,7 @@ pub struct Door {
 /// Serves HTTP until `stop`, says "not ready" for `drain`, and finishes what is in flight.
 ///
 /// # Errors
-/// If the listener fails, or an issuer is not as [`check`] wants it.
+/// If the listener fails, or what [`check`] looks at is not as it wants it.
 pub async fn serve(
     config: Config,
     peers: Peers,
@@ -141,7 +146,9 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let total = Duration::from_millis(config.shutdown_ms);
     let issuers = Issuers::new(&config.jwt)?;
-    let router = router(config, peers, (keys, issuers), health.clone(), metrics);
+    let limiter = Limiter::open(&config.limits, metrics)?;
+    limiter.ready().await;
+    let router = router(config, peers, (keys, issuers, limiter), health.clone(), metrics);
     health.started();
     let closing = CancellationToken::new();
     tokio::spawn(runtime::shutdown::drain(stop, health, drain, closing.clone()));
@@ -152,7 +159,7 @@ pub async fn serve(
 fn router(
     config: Config,
     peers: Peers,
-    (keys, issuers): (Arc<Keys>, Issuers),
+    (keys, issuers, limiter): (Arc<Keys>, Issuers, Arc<Limiter>),
     health: Health,
     metrics: &Metrics,
 ) -> Router {
@@ -160,9 +167,10 @@ fn router(
     let maintenance = maintenance::Told::default();
     tokio::spawn(maintenance.clone().watch(peers.budget.clone()));
     let kept = Kept::new(peers.budget.clone());
-    let app = App(Arc::new(Shared { peers, config, keys, kept, issuers, maintenance }));
+    let app = App(Arc::new(Shared { peers, config, keys, kept, issuers, maintenance, limiter }));
     let counted = request::Counters::new(metrics);
     let api = api()
+        .layer(axum::middleware::from_fn_with_state(app.clone(), limiter::admit))
         .layer(axum::middleware::from_fn_with_state(app.clone(), auth::require))
         .with_state(app.clone());
     let open = OpenApiRouter::new()

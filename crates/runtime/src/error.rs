@@ -19,7 +19,7 @@ const TABLE: [(ErrorKind, &str, Code, u16); 9] = [
     (ErrorKind::NotFound, "not_found", Code::NotFound, 404),
     (ErrorKind::Conflict, "conflict", Code::Aborted, 409),
     (ErrorKind::BudgetExceeded, "budget_exceeded", Code::ResourceExhausted, 402),
-    (ErrorKind::RateLimited, "rate_limited", Code::ResourceExhausted, 429),
+    (ErrorKind::RateLimited, "rate_limit_exceeded", Code::ResourceExhausted, 429),
     (ErrorKind::Unavailable, "unavailable", Code::Unavailable, 503),
     (ErrorKind::Internal, "internal", Code::Internal, 500),
 ];

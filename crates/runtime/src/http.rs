@@ -1,5 +1,6 @@
 //! HTTP/1.1 on a listener, with `TCP_NODELAY` and a shutdown that counts bodies.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
@@ -7,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// Serves `router` until `stop`, then finishes what is in flight, streamed bodies included, but
-/// waits no longer than `drain`.
+/// waits no longer than `drain`. Handlers are told the peer's address.
 ///
 /// # Errors
 /// If the listener fails.
@@ -19,6 +20,7 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let listener = listener.tap_io(without_delay);
     let stopped = stop.clone();
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, router)
         .with_graceful_shutdown(async move { stopped.cancelled().await })
         .into_future();

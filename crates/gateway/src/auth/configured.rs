@@ -71,6 +71,7 @@ fn grant(name: &str, key: &Key) -> anyhow::Result<Grant> {
         team: key.team.as_ref().map(TeamId::new).transpose()?,
         key: Some(KeyId::new(name)?),
         runs_it: true,
+        rates: key.rate_limits.into(),
         caching: if key.cache { Caching::AsConfigured } else { Caching::Never },
         ..Grant::new(tenant, user, role)
     })
@@ -79,11 +80,20 @@ fn grant(name: &str, key: &Key) -> anyhow::Result<Grant> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limiter::Scope;
 
     fn key(secret: &str, role: Option<&str>) -> anyhow::Result<Keys> {
         let (tenant, user, team) = ("t".to_owned(), "u".to_owned(), Some("x".to_owned()));
         let role = role.map(str::to_owned);
-        let key = Key { secret: secret.into(), tenant, user, team, role, cache: true };
+        let key = Key {
+            secret: secret.into(),
+            tenant,
+            user,
+            team,
+            role,
+            cache: true,
+            rate_limits: Scope::default(),
+        };
         Keys::new(&BTreeMap::from([("k".to_owned(), key)]))
     }
 

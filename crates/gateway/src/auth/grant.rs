@@ -50,6 +50,22 @@ pub(crate) struct Rates {
     pub(crate) concurrency: Option<NonZeroU64>,
 }
 
+impl Rates {
+    /// Returns these, and of what they do not limit the `other` ones.
+    pub(crate) fn or(self, other: Self) -> Self {
+        let (requests, window_ms) = match self.requests {
+            Some(_) => (self.requests, self.window_ms),
+            None => (other.requests, other.window_ms),
+        };
+        Self {
+            requests,
+            window_ms,
+            tokens_per_minute: self.tokens_per_minute.or(other.tokens_per_minute),
+            concurrency: self.concurrency.or(other.concurrency),
+        }
+    }
+}
+
 impl Grant {
     /// Returns one that may do everything of its role.
     pub(crate) fn new(tenant: TenantId, user: UserId, role: Role) -> Self {

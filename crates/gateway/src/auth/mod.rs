@@ -6,6 +6,7 @@ mod jwt;
 mod kept;
 mod roles;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,15 +16,16 @@ use axum::http::{HeaderMap, HeaderName, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use sha2::{Digest as _, Sha256};
-use types::{Caching, ErrorKind, Privacy, RequestId, Role, TenantId, UserId};
+use types::{Caching, Classify as _, ErrorKind, Privacy, RequestId, Role, TenantId, UserId};
 
 pub use self::configured::Keys;
-pub(crate) use self::grant::{Grant, allows};
+pub(crate) use self::grant::{Grant, Rates, allows};
 pub use self::jwt::IssuerConfig;
 pub(crate) use self::jwt::Issuers;
 pub(crate) use self::kept::Kept;
 use self::roles::Right;
-use crate::{App, Error};
+pub(crate) use self::roles::is_route;
+use crate::{App, Error, limiter};
 
 const PRIVACY: HeaderName = HeaderName::from_static("x-baton-privacy");
 const CACHE: HeaderName = HeaderName::from_static("x-baton-cache");
@@ -62,6 +64,21 @@ async fn who(app: &App, headers: &HeaderMap) -> Result<Arc<Grant>, Error> {
     }
 }
 
+/// As [`who`]; an address that shows too many credentials that are none is not heard for a while.
+async fn known(
+    app: &App,
+    headers: &HeaderMap,
+    client: Option<IpAddr>,
+) -> Result<Arc<Grant>, Error> {
+    let Some(client) = client else { return who(app, headers).await };
+    limiter::heard(&app.limiter, client)?;
+    let found = who(app, headers).await;
+    if found.as_ref().is_err_and(|fault| fault.kind() == ErrorKind::Unauthenticated) {
+        limiter::failed(&app.limiter, &app.config, client).await?;
+    }
+    found
+}
+
 /// Makes the call's context for the handler, or refuses: whoever is not known, and whoever may not.
 pub(crate) async fn require(
     State(app): State<App>,
@@ -70,8 +87,9 @@ pub(crate) async fn require(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Error> {
+    let client = limiter::client_of(&request, &app.config.trusted_proxies);
     let headers = request.headers();
-    let grant = who(&app, headers).await?;
+    let grant = known(&app, headers, client).await?;
     let right = roles::right(request.method(), route.as_str());
     let named = named.ok();
     let named = named.as_ref().and_then(|named| named.iter().next()).map(|(_, value)| value);

@@ -83,6 +83,11 @@ pub(crate) fn right(method: &Method, path: &str) -> Right {
     found.map_or(Keys, |(.., right)| *right)
 }
 
+/// Tells whether a path is a route's, for whatever method.
+pub(crate) fn is_route(path: &str) -> bool {
+    TABLE.iter().any(|(_, route, _)| *route == path)
+}
+
 /// Checks that a grant has a right; `named` is what the path names first.
 ///
 /// # Errors

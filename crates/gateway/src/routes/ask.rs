@@ -16,6 +16,7 @@ use types::{CallContext, ErrorKind, NanoUsd, RunId};
 
 use super::{Json, Path};
 use crate::auth::Grant;
+use crate::limiter::Used;
 use crate::{App, Error};
 
 /// A question to the tenant's own documents.
@@ -59,22 +60,35 @@ pub(crate) async fn ask(
     let reply = OrchestratorServiceClient::new(app.peers.orchestrator.clone()).ask(request).await?;
     let mut events = reply.into_inner();
     if ask.stream {
-        let events = events.filter_map(|event| async {
-            match event {
-                Ok(reply) => reply.event.map(sent),
+        let used = Used::default();
+        let told = used.clone();
+        let events = events.filter_map(move |event| {
+            let shown = match event {
+                Ok(reply) => reply.event.map(|event| {
+                    if let Some(Kind::Completed(done)) = &event.kind {
+                        told.say(done.input_tokens, done.output_tokens);
+                    }
+                    sent(event)
+                }),
                 Err(status) => {
                     let body = Error::from(status).body(Dialect::ChatCompletions).to_string();
                     Some(Ok(sse::Event::default().event("failed").data(body)))
                 }
-            }
+            };
+            std::future::ready(shown)
         });
-        return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
+        let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
+        response.extensions_mut().insert(used);
+        return Ok(response);
     }
     while let Some(reply) = events.message().await? {
         let Some(event) = reply.event else { continue };
         match event.kind {
             Some(Kind::Completed(done)) => {
-                return Ok(axum::Json(answer(&event.run_id, &done)).into_response());
+                let mut response = axum::Json(answer(&event.run_id, &done)).into_response();
+                let used = Used::known(done.input_tokens, done.output_tokens);
+                response.extensions_mut().insert(used);
+                return Ok(response);
             }
             Some(Kind::Failed(failed)) => {
                 return Err(Error::new(kind_named(&failed.code), failed.message));

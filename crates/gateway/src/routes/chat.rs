@@ -21,6 +21,7 @@ use types::{CallContext, ErrorKind, NanoUsd};
 use super::providers;
 use crate::auth::{Grant, allows};
 use crate::error::COST;
+use crate::limiter::Used;
 use crate::{App, Error};
 
 /// Answers a conversation: OpenAI's chat completions.
@@ -83,8 +84,10 @@ pub(crate) async fn answer(
     let request = runtime::context::request(context, CompleteRequest { call });
     let reply = router.complete(request).await?.into_inner();
     let mut response = json(reply.body);
-    let headers = response.headers_mut();
     let receipt = reply.receipt.unwrap_or_default();
+    let used = Used::known(receipt.input_tokens, receipt.output_tokens);
+    response.extensions_mut().insert(used);
+    let headers = response.headers_mut();
     say_who(headers, &receipt);
     let besides = NanoUsd::new(receipt.spent_besides_nanos);
     let cost = NanoUsd::new(receipt.cost_nanos).checked_add(besides);
@@ -114,22 +117,28 @@ async fn streamed(
     let early = || Error::new(ErrorKind::Unavailable, "the answer ended early");
     let first = pieces.message().await?.and_then(|piece| piece.event).ok_or_else(early)?;
     let Piece::Started(receipt) = first else { return Err(early()) };
-    let frames = stream::unfold(Some(pieces), move |pieces| async move {
-        let mut pieces = pieces?;
+    let used = Used::default();
+    let (state, told) = ((pieces, used.clone()), used);
+    let frames = stream::unfold(Some(state), move |state| async move {
+        let (mut pieces, used) = state?;
         let failed = |message: String| Error::new(ErrorKind::Unavailable, message);
         let (frame, last) = match pieces.message().await {
             Ok(Some(piece)) => match piece.event {
                 Some(Piece::Chunk(chunk)) => (frame(dialect, &chunk), false),
-                Some(Piece::Finished(_)) => (end(dialect), true),
+                Some(Piece::Finished(receipt)) => {
+                    used.say(receipt.input_tokens, receipt.output_tokens);
+                    (end(dialect), true)
+                }
                 Some(Piece::Failed(message)) => (failure(dialect, &failed(message)), true),
                 Some(Piece::Started(_)) | None => (Bytes::new(), false),
             },
             Ok(None) => (failure(dialect, &early()), true),
             Err(status) => (failure(dialect, &status.into()), true),
         };
-        Some((Ok::<_, std::convert::Infallible>(frame), (!last).then_some(pieces)))
+        Some((Ok::<_, std::convert::Infallible>(frame), (!last).then_some((pieces, used))))
     });
     let mut response = Body::from_stream(frames).into_response();
+    response.extensions_mut().insert(told);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
