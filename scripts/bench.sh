@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Measures what Baton adds to a call of a model: direct and through Baton in one run.
 # Usage: scripts/bench.sh [SECONDS A MEASUREMENT], scripts/bench.sh soak [MINUTES] to see whether its memory
-# grows, scripts/bench.sh failover to see what a first candidate that says nothing adds, or
-# scripts/bench.sh ledger [SECONDS] to see how many reservations a ledger makes.
+# grows, scripts/bench.sh failover to see what a first candidate that says nothing adds,
+# scripts/bench.sh ledger [SECONDS] to see how many reservations a ledger makes, or scripts/bench.sh limits
+# [SECONDS] to see what a rate limit adds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,6 +16,7 @@ echo "profile $profile, $(rustc --version), load before: $(cut -d' ' -f1-3 /proc
 case "${1:-}" in
   soak) exec "target/$profile/soak" "${2:-10}" ;;
   ledger) exec "target/$profile/ledger" "${2:-10}" ;;
+  limits) exec "target/$profile/limits" "${2:-5}" ;;
   failover) exec "target/$profile/failover" ;;
   *) exec "target/$profile/bench" "${1:-5}" ;;
 esac
