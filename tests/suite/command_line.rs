@@ -71,7 +71,11 @@ async fn a_failure_is_one_clear_line_and_its_own_exit_code() {
     let taken = system.url.trim_start_matches("http://");
     for (arguments, code, told) in [
         (vec!["ask", "--docs", "none", "q"], 1, "none is not a folder"),
-        (vec!["ask", "--docs", "empty", "q"], 1, "empty holds no Markdown, text or HTML file"),
+        (
+            vec!["ask", "--docs", "empty", "q"],
+            1,
+            "empty holds no file that can be read, such as Markdown",
+        ),
         (vec!["ask", "--config", "none.toml", "q"], 1, "none.toml does not exist"),
         (vec!["import", "litellm", "none.yaml"], 1, "cannot read none.yaml"),
         (vec!["import", "litellm", "priced.toml"], 1, "priced.toml: not YAML that can be read"),

@@ -7,7 +7,7 @@ use crate::parse::Parsed;
 /// A passage is closed when it has so many words, …
 const ENOUGH: usize = 150;
 /// … and a block of more is cut, at line, sentence or word ends.
-const MOST: usize = 300;
+pub(crate) const MOST: usize = 300;
 
 /// A passage of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,8 @@ pub(crate) fn chunk(parsed: &Parsed) -> Vec<Chunk> {
     chunks
 }
 
-fn words(text: &str) -> usize {
+/// Returns how many words a text has.
+pub(crate) fn words(text: &str) -> usize {
     text.split_whitespace().count()
 }
 

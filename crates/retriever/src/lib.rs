@@ -17,6 +17,7 @@ use proto::retriever::retriever_service_server::RetrieverServiceServer;
 
 pub use config::Config;
 pub use error::Error;
+pub use parse::is_document;
 pub use service::Service;
 
 /// Opens the store, rebuilds the index from it and returns the service.

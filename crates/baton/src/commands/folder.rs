@@ -9,8 +9,6 @@ use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use runtime::transport::Peer;
 use types::CallContext;
 
-const ENDINGS: [&str; 6] = ["md", "markdown", "txt", "text", "html", "htm"];
-
 /// What became of a folder's files.
 #[derive(Debug, Default)]
 pub(crate) struct Ingested {
@@ -20,7 +18,7 @@ pub(crate) struct Ingested {
     pub(crate) refused: Vec<String>,
 }
 
-/// Stores every Markdown, text and HTML file below `folder` that ignore files do not exclude. One
+/// Stores every file that can be read (Markdown, text, HTML, JSON, tables, source code) below `folder` that ignore files do not exclude. One
 /// bad file never stops the others.
 ///
 /// # Errors
@@ -69,13 +67,12 @@ fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in ignore::WalkBuilder::new(folder).require_git(false).build() {
         let path = entry?.into_path();
-        let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
-        if path.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
+        if path.is_file() && path.to_str().is_some_and(retriever::is_document) {
             files.push(path);
         }
     }
     if files.is_empty() {
-        bail!("{} holds no Markdown, text or HTML file", folder.display());
+        bail!("{} holds no file that can be read, such as Markdown", folder.display());
     }
     files.sort();
     Ok(files)
@@ -89,7 +86,7 @@ mod tests {
     fn a_folder_without_documents_is_one_clear_line() {
         let folder = tempfile::tempdir().unwrap();
         let fault = files(folder.path()).unwrap_err().to_string();
-        assert!(fault.ends_with("holds no Markdown, text or HTML file"), "{fault}");
+        assert!(fault.ends_with("holds no file that can be read, such as Markdown"), "{fault}");
         let fault = files(&folder.path().join("none")).unwrap_err().to_string();
         assert!(fault.ends_with("none is not a folder"), "{fault}");
     }
@@ -98,7 +95,7 @@ mod tests {
     fn ignored_and_other_files_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in
-            [(".gitignore", "secret.md"), ("a.md", ""), ("b.rs", ""), ("secret.md", "")]
+            [(".gitignore", "secret.md"), ("a.md", ""), ("b.png", ""), ("secret.md", "")]
         {
             std::fs::write(folder.path().join(name), text).unwrap();
         }

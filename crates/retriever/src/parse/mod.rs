@@ -1,5 +1,8 @@
 //! From bytes to a text that is stored and cited, and its blocks. Pure.
 
+mod code;
+mod cuts;
+mod data;
 mod html;
 mod markdown;
 
@@ -26,10 +29,21 @@ pub(crate) struct Block {
 }
 
 /// Media types that are understood, each with the file endings that mean it.
-const KINDS: [(&str, &[&str]); 3] = [
+const KINDS: [(&str, &[&str]); 14] = [
     ("text/markdown", &["md", "markdown"]),
     ("text/html", &["html", "htm"]),
     ("text/plain", &["txt", "text"]),
+    ("text/csv", &["csv", "tsv"]),
+    ("application/json", &["json"]),
+    ("application/x-ndjson", &["ndjson", "jsonl"]),
+    ("text/x-c", &["c", "h"]),
+    ("text/x-go", &["go"]),
+    ("text/x-java", &["java"]),
+    ("text/javascript", &["js", "mjs", "cjs", "jsx"]),
+    ("text/x-python", &["py", "pyi"]),
+    ("text/x-rust", &["rs"]),
+    ("text/x-typescript", &["ts", "mts", "cts"]),
+    ("text/x-tsx", &["tsx"]),
 ];
 
 /// Returns the media type to read `source` as: the `given` one, else what its ending means, else
@@ -45,9 +59,19 @@ pub(crate) fn media_type(source: &str, given: &str) -> Result<&'static str, Erro
             Error::Invalid(format!("media type {given:?} is none of {}", known.join(", ")))
         });
     }
-    let ending = source.rsplit_once('.').map(|(_, ending)| ending.to_lowercase());
-    let known = KINDS.iter().find(|kind| ending.as_deref().is_some_and(|e| kind.1.contains(&e)));
-    Ok(known.map_or("text/plain", |kind| kind.0))
+    Ok(told(source).unwrap_or("text/plain"))
+}
+
+/// Tells whether a file's ending is one that is understood.
+#[must_use]
+pub fn is_document(source: &str) -> bool {
+    told(source).is_some()
+}
+
+/// Returns the media type that a file's ending means.
+fn told(source: &str) -> Option<&'static str> {
+    let ending = source.rsplit_once('.')?.1.to_lowercase();
+    KINDS.iter().find(|kind| kind.1.contains(&ending.as_str())).map(|kind| kind.0)
 }
 
 /// Parses `content`.
@@ -65,7 +89,11 @@ pub(crate) fn parse(source: &str, media_type: &str, content: &[u8]) -> Result<Pa
     Ok(match media_type {
         "text/markdown" => markdown::parse(text),
         "text/html" => html::parse(text),
-        _ => paragraphs(text),
+        "text/csv" => data::table(text),
+        "application/json" => data::json(text),
+        "application/x-ndjson" => data::json_lines(text),
+        "text/plain" => paragraphs(text),
+        code => code::parse(text, code),
     })
 }
 
