@@ -99,7 +99,7 @@ async fn every_call_has_a_row_and_every_private_one_is_in_the_audit_log() {
         assert_eq!((&of("here")["prompt_version"], &of("")["failed"]), (&"v7".into(), &2.into()));
         let csv = system.client().get(format!("{}/api/v1/costs?format=csv", system.url));
         let csv = csv.send().await.unwrap().text().await.unwrap();
-        assert!(csv.contains("mock/m,1,0,1000,1000,0.004\r\n"), "{csv}");
+        assert!(csv.contains("mock/m,1,0,1000,1000,0.004,"), "{csv}");
         assert_eq!(system.get("/api/v1/costs?group_by=colour").await.unwrap().0, 400);
 
         let (_, log) = system.get("/api/v1/audit").await.unwrap();

@@ -35,7 +35,7 @@ pub use ledger::{
 pub use period::Period;
 pub use scope::{Kind, Scope};
 pub use service::Service;
-pub use usage::{Audited, Cost, Group, Usage, chained};
+pub use usage::{Audited, Calls, Cost, Group, Usage, chained};
 
 /// Opens the ledger and returns the service; it sweeps expired holds and tells of nearly spent limits as
 /// long as it lives.

@@ -8,7 +8,7 @@ use types::{CallContext, NanoUsd, ReservationId};
 use crate::keys::Keys;
 use crate::keys::calls::Desk;
 use crate::ledger::{Correction, Entry, Ledger, Maintenance, Order, Reservation, Statement};
-use crate::usage::{Audited, Group, Usage};
+use crate::usage::{Audited, Calls, Group, Usage};
 use crate::{Error, Kind, Period, Scope};
 
 /// How long a hold lasts when its caller does not say.
@@ -251,8 +251,14 @@ impl BudgetService for Service {
         {
             return Err(Error::Invalid("group_by: one to three, each once".to_owned()).into());
         }
-        let time = (request.get_ref().from_ms, request.get_ref().to_ms);
-        let costs = self.ledger.costs(&context.tenant, &groups, time).await?;
+        let request = request.into_inner();
+        let calls = Calls {
+            tenant: context.tenant,
+            scope: request.scope.map_or_else(|| Ok(Scope::tenant()), |one| scope(Some(one)))?,
+            from_ms: request.from_ms,
+            to_ms: request.to_ms,
+        };
+        let costs = self.ledger.costs(&calls, &groups).await?;
         let count = |count: i64| u64::try_from(count).unwrap_or_default();
         let costs = costs.into_iter().map(|cost| wire::Cost {
             group: cost.group,
@@ -261,6 +267,8 @@ impl BudgetService for Service {
             input_tokens: count(cost.input_tokens),
             output_tokens: count(cost.output_tokens),
             cost_nanos: cost.cost,
+            mean_latency_micros: count(cost.mean_latency_micros),
+            mean_first_token_micros: count(cost.mean_first_token_micros),
         });
         Ok(Response::new(wire::ListCostsResponse { costs: costs.collect() }))
     }

@@ -8,6 +8,7 @@ mod error;
 mod limit;
 mod limiter;
 mod maintenance;
+mod money;
 mod openapi;
 mod request;
 mod routes;
@@ -231,9 +232,20 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(documents::read, documents::delete))
         .routes(routes!(tools::list))
         .routes(routes!(tools::call))
-        .routes(routes!(budget::user))
-        .routes(routes!(budget::set_limit))
-        .routes(routes!(budget::top_spenders))
+        .routes(routes!(budget::statements::user))
+        .routes(routes!(budget::statements::team))
+        .routes(routes!(budget::statements::key))
+        .routes(routes!(budget::statements::tenant))
+        .routes(routes!(budget::statements::spend))
+        .routes(routes!(budget::limits::set))
+        .routes(routes!(budget::limits::list, budget::limits::remove_all))
+        .routes(routes!(budget::limits::read, budget::limits::remove))
+        .routes(routes!(budget::reports::top_spenders))
+        .routes(routes!(budget::reports::utilization))
+        .routes(routes!(budget::reports::tier_costs))
+        .routes(routes!(budget::history::list))
+        .routes(routes!(budget::history::verify))
+        .routes(routes!(budget::corrections::create))
         .routes(routes!(maintenance_routes::read, maintenance_routes::set))
         .routes(routes!(costs::list))
         .routes(routes!(costs::audit))

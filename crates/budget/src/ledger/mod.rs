@@ -15,7 +15,7 @@ use types::{NanoUsd, ReservationId, TenantId};
 use self::account::Account;
 pub use self::moves::{Correction, Move, Reservation};
 pub use self::rules::Rules;
-use crate::usage::{Audited, Cost, Group, Usage};
+use crate::usage::{Audited, Calls, Cost, Group, Usage};
 use crate::{Error, Kind, Period, Scope};
 
 /// The columns of an account, in the order in which it is read and written.
@@ -313,17 +313,11 @@ pub trait Ledger: Send + Sync {
     /// [`Error::Ledger`].
     async fn record(&self, usages: &[Usage]) -> Result<(), Error>;
 
-    /// Sums what the tenant's calls that began within `time` (from, to) cost, by one to three groups,
-    /// most expensive first, at most ten thousand.
+    /// Sums what calls cost, by one to three groups, most expensive first, at most ten thousand.
     ///
     /// # Errors
     /// [`Error::Ledger`].
-    async fn costs(
-        &self,
-        tenant: &TenantId,
-        groups: &[Group],
-        time: (i64, i64),
-    ) -> Result<Vec<Cost>, Error>;
+    async fn costs(&self, calls: &Calls, groups: &[Group]) -> Result<Vec<Cost>, Error>;
 
     /// Returns the tenant's private calls behind number `after`, oldest first.
     ///

@@ -7,8 +7,8 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use types::{IdError, NanoUsd, ReservationId, TenantId, UserId};
 
-use crate::Error;
 use crate::ledger::Move;
+use crate::{Error, Kind, Scope};
 
 /// One model call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -207,19 +207,51 @@ pub struct Cost {
     pub output_tokens: i64,
     /// In nano-USD.
     pub cost: i64,
+    /// How long those that were answered took on average; 0 without any.
+    pub mean_latency_micros: i64,
+    /// How long until their first token on average, of those that came in pieces; 0 without any.
+    pub mean_first_token_micros: i64,
 }
 
-/// Returns the query for the costs of a tenant's calls in a time, most expensive first; its
-/// parameters are the tenant, the first moment and the first moment after.
-fn costs(groups: &[Group], day: &'static str, cast: &'static str) -> String {
+/// Which calls are summed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Calls {
+    /// Whose.
+    pub tenant: TenantId,
+    /// In which of its scopes they counted.
+    pub scope: Scope,
+    /// They began at this time or later, in milliseconds since 1970.
+    pub from_ms: i64,
+    /// They began before this time.
+    pub to_ms: i64,
+}
+
+/// Returns what is true of the rows that counted in a scope; `$4` is its name.
+fn counted(kind: Kind) -> &'static str {
+    match kind {
+        // The name is none.
+        Kind::Tenant => "$4 = ''",
+        Kind::Team => "team = $4",
+        Kind::User => "payer = $4",
+        Kind::Key => "key = $4",
+        Kind::Run => "(run = $4 OR substr(run, 1, length($4) + 1) = $4 || '/')",
+    }
+}
+
+/// Returns the query for what calls cost, most expensive first; its parameters are the tenant, the
+/// first moment, the first moment after, and the scope's name.
+fn costs(calls: &Calls, groups: &[Group], day: &'static str, cast: &'static str) -> String {
+    let counted = counted(calls.scope.kind());
     let columns: Vec<&str> = groups.iter().map(|group| group.column(day)).collect();
     let columns = columns.join(", ");
     let places: Vec<String> = (1..=groups.len()).map(|place| place.to_string()).collect();
     let places = places.join(", ");
     format!(
         "SELECT {columns}, count(*), count(*) FILTER (WHERE outcome NOT IN ('answered', 'cached')),
-           sum(input_tokens){cast}, sum(output_tokens){cast}, sum(cost){cast}
-         FROM usage WHERE tenant = $1 AND started_at >= $2 AND started_at < $3
+           sum(input_tokens){cast}, sum(output_tokens){cast}, sum(cost){cast},
+           CAST(coalesce(avg(latency_micros) FILTER (WHERE outcome = 'answered'), 0) AS BIGINT),
+           CAST(coalesce(avg(first_token_micros) FILTER (WHERE first_token_micros > 0), 0) AS BIGINT)
+         FROM usage WHERE tenant = $1 AND started_at >= $2 AND started_at < $3 AND {counted}
          GROUP BY {places} ORDER BY sum(cost) DESC, {places} LIMIT 10000"
     )
 }

@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, PgPool, Row as _};
 use types::TenantId;
 
-use super::{Audited, Cost, Group, Usage, chained, costs};
+use super::{Audited, Calls, Cost, Group, Usage, chained, costs};
 use crate::Error;
 
 /// Keeps rows in a transaction that settles their reservations; rows that are known change nothing.
@@ -93,15 +93,15 @@ pub(crate) async fn audited(
 
 pub(crate) async fn list(
     pool: &PgPool,
-    tenant: &TenantId,
+    calls: &Calls,
     groups: &[Group],
-    (from, to): (i64, i64),
 ) -> Result<Vec<Cost>, Error> {
     let day = "to_char(to_timestamp(started_at / 1000) AT TIME ZONE 'utc', 'YYYY-MM-DD')";
-    let rows = sqlx::query(sqlx::AssertSqlSafe(costs(groups, day, "::BIGINT")))
-        .bind(tenant.as_str())
-        .bind(from)
-        .bind(to)
+    let rows = sqlx::query(sqlx::AssertSqlSafe(costs(calls, groups, day, "::BIGINT")))
+        .bind(calls.tenant.as_str())
+        .bind(calls.from_ms)
+        .bind(calls.to_ms)
+        .bind(calls.scope.name())
         .fetch_all(pool)
         .await?;
     let read = |row: &sqlx::postgres::PgRow| {
@@ -113,6 +113,8 @@ pub(crate) async fn list(
             input_tokens: row.try_get(at + 2)?,
             output_tokens: row.try_get(at + 3)?,
             cost: row.try_get(at + 4)?,
+            mean_latency_micros: row.try_get(at + 5)?,
+            mean_first_token_micros: row.try_get(at + 6)?,
         })
     };
     rows.iter().map(read).collect()

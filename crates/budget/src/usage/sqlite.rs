@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use sqlx::{Row as _, SqlitePool};
 use types::TenantId;
 
-use super::{Audited, Cost, Group, Usage, chained, costs};
+use super::{Audited, Calls, Cost, Group, Usage, chained, costs};
 use crate::ledger::sqlite::moves;
 use crate::{Error, Rules};
 
@@ -114,15 +114,15 @@ pub(crate) async fn audited(
 
 pub(crate) async fn list(
     pool: &SqlitePool,
-    tenant: &TenantId,
+    calls: &Calls,
     groups: &[Group],
-    (from, to): (i64, i64),
 ) -> Result<Vec<Cost>, Error> {
-    let query = costs(groups, "date(started_at / 1000, 'unixepoch')", "");
+    let query = costs(calls, groups, "date(started_at / 1000, 'unixepoch')", "");
     let rows = sqlx::query(sqlx::AssertSqlSafe(query))
-        .bind(tenant.as_str())
-        .bind(from)
-        .bind(to)
+        .bind(calls.tenant.as_str())
+        .bind(calls.from_ms)
+        .bind(calls.to_ms)
+        .bind(calls.scope.name())
         .fetch_all(pool)
         .await?;
     let read = |row: &sqlx::sqlite::SqliteRow| {
@@ -134,6 +134,8 @@ pub(crate) async fn list(
             input_tokens: row.try_get(at + 2)?,
             output_tokens: row.try_get(at + 3)?,
             cost: row.try_get(at + 4)?,
+            mean_latency_micros: row.try_get(at + 5)?,
+            mean_first_token_micros: row.try_get(at + 6)?,
         })
     };
     rows.iter().map(read).collect()

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use budget::{
-    Correction, Cost, Error, Group, Kind, Ledger, Maintenance, Order, Period, Reservation, Scope,
-    Usage, chained,
+    Calls, Correction, Cost, Error, Group, Kind, Ledger, Maintenance, Order, Period, Reservation,
+    Scope, Usage, chained,
 };
 use types::{NanoUsd, TenantId};
 
@@ -22,6 +22,7 @@ fn usage(name: &str, who: &str, reservation: &str, cost: i64) -> Usage {
         output_tokens: 1,
         cost,
         started_at: NOON,
+        latency_micros: 40,
         outcome: "answered".to_owned(),
         privacy: "private".to_owned(),
         reservation: reservation.to_owned(),
@@ -37,7 +38,15 @@ async fn rows_settle(l: &dyn Ledger) {
     l.reserve(&held("u1", "u")).await.unwrap();
     l.reserve(&held("u2", "v")).await.unwrap();
     let refused = Usage { outcome: "refused".to_owned(), ..usage("c3", "u", "", 0) };
-    let rows = [usage("c1", "u", "u1", 30), usage("c2", "v", "u2", 70), refused];
+    let within = |one: Usage, run: &str| Usage {
+        team: "t".to_owned(),
+        key: "k".to_owned(),
+        run: run.to_owned(),
+        ..one
+    };
+    let first = within(usage("c1", "u", "u1", 30), "r");
+    let second = within(usage("c2", "v", "u2", 70), "r/1");
+    let rows = [Usage { first_token_micros: 20, ..first }, second, refused];
     for _ in 0..2 {
         l.record(&rows).await.unwrap();
     }
@@ -49,7 +58,13 @@ async fn rows_settle(l: &dyn Ledger) {
     }
 
     let groups = [Group::User, Group::Day];
-    let costs = l.costs(&tenant, &groups, (NOON, NOON + 1)).await.unwrap();
+    let calls = |of: &TenantId, scope: Scope, (from_ms, to_ms): (i64, i64)| {
+        let tenant = of.clone();
+        Calls { tenant, scope, from_ms, to_ms }
+    };
+    let (all, ever) = (Scope::tenant(), (0, i64::MAX));
+    let noon = calls(&tenant, all.clone(), (NOON, NOON + 1));
+    let costs = l.costs(&noon, &groups).await.unwrap();
     let cost = |who: &str, calls, failed, cost| Cost {
         group: vec![who.to_owned(), "2026-11-24".to_owned()],
         calls,
@@ -57,15 +72,35 @@ async fn rows_settle(l: &dyn Ledger) {
         input_tokens: 10 * calls,
         output_tokens: calls,
         cost,
+        mean_latency_micros: 40,
+        mean_first_token_micros: if who == "u" { 20 } else { 0 },
     };
     assert_eq!(costs, [cost("v", 1, 0, 70), cost("u", 3, 1, 35)]);
+    for (scope, wanted) in [(user("u"), vec![cost("u", 3, 1, 35)]), (user("none"), vec![])] {
+        let costs = l.costs(&calls(&tenant, scope, ever), &groups).await.unwrap();
+        assert_eq!(costs, wanted);
+    }
+    for (kind, name, cost) in [
+        (Kind::Team, "t", 100),
+        (Kind::Key, "k", 100),
+        (Kind::Run, "r", 100),
+        (Kind::Run, "r/1", 70),
+        (Kind::Run, "r/", 0),
+    ] {
+        let scope = Scope::new(kind, name).unwrap();
+        let costs = l.costs(&calls(&tenant, scope, ever), &[Group::Tier]).await.unwrap();
+        let sum: i64 = costs.iter().map(|one| one.cost).sum();
+        assert_eq!(sum, cost, "{kind:?} {name}");
+    }
     for group in [Group::Model, Group::Provider, Group::Tier, Group::Team, Group::Route, Group::Key]
     {
-        let costs = l.costs(&tenant, &[group], (0, i64::MAX)).await.unwrap();
-        assert_eq!((costs.len(), costs[0].cost), (1, 105), "{group:?}");
+        let costs = l.costs(&calls(&tenant, all.clone(), ever), &[group]).await.unwrap();
+        let sum: i64 = costs.iter().map(|one| one.cost).sum();
+        let groups = if matches!(group, Group::Team | Group::Key) { 2 } else { 1 };
+        assert_eq!((costs.len(), sum), (groups, 105), "{group:?}");
     }
     let none = TenantId::new("other").unwrap();
-    assert_eq!(l.costs(&none, &groups, (0, i64::MAX)).await.unwrap(), []);
+    assert_eq!(l.costs(&calls(&none, all, ever), &groups).await.unwrap(), []);
 
     // The private ones are chained, once each.
     let (first, rest) = (l.audited(&tenant, 0, 1).await, l.audited(&tenant, 1, 100).await);

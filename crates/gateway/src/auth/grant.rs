@@ -85,6 +85,14 @@ impl Grant {
         }
     }
 
+    /// Checks that its role sees what others spend.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(crate) fn check_reports(&self) -> Result<(), Error> {
+        super::roles::check(self, super::roles::Right::Report, None)
+    }
+
     /// Returns the context of a call by its owner.
     pub(crate) fn context(&self) -> CallContext {
         let mut context = CallContext::new(self.tenant.clone(), self.user.clone());

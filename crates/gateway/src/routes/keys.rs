@@ -8,13 +8,16 @@ use axum::response::{IntoResponse as _, Response};
 use proto::budget::budget_service_client::BudgetServiceClient;
 use proto::budget::{
     Allowed, ChangeKeyRequest, CreateKeyRequest, GetKeyRequest, Key, KeyLimit, KeyTerms,
-    ListKeysRequest, Period, RateLimits, RevokeKeyRequest, Role, RotateKeyRequest,
+    ListKeysRequest, RateLimits, RevokeKeyRequest, Role, RotateKeyRequest,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Number, Value, json};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 use types::{CallContext, KeyId, NanoUsd};
 
+use super::budget::PERIODS;
 use super::{Json, Path, Query, at_least_one};
+use crate::money::Amount;
 use crate::{App, Error};
 
 const ROLES: [(&str, Role); 4] = [
@@ -22,12 +25,6 @@ const ROLES: [(&str, Role); 4] = [
     ("operator", Role::Operator),
     ("member", Role::Member),
     ("read_only", Role::ReadOnly),
-];
-const PERIODS: [(&str, Period); 4] = [
-    ("daily", Period::Daily),
-    ("weekly", Period::Weekly),
-    ("monthly", Period::Monthly),
-    ("total", Period::Total),
 ];
 
 /// Whom a key stands for, and what it may do. A list that is null allows everything; a name in it that
@@ -57,9 +54,9 @@ pub(crate) struct Terms {
     rate_limits: Option<Rates>,
     /// When it ends, in milliseconds since 1970
     expires_at_ms: Option<i64>,
-    /// What it may spend, in USD, by `daily`, `weekly`, `monthly` and `total`; null takes a limit away
+    /// What it may spend, in USD, more than zero, by `daily`, `weekly`, `monthly` and `total`; null takes a limit away
     #[schema(value_type = BTreeMap<String, Option<f64>>)]
-    limits: BTreeMap<String, Option<Number>>,
+    limits: BTreeMap<String, Option<Amount>>,
 }
 
 /// How much a key may ask for; null is not limited by the key.
@@ -151,10 +148,12 @@ pub(crate) async fn change(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
     Path(id): Path<String>,
-    Json(body): Json<Map<String, Value>>,
+    Json(body): Json<Box<RawValue>>,
 ) -> Result<axum::Json<Value>, Error> {
+    let malformed = |fault: serde_json::Error| Error::invalid(fault.to_string());
+    let named: Map<String, Value> = serde_json::from_str(body.get()).map_err(malformed)?;
     let mut fields = Vec::new();
-    for (name, value) in &body {
+    for (name, value) in &named {
         match name.as_str() {
             "limits" => continue,
             "name" | "user" | "role" if value.is_null() => {
@@ -165,8 +164,7 @@ pub(crate) async fn change(
             name => fields.push(name.to_owned()),
         }
     }
-    let terms: Terms = serde_json::from_value(Value::Object(body))
-        .map_err(|fault| Error::invalid(fault.to_string()))?;
+    let terms: Terms = serde_json::from_str(body.get()).map_err(malformed)?;
     let limits = terms.limits()?;
     let id = KeyId::new(id)?.to_string();
     // What is not among the fields is not looked at.
@@ -255,16 +253,9 @@ impl Terms {
     }
 
     fn limits(&self) -> Result<Vec<KeyLimit>, Error> {
-        let read = |(period, limit): (&String, &Option<Number>)| {
-            let place = |fault: String| Error::invalid(format!("/limits/{period}: {fault}"));
-            let nanos = |number: &Number| {
-                let usd = number.as_f64().ok_or_else(|| place("is not a number".to_owned()))?;
-                let amount = NanoUsd::from_usd(usd).map_err(|fault| place(fault.to_string()))?;
-                match amount.nanos() {
-                    nanos @ 0.. => Ok(nanos),
-                    _ => Err(place(format!("{amount} is negative"))),
-                }
-            };
+        let read = |(period, limit): (&String, &Option<Amount>)| {
+            let place = format!("/limits/{period}");
+            let nanos = |limit: &Amount| limit.limit(&place).map(NanoUsd::nanos);
             let limit_nanos = limit.as_ref().map(nanos).transpose()?;
             Ok(KeyLimit { period: named("limits", &PERIODS, period)?.into(), limit_nanos })
         };

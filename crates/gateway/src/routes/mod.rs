@@ -5,6 +5,7 @@ pub(crate) mod batches;
 pub(crate) mod budget;
 pub(crate) mod chat;
 pub(crate) mod costs;
+mod csv;
 pub(crate) mod documents;
 pub(crate) mod files;
 pub(crate) mod health;

@@ -75,6 +75,7 @@ async fn spent_today(budget: Peer, context: &CallContext) -> Option<HashMap<Stri
         group_by: vec![CostGroup::Model.into()],
         from_ms: midnight.unix_timestamp() * 1000,
         to_ms: i64::MAX,
+        scope: None,
     };
     let request = runtime::context::request(context, request);
     let reply = BudgetServiceClient::new(budget).list_costs(request).await.ok()?;

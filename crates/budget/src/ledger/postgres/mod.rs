@@ -16,7 +16,7 @@ use self::queue::{Queue, Work, timed};
 use crate::ledger::account::Account;
 use crate::ledger::verify::{PAGE, Sums};
 use crate::ledger::{Alert, Entry, Ledger, Maintenance, Move, Order, Statement};
-use crate::usage::{self, Audited, Cost, Group, Usage};
+use crate::usage::{self, Audited, Calls, Cost, Group, Usage};
 use crate::{Error, Kind, Period, Rules, Scope};
 
 /// How long one statement may take; the server ends it, and the call fails, when it takes longer.
@@ -251,13 +251,8 @@ impl Ledger for Postgres {
         self.queue.ask(Work::Record(usages.to_vec())).await.map(drop)
     }
 
-    async fn costs(
-        &self,
-        tenant: &TenantId,
-        groups: &[Group],
-        time: (i64, i64),
-    ) -> Result<Vec<Cost>, Error> {
-        timed(async { usage::postgres::list(&self.reports, tenant, groups, time).await }).await
+    async fn costs(&self, calls: &Calls, groups: &[Group]) -> Result<Vec<Cost>, Error> {
+        timed(async { usage::postgres::list(&self.reports, calls, groups).await }).await
     }
 
     async fn audited(

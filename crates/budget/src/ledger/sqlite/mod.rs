@@ -18,7 +18,7 @@ use self::writer::Writer;
 use crate::ledger::account::Account;
 use crate::ledger::verify::{PAGE, Sums};
 use crate::ledger::{Alert, Entry, Ledger, Maintenance, Move, Order, Statement};
-use crate::usage::{self, Audited, Cost, Group, Usage};
+use crate::usage::{self, Audited, Calls, Cost, Group, Usage};
 use crate::{Error, Kind, Period, Rules, Scope};
 
 /// The ledger in one SQLite file (WAL): kill -9 loses nothing that was acknowledged.
@@ -189,13 +189,8 @@ impl Ledger for Sqlite {
         self.write(move |db, now| usage::sqlite::record(db, &rules, &usages, now)).await
     }
 
-    async fn costs(
-        &self,
-        tenant: &TenantId,
-        groups: &[Group],
-        time: (i64, i64),
-    ) -> Result<Vec<Cost>, Error> {
-        usage::sqlite::list(&self.pool, tenant, groups, time).await
+    async fn costs(&self, calls: &Calls, groups: &[Group]) -> Result<Vec<Cost>, Error> {
+        usage::sqlite::list(&self.pool, calls, groups).await
     }
 
     async fn audited(
