@@ -5,6 +5,7 @@
 mod asking;
 mod batch_api;
 mod batches;
+mod budgets;
 mod caching;
 mod command_line;
 mod configuration;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::commands::budget::{self, Budget};
 use crate::commands::client::Server;
 use crate::commands::import::Source;
 use crate::commands::keys::{self, Keys};
@@ -63,6 +64,11 @@ enum Command {
     Audit {
         #[command(subcommand)]
         command: Audit,
+    },
+    /// Look at limits and spend of a running system, and change them
+    Budget {
+        #[command(subcommand)]
+        command: Budget,
     },
     /// Make, list and end API keys of a running system
     Keys {
@@ -151,6 +157,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Audit { command: Audit::Verify { head, server } } => {
             audit::verify(cli.common, server, head).await
         }
+        Command::Budget { command } => budget::run(&cli.common, command).await,
         Command::Keys { command } => keys::run(&cli.common, command).await,
         Command::Maintenance { wanted, message, retry_after, server } => {
             maintenance::run(cli.common, wanted, (message, retry_after), server).await

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use egress::Reach;
-use reqwest::Method;
+use reqwest::{Method, header};
 use serde_json::Value;
 
 use crate::cli::Failure;
@@ -31,6 +31,22 @@ impl Server {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
+        let text = self.text(method, path, body.map(Value::to_string), None).await?;
+        Ok(serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    /// Sends a body of JSON to `path`, or none, and returns the answer as it was written. With the same
+    /// idempotency key it may be sent again.
+    ///
+    /// # Errors
+    /// As [`Server::ask`].
+    pub(crate) async fn text(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+        idempotency_key: Option<&str>,
+    ) -> Result<String, Failure> {
         let client = egress::client(Reach::Anywhere).timeout(Duration::from_secs(60)).build();
         let client = client.map_err(anyhow::Error::from)?;
         let mut request = client.request(method, format!("{}{path}", self.url));
@@ -38,21 +54,49 @@ impl Server {
             request = request.bearer_auth(key);
         }
         if let Some(body) = body {
-            request = request.json(body);
+            request = request.header(header::CONTENT_TYPE, "application/json").body(body);
+        }
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
         }
         let gone = |_| Failure::unreachable(format!("{} does not answer", self.url));
         let reply = request.send().await.map_err(gone)?;
         let status = reply.status();
         let text = reply.text().await.map_err(gone)?;
-        let body: Value = serde_json::from_str(&text).unwrap_or_default();
         if status.is_success() {
-            return Ok(body);
+            return Ok(text);
         }
+        let body: Value = serde_json::from_str(&text).unwrap_or_default();
         let told =
             body["error"]["message"].as_str().map_or_else(|| status.to_string(), str::to_owned);
         Err(match status.as_u16() {
             401..=403 => Failure::refused(told),
             _ => anyhow!(told).into(),
         })
+    }
+}
+
+/// Writes a name as one segment of a path, whatever it holds.
+pub(crate) fn segment(name: &str) -> String {
+    let one = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    name.bytes().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_within_its_segment() {
+        for (name, wanted) in
+            [("a-b_c", "a-b_c"), ("..", "%2E%2E"), ("a/b?c", "a%2Fb%3Fc"), ("ü", "%C3%BC")]
+        {
+            assert_eq!(segment(name), wanted);
+        }
     }
 }

@@ -5,11 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, anyhow};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
-use time::macros::format_description;
+use types::NanoUsd;
 
 use crate::cli::{Common, Failure};
 use crate::commands::client::Server;
+use crate::commands::columns::{date, lined_up};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 const HOUR_MS: u64 = 3_600_000;
@@ -135,7 +135,8 @@ impl Create {
         for limit in &self.limits {
             let wanted = || format!("--limit {limit}: not PERIOD=USD, such as daily=5");
             let (period, usd) = limit.split_once('=').with_context(wanted)?;
-            let usd: serde_json::Number = usd.parse().with_context(wanted)?;
+            let usd: NanoUsd = usd.parse().with_context(wanted)?;
+            let usd: serde_json::Number = usd.to_string().parse().with_context(wanted)?;
             limits.insert(period.to_owned(), Value::Number(usd));
         }
         let expires =
@@ -203,20 +204,13 @@ fn print_secret(common: &Common, key: &Value) {
 
 fn table(keys: &[Value]) -> String {
     let now = now_ms();
-    let head = ["ID", "NAME", "USER", "ROLE", "SECRET", "STATE"].map(str::to_owned);
+    let head = ["ID", "NAME", "USER", "ROLE", "SECRET", "STATE"];
     let row = |key: &Value| {
         let [id, name, user, role] =
             ["id", "name", "user", "role"].map(|of| text(key, of).to_owned());
         [id, name, user, role, format!("{}…", text(key, "begins")), state(key, now)]
     };
-    let rows: Vec<[String; 6]> = std::iter::once(head).chain(keys.iter().map(row)).collect();
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
-    let line = |row: &[String; 6]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
+    lined_up(head, keys.iter().map(row), &[])
 }
 
 fn state(key: &Value, now: i64) -> String {
@@ -231,13 +225,6 @@ fn state(key: &Value, now: i64) -> String {
 
 fn text<'a>(key: &'a Value, of: &str) -> &'a str {
     key[of].as_str().unwrap_or_default()
-}
-
-/// Writes a moment in UTC, to the minute.
-fn date(ms: i64) -> String {
-    let at = OffsetDateTime::from_unix_timestamp(ms.div_euclid(1000));
-    let shape = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
-    at.ok().and_then(|at| at.format(shape).ok()).unwrap_or_else(|| format!("{ms} ms"))
 }
 
 fn now_ms() -> i64 {

@@ -2,7 +2,9 @@
 
 pub(crate) mod ask;
 pub(crate) mod audit;
+pub(crate) mod budget;
 pub(crate) mod client;
+pub(crate) mod columns;
 pub(crate) mod folder;
 pub(crate) mod import;
 pub(crate) mod keys;
