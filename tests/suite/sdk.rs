@@ -18,6 +18,7 @@ const LANGCHAIN: [&str; 5] = [
     "langchain-openai==1.7.4",
     "openai==3.57.0",
 ];
+const SCHEMATHESIS: [&str; 1] = ["schemathesis==4.32.5"];
 const NODE_PACKAGES: [&str; 1] = ["openai@7.57.0"];
 
 /// Returns a Python that has the packages.
@@ -101,4 +102,26 @@ async fn the_chat_models_of_langchain_work_unchanged_whatever_the_provider_speak
 async fn the_openapi_document_is_valid_and_its_pages_need_no_internet() {
     let system = System::start(Shape::One, "").await.unwrap();
     script("openapi.py", &system.url).await;
+}
+
+#[tokio::test]
+async fn whatever_is_sent_by_the_openapi_document_or_against_it_is_answered_by_it() {
+    const ADMIN: &str = "an-admin-of-the-configuration";
+    const MEMBER: &str = "a-member-of-the-configuration";
+    let provider = Provider::start().await.unwrap();
+    let key = |secret: &str, role: &str| {
+        format!(
+            "[gateway.keys.{role}]\nsecret = '{secret}'\ntenant = 'acme'\nuser = '{role}'\nrole = '{role}'\n"
+        )
+    };
+    let settings = priced(&provider.url) + &key(ADMIN, "admin") + &key(MEMBER, "member");
+    let system = System::start(Shape::One, &settings).await.unwrap();
+    let python = python_with("schemathesis", &SCHEMATHESIS).await;
+    for secret in [ADMIN, MEMBER] {
+        let mut schemathesis = Command::new(python.with_file_name("st"));
+        schemathesis.arg("--config-file").arg(source("schemathesis.toml")).arg("--no-color");
+        schemathesis.args(["run", &format!("{}/openapi.json", system.url)]).env("KEY", secret);
+        // It keeps what it found wherever it is.
+        run(schemathesis.current_dir(system.data())).await;
+    }
 }

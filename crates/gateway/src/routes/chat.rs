@@ -30,7 +30,8 @@ use crate::{App, Error};
 /// With `dry_run: true`, here and in the other dialects, it is told who would answer and what that could
 /// cost, as by `/api/v1/estimate`, and nobody is asked.
 #[utoipa::path(post, operation_id = "create_chat_completion", path = "/v1/chat/completions", tag = "models",
-    request_body(content = Object, description = "OpenAI's chat completions request; `model` names a route or a model"),
+    request_body(content = Object, description = "OpenAI's chat completions request; `model` names a route or a model",
+        example = json!({ "model": "auto", "messages": [{ "role": "user", "content": "Hello" }] })),
     responses((status = 200, description = "OpenAI's chat completion, or its chunks as server-sent events"),
         (status = 400, description = "A malformed request or an unknown model"),
         (status = 402, description = "The budget does not cover it"), (status = 503, description = "Nobody could answer")))]

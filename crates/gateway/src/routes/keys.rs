@@ -12,11 +12,11 @@ use proto::budget::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use types::{CallContext, KeyId, NanoUsd};
 
-use super::budget::PERIODS;
-use super::{Json, Path, Query, at_least_one};
+use super::budget::PeriodName;
+use super::{Json, Object, Path, Query, at_least_one};
 use crate::money::Amount;
 use crate::{App, Error};
 
@@ -51,12 +51,13 @@ pub(crate) struct Terms {
     /// False when none of its calls is answered from what was kept, or kept
     cache: Option<bool>,
     /// How much it may ask for
-    rate_limits: Option<Rates>,
+    #[schema(value_type = Option<Rates>)]
+    rate_limits: Option<Object<Rates>>,
     /// When it ends, in milliseconds since 1970
     expires_at_ms: Option<i64>,
     /// What it may spend, in USD, more than zero, by `daily`, `weekly`, `monthly` and `total`; null takes a limit away
-    #[schema(value_type = BTreeMap<String, Option<f64>>)]
-    limits: BTreeMap<String, Option<Amount>>,
+    #[schema(value_type = BTreeMap<PeriodName, Option<f64>>)]
+    limits: BTreeMap<PeriodName, Option<Amount>>,
 }
 
 /// How much a key may ask for; null is not limited by the key.
@@ -148,15 +149,13 @@ pub(crate) async fn change(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
     Path(id): Path<String>,
-    Json(body): Json<Box<RawValue>>,
+    Json(body): Json<BTreeMap<String, Box<RawValue>>>,
 ) -> Result<axum::Json<Value>, Error> {
-    let malformed = |fault: serde_json::Error| Error::invalid(fault.to_string());
-    let named: Map<String, Value> = serde_json::from_str(body.get()).map_err(malformed)?;
     let mut fields = Vec::new();
-    for (name, value) in &named {
+    for (name, value) in &body {
         match name.as_str() {
             "limits" => continue,
-            "name" | "user" | "role" if value.is_null() => {
+            "name" | "user" | "role" if value.get() == "null" => {
                 return Err(Error::invalid(format!("/{name}: null")));
             }
             "privacy" => fields.push("private".to_owned()),
@@ -164,7 +163,9 @@ pub(crate) async fn change(
             name => fields.push(name.to_owned()),
         }
     }
-    let terms: Terms = serde_json::from_str(body.get()).map_err(malformed)?;
+    let malformed = |fault: serde_json::Error| Error::invalid(fault.to_string());
+    let body = serde_json::to_string(&body).map_err(malformed)?;
+    let terms: Terms = serde_json::from_str(&body).map_err(malformed)?;
     let limits = terms.limits()?;
     let id = KeyId::new(id)?.to_string();
     // What is not among the fields is not looked at.
@@ -188,12 +189,12 @@ pub(crate) async fn rotate(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Response, Error> {
-    let rotation: Option<Rotation> = match body.trim_ascii() {
+    let rotation: Option<Object<Rotation>> = match body.trim_ascii() {
         [] => None,
         body => serde_json::from_slice(body)
             .map_err(|fault| Error::invalid(format!("the body is not valid: {fault}")))?,
     };
-    let overlap_ms = rotation.unwrap_or_default().overlap_ms;
+    let overlap_ms = rotation.unwrap_or_default().0.overlap_ms;
     let request = RotateKeyRequest { id: KeyId::new(id)?.to_string(), overlap_ms };
     let request = runtime::context::request(&context, request);
     let reply =
@@ -230,7 +231,7 @@ impl Terms {
         if self.expires_at_ms.is_some_and(|end| end <= 0) {
             return Err(Error::invalid("/expires_at_ms: is over"));
         }
-        let rates = self.rate_limits.unwrap_or_default();
+        let rates = self.rate_limits.unwrap_or_default().0;
         let user = self.user.unwrap_or_else(|| context.user.to_string());
         Ok(KeyTerms {
             name: self.name.unwrap_or_else(|| user.clone()),
@@ -253,11 +254,11 @@ impl Terms {
     }
 
     fn limits(&self) -> Result<Vec<KeyLimit>, Error> {
-        let read = |(period, limit): (&String, &Option<Amount>)| {
-            let place = format!("/limits/{period}");
+        let read = |(period, limit): (&PeriodName, &Option<Amount>)| {
+            let place = format!("/limits/{}", period.as_str());
             let nanos = |limit: &Amount| limit.limit(&place).map(NanoUsd::nanos);
             let limit_nanos = limit.as_ref().map(nanos).transpose()?;
-            Ok(KeyLimit { period: named("limits", &PERIODS, period)?.into(), limit_nanos })
+            Ok(KeyLimit { period: (*period).wire().into(), limit_nanos })
         };
         self.limits.iter().map(read).collect()
     }

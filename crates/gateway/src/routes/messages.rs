@@ -19,7 +19,8 @@ use crate::{App, Error};
 /// A provider of the same dialect gets the body as it is; for others it is translated, and what has no
 /// translation is a 400 that points at it.
 #[utoipa::path(post, operation_id = "create_message", path = "/v1/messages", tag = "models",
-    request_body(content = Object, description = "Anthropic's Messages request; `model` names a route or a model"),
+    request_body(content = Object, description = "Anthropic's Messages request; `model` names a route or a model",
+        example = json!({ "model": "auto", "max_tokens": 100, "messages": [{ "role": "user", "content": "Hello" }] })),
     responses((status = 200, description = "Anthropic's message, or its events as server-sent events"),
         (status = 400, description = "A malformed request or an unknown model"),
         (status = 402, description = "The budget does not cover it"), (status = 503, description = "Nobody could answer")))]
@@ -44,7 +45,8 @@ pub(crate) struct Counted {
 /// An estimate: whatever the model, they are counted here, with `o200k_base`, and nobody is asked.
 /// Pictures and files count by their kind. Takes what `/v1/messages` takes, and no `max_tokens`.
 #[utoipa::path(post, operation_id = "count_message_tokens", path = "/v1/messages/count_tokens", tag = "models",
-    request_body(content = Object, description = "Anthropic's request to count tokens; `model` names a route or a model"),
+    request_body(content = Object, description = "Anthropic's request to count tokens; `model` names a route or a model",
+        example = json!({ "model": "auto", "messages": [{ "role": "user", "content": "Hello" }] })),
     responses((status = 200, description = "About how many tokens the input has", body = Counted),
         (status = 400, description = "A malformed request or an unknown model")))]
 pub(crate) async fn count_tokens(

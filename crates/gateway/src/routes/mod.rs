@@ -9,6 +9,7 @@ mod csv;
 pub(crate) mod documents;
 pub(crate) mod files;
 pub(crate) mod health;
+mod json;
 pub(crate) mod keys;
 pub(crate) mod maintenance;
 pub(crate) mod messages;
@@ -17,24 +18,20 @@ pub(crate) mod responses;
 pub(crate) mod search;
 pub(crate) mod tools;
 
-use axum::extract::{FromRequest, FromRequestParts, OriginalUri};
+use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use types::ErrorKind;
 
+pub(crate) use self::json::{Json, Object};
 use crate::Error;
 
-/// A JSON body; what is wrong with it is told in our error's shape.
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(Error))]
-pub(crate) struct Json<T>(pub(crate) T);
-
-/// Query parameters; as [`Json`].
+/// Query parameters; what is wrong with them is told in our error's shape.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Query), rejection(Error))]
 pub(crate) struct Query<T>(pub(crate) T);
 
-/// Path parameters; as [`Json`].
+/// Path parameters; as [`Query`].
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(Error))]
 pub(crate) struct Path<T>(pub(crate) T);

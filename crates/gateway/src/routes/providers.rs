@@ -140,7 +140,8 @@ fn rate(answered: u64, calls: u64) -> Option<f64> {
 
 /// Tells who would answer a conversation, in which order, and what it could cost; asks nobody.
 #[utoipa::path(post, operation_id = "estimate", path = "/api/v1/estimate", tag = "models",
-    request_body(content = Object, description = "OpenAI's chat completions request"),
+    request_body(content = Object, description = "OpenAI's chat completions request",
+        example = json!({ "model": "auto", "messages": [{ "role": "user", "content": "Hello" }] })),
     responses((status = 200, description = "Candidates in the order of trying"),
         (status = 400, description = "A malformed request or an unknown model")))]
 pub(crate) async fn estimate(

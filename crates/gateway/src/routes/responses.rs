@@ -21,7 +21,8 @@ use crate::{App, Error};
 /// The response is kept, unless `store` is false, for `previous_response_id` to name it; it says in
 /// `store` whether it was.
 #[utoipa::path(post, operation_id = "create_response", path = "/v1/responses", tag = "models",
-    request_body(content = Object, description = "OpenAI's Responses request; `model` names a route or a model"),
+    request_body(content = Object, description = "OpenAI's Responses request; `model` names a route or a model",
+        example = json!({ "model": "auto", "input": "Hello" })),
     responses((status = 200, description = "OpenAI's response, or its events as server-sent events"),
         (status = 400, description = "A malformed request or an unknown model"),
         (status = 402, description = "The budget does not cover it"), (status = 503, description = "Nobody could answer")))]

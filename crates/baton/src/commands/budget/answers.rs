@@ -19,8 +19,7 @@ impl<'de> Deserialize<'de> for Usd {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct State {
-    pub(super) scope: String,
-    pub(super) id: Option<String>,
+    pub(super) id: String,
     pub(super) period: String,
     pub(super) limit: Option<Usd>,
     pub(super) current_spend: Usd,
@@ -83,7 +82,7 @@ pub(super) struct Line {
 #[derive(Debug, Deserialize)]
 pub(super) struct Named {
     pub(super) scope: String,
-    pub(super) id: Option<String>,
+    pub(super) id: String,
 }
 
 #[derive(Debug, Deserialize)]

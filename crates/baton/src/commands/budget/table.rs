@@ -6,8 +6,7 @@ use super::answers::{History, Line, Named, State, Usd};
 use crate::commands::columns::{date, lined_up};
 
 /// What the first column says: whose state it is.
-pub(super) const NAMES: (&str, fn(&State) -> String) =
-    ("NAME", |state| state.id.clone().unwrap_or_else(|| state.scope.clone()));
+pub(super) const NAMES: (&str, fn(&State) -> String) = ("NAME", |state| state.id.clone());
 /// What the first column says: in which period.
 pub(super) const PERIODS: (&str, fn(&State) -> String) = ("PERIOD", |state| state.period.clone());
 
@@ -94,10 +93,7 @@ fn percent(share: f64) -> String {
 }
 
 fn named(scope: &Named) -> String {
-    match &scope.id {
-        Some(id) => format!("{}:{id}", scope.scope),
-        None => scope.scope.clone(),
-    }
+    format!("{}:{}", scope.scope, scope.id)
 }
 
 #[cfg(test)]

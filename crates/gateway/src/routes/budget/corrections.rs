@@ -6,9 +6,9 @@ use proto::budget::budget_service_client::BudgetServiceClient;
 use serde::{Deserialize, Serialize};
 use types::{CallContext, NanoUsd, ReservationId};
 
-use super::Named;
+use super::{Named, Whose};
 use crate::money::{Amount, Usd, check_currency};
-use crate::routes::Json;
+use crate::routes::{Json, Object};
 use crate::{App, Error};
 
 /// What is to be added to what was spent.
@@ -16,12 +16,13 @@ use crate::{App, Error};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Correction {
     /// Where it counts, 1 to 16; it counts for the whole tenant besides
-    #[schema(min_items = 1, max_items = 16)]
-    scopes: Vec<Named>,
+    #[schema(value_type = Vec<Named>, min_items = 1, max_items = 16)]
+    scopes: Vec<Object<Named>>,
     /// USD, not zero, at most nine decimal places; less than zero takes away
     #[schema(value_type = f64)]
     amount: Amount,
     /// Why, in 1 to 1000 bytes
+    #[schema(min_length = 1, max_length = 1000)]
     reason: String,
     /// `USD`, which it is too when absent
     currency: Option<String>,
@@ -33,7 +34,7 @@ pub(crate) struct Corrected {
     /// Its line in the history names it so
     id: String,
     /// Where it counts besides the whole tenant
-    scopes: Vec<Named>,
+    scopes: Vec<Whose>,
     /// In USD
     #[schema(value_type = f64)]
     amount: Usd,
@@ -58,9 +59,9 @@ pub(crate) async fn create(
     if amount == NanoUsd::ZERO {
         return Err(Error::invalid("/amount: 0 changes nothing"));
     }
-    let scopes = wanted.scopes.into_iter().map(|named| named.read(&context));
+    let scopes = wanted.scopes.into_iter().map(|Object(named)| named.read(&context));
     let scopes = scopes.collect::<Result<Vec<_>, _>>()?;
-    let shown = scopes.iter().map(|scope| Named::of(&context, scope)).collect();
+    let shown = scopes.iter().map(|scope| Whose::of(&context, scope)).collect();
     let id = id(context.idempotency_key.as_deref())?.to_string();
     let (correction_id, reason) = (id.clone(), wanted.reason.clone());
     let request = CorrectRequest { correction_id, scopes, amount_nanos: amount.nanos(), reason };

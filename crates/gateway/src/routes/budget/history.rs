@@ -11,7 +11,7 @@ use proto::budget::{Entry, ListHistoryRequest, VerifyRequest};
 use serde::{Deserialize, Serialize};
 use types::CallContext;
 
-use super::{Named, at_most};
+use super::{Whose, at_most};
 use crate::money::Usd;
 use crate::routes::Query;
 use crate::routes::csv::cell;
@@ -28,6 +28,7 @@ pub(crate) struct Behind {
     /// Lines after this number; 0 when absent
     after: Option<i64>,
     /// 1 to 10000; as JSON 1000 when absent, otherwise all
+    #[param(minimum = 1, maximum = 10_000)]
     limit: Option<u32>,
     /// `json`, or `ndjson` or `csv` to be streamed; `json` when absent
     format: Option<String>,
@@ -58,7 +59,7 @@ pub(crate) struct HistoryLine {
     #[schema(value_type = f64)]
     held_usd: Usd,
     /// Where it counts
-    scopes: Vec<Named>,
+    scopes: Vec<Whose>,
     /// The moment in whose periods it counts, in milliseconds since 1970
     counts_at_ms: i64,
     /// When it was written, in milliseconds since 1970
@@ -191,7 +192,7 @@ impl HistoryLine {
             reservation_id: entry.reservation_id,
             spent_usd: Usd::of(entry.spent_nanos),
             held_usd: Usd::of(entry.held_nanos),
-            scopes: entry.scopes.iter().map(|scope| Named::of(context, scope)).collect(),
+            scopes: entry.scopes.iter().map(|scope| Whose::of(context, scope)).collect(),
             counts_at_ms: entry.counts_at_ms,
             at_ms: entry.at_ms,
             reason: some(entry.reason),

@@ -14,43 +14,117 @@ use types::{CallContext, ErrorKind, KeyId, RunId, TeamId, UserId};
 use crate::Error;
 use crate::auth::Grant;
 
-/// Periods by their names.
-pub(crate) const PERIODS: [(&str, Period); 4] = [
-    ("daily", Period::Daily),
-    ("weekly", Period::Weekly),
-    ("monthly", Period::Monthly),
-    ("total", Period::Total),
-];
-/// What a scope may be of, by its name.
-const KINDS: [(&str, ScopeKind); 5] = [
-    ("tenant", ScopeKind::Tenant),
-    ("team", ScopeKind::Team),
-    ("user", ScopeKind::User),
-    ("key", ScopeKind::Key),
-    ("run", ScopeKind::Run),
-];
+/// A calendar period in UTC.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Period)]
+pub(crate) enum PeriodName {
+    /// From midnight
+    Daily,
+    /// From Monday, midnight
+    Weekly,
+    /// From the first, midnight
+    Monthly,
+    /// From the beginning
+    Total,
+}
+
+impl PeriodName {
+    /// Every period, shortest first.
+    const ALL: [Self; 4] = [Self::Daily, Self::Weekly, Self::Monthly, Self::Total];
+
+    /// Returns the word for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+            Self::Total => "total",
+        }
+    }
+
+    /// Returns it as the budget service knows it.
+    pub(crate) fn wire(self) -> Period {
+        match self {
+            Self::Daily => Period::Daily,
+            Self::Weekly => Period::Weekly,
+            Self::Monthly => Period::Monthly,
+            Self::Total => Period::Total,
+        }
+    }
+
+    fn of(period: Period) -> Self {
+        let known = Self::ALL.into_iter().find(|known| known.wire() == period);
+        // There is no other.
+        known.unwrap_or(Self::Total)
+    }
+}
+
+/// What a scope is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ScopeKind)]
+pub(crate) enum ScopeName {
+    /// A person or program
+    User,
+    /// A group of users
+    Team,
+    /// An API key, by its id
+    Key,
+    /// A run; `a/b` is a part of `a`
+    Run,
+    /// The whole tenant
+    Tenant,
+}
+
+impl ScopeName {
+    fn wire(self) -> ScopeKind {
+        match self {
+            Self::User => ScopeKind::User,
+            Self::Team => ScopeKind::Team,
+            Self::Key => ScopeKind::Key,
+            Self::Run => ScopeKind::Run,
+            Self::Tenant => ScopeKind::Tenant,
+        }
+    }
+
+    fn of(kind: ScopeKind) -> Self {
+        match kind {
+            ScopeKind::Team => Self::Team,
+            ScopeKind::User => Self::User,
+            ScopeKind::Key => Self::Key,
+            ScopeKind::Run => Self::Run,
+            ScopeKind::Tenant | ScopeKind::Unspecified => Self::Tenant,
+        }
+    }
+}
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OfPeriod {
-    /// `daily`, `weekly`, `monthly` or `total`; `daily` when absent
-    period: Option<String>,
+    /// `daily` when absent
+    #[param(inline)]
+    period: Option<PeriodName>,
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OfScope {
-    /// What `id` is of: `user`, `team`, `key`, `run` or `tenant`; `user` when absent
-    scope: Option<String>,
+    /// What `id` is of; `user` when absent
+    #[param(inline)]
+    scope: Option<ScopeName>,
 }
 
 /// Those whose spending counts together.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Named {
-    /// `user`, `team`, `key`, `run` or `tenant`
-    scope: String,
-    /// Its name, in 1 to 256 bytes; of a tenant it may be absent
+    /// What it is
+    scope: ScopeName,
+    /// Its name; of a tenant it may be absent
+    #[schema(min_length = 1, max_length = 256)]
     id: Option<String>,
 }
 
@@ -60,76 +134,59 @@ impl Named {
     /// # Errors
     /// If there is no such kind of scope, or none of them can have this name.
     pub(crate) fn read(self, context: &CallContext) -> Result<Scope, Error> {
-        scope(context, kind(&self.scope)?, self.id)
+        scope(context, self.scope, self.id)
     }
+}
 
+/// Whose money an answer tells of.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Whose {
+    /// What it is
+    scope: ScopeName,
+    /// Its name
+    id: String,
+}
+
+impl Whose {
     /// Shows a scope of the caller's tenant.
     fn of(context: &CallContext, scope: &Scope) -> Self {
         let id = match scope.kind() {
             ScopeKind::Tenant => context.tenant.to_string(),
             _ => scope.name.clone(),
         };
-        Self { scope: kind_word(scope.kind()).to_owned(), id: Some(id) }
+        Self { scope: ScopeName::of(scope.kind()), id }
     }
 }
 
 /// Returns the scope of a kind and a name; a tenant is only ever the caller's own.
-fn scope(context: &CallContext, kind: ScopeKind, id: Option<String>) -> Result<Scope, Error> {
-    if kind == ScopeKind::Tenant {
-        return match id {
-            Some(other) if other != context.tenant.as_str() => {
-                let fault = format!("tenant {other:?} is not yours, {:?} is", context.tenant);
-                Err(Error::new(ErrorKind::Denied, fault))
-            }
-            _ => Ok(Scope { kind: kind.into(), name: String::new() }),
-        };
-    }
-    let id = id.ok_or_else(|| Error::invalid(format!("/id: of which {}", kind_word(kind))))?;
-    let name = match kind {
-        ScopeKind::Team => TeamId::new(id)?.to_string(),
-        ScopeKind::Key => KeyId::new(id)?.to_string(),
-        ScopeKind::Run => RunId::new(id)?.to_string(),
-        _ => UserId::new(id)?.to_string(),
+fn scope(context: &CallContext, kind: ScopeName, id: Option<String>) -> Result<Scope, Error> {
+    let name = match (kind, id) {
+        (ScopeName::Tenant, Some(other)) if other != context.tenant.as_str() => {
+            let fault = format!("tenant {other:?} is not yours, {:?} is", context.tenant);
+            return Err(Error::new(ErrorKind::Denied, fault));
+        }
+        (ScopeName::Tenant, _) => String::new(),
+        (_, None) => return Err(Error::invalid("/id: it is missing")),
+        (ScopeName::User, Some(id)) => UserId::new(id)?.to_string(),
+        (ScopeName::Team, Some(id)) => TeamId::new(id)?.to_string(),
+        (ScopeName::Key, Some(id)) => KeyId::new(id)?.to_string(),
+        (ScopeName::Run, Some(id)) => RunId::new(id)?.to_string(),
     };
-    Ok(Scope { kind: kind.into(), name })
+    Ok(Scope { kind: kind.wire().into(), name })
 }
 
 /// Returns the scope that a path names; members see nobody but themselves, whom the route let in as a
 /// user's name.
 fn seen(
     (context, grant): (&CallContext, &Grant),
-    of: Option<&str>,
+    query: &OfScope,
     id: String,
 ) -> Result<Scope, Error> {
-    let kind = of.map_or(Ok(ScopeKind::User), kind)?;
-    if kind != ScopeKind::User {
+    let kind = query.scope.unwrap_or(ScopeName::User);
+    if kind != ScopeName::User {
         grant.check_reports()?;
     }
     scope(context, kind, Some(id))
-}
-
-fn kind(word: &str) -> Result<ScopeKind, Error> {
-    named("scope", &KINDS, word)
-}
-
-fn period(word: &str) -> Result<Period, Error> {
-    named("period", &PERIODS, word)
-}
-
-fn named<T: Copy>(what: &str, known: &[(&str, T)], word: &str) -> Result<T, Error> {
-    let found = known.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
-    found.ok_or_else(|| {
-        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        Error::invalid(format!("{what} {word:?} is not one of {}", names.join(", ")))
-    })
-}
-
-fn kind_word(kind: ScopeKind) -> &'static str {
-    KINDS.iter().find(|known| known.1 == kind).map_or("", |known| known.0)
-}
-
-fn period_word(period: Period) -> &'static str {
-    PERIODS.iter().find(|known| known.1 == period).map_or("", |known| known.0)
 }
 
 /// Checks how many are wanted.

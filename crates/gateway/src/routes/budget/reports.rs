@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use axum::Extension;
 use axum::extract::State as Of;
 use proto::budget::budget_service_client::BudgetServiceClient;
-use proto::budget::{
-    Cost, CostGroup, ListCostsRequest, ListStatementsRequest, ScopeKind, StatementOrder,
-};
+use proto::budget::{Cost, CostGroup, ListCostsRequest, ListStatementsRequest, StatementOrder};
 use serde::{Deserialize, Serialize};
 use types::CallContext;
 
 use super::state::{State, Status};
 use super::statements::one;
-use super::{Named, at_most, kind, kind_word, period, scope};
+use super::{PeriodName, ScopeName, Whose, at_most, scope};
 use crate::money::Usd;
 use crate::routes::{Path, Query};
 use crate::{App, Error};
@@ -23,17 +21,20 @@ const MOST: u32 = 1000;
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wanted {
-    /// What they are: `user`, `team`, `key`, `run` or `tenant`; `user` when absent
-    scope: Option<String>,
+    /// What they are; `user` when absent
+    #[param(inline)]
+    scope: Option<ScopeName>,
     /// At most so many, 1 to 1000
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Within {
-    /// Whose calls: `user`, `team`, `key`, `run` or `tenant`; the whole tenant's when absent
-    scope: Option<String>,
+    /// Whose calls; the whole tenant's when absent
+    #[param(inline)]
+    scope: Option<ScopeName>,
     /// The scope's name; of a tenant it may be absent
     id: Option<String>,
 }
@@ -41,10 +42,9 @@ pub(crate) struct Within {
 /// Who spent most.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Spenders {
-    /// `daily`, `weekly`, `monthly` or `total`
-    period: String,
+    period: PeriodName,
     /// What they are
-    scope: &'static str,
+    scope: ScopeName,
     /// Most first; who spent nothing is left out
     spenders: Vec<State>,
 }
@@ -52,10 +52,9 @@ pub(crate) struct Spenders {
 /// How near scopes are to their limits.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct Utilization {
-    /// `daily`, `weekly`, `monthly` or `total`
-    period: String,
+    period: PeriodName,
     /// What they are
-    scope: &'static str,
+    scope: ScopeName,
     /// How many are in which state, of the thousand nearest to their limits
     counts: Counts,
     /// False when more than a thousand have a limit; those that are left out are farther from it
@@ -80,10 +79,9 @@ pub(crate) struct Counts {
 /// What a period's calls cost by tier.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(crate) struct TierCosts {
-    /// `daily`, `weekly`, `monthly` or `total`
-    period: String,
+    period: PeriodName,
     #[serde(flatten)]
-    of: Named,
+    of: Whose,
     /// When the period began, in milliseconds since 1970
     starts_at_ms: i64,
     /// When the period ends, in milliseconds since 1970; null for the total
@@ -111,33 +109,33 @@ pub(crate) struct TierCost {
 
 /// Lists who spent most in a period, most first.
 #[utoipa::path(get, operation_id = "list_top_spenders", path = "/api/v1/budget/top-spenders/{period}", tag = "budget",
-    params(("period" = String, Path, description = "`daily`, `weekly`, `monthly` or `total`"), Wanted),
+    params(("period" = inline(PeriodName), Path), Wanted),
     responses((status = 200, description = "States, in USD; ten unless asked otherwise", body = Spenders), (status = 400, description = "Unknown period or scope")))]
 pub(crate) async fn top_spenders(
     Of(app): Of<App>,
     Extension(context): Extension<CallContext>,
-    Path(word): Path<String>,
+    Path(period): Path<PeriodName>,
     Query(wanted): Query<Wanted>,
 ) -> Result<axum::Json<Spenders>, Error> {
     let limit = at_most(wanted.limit, 10, MOST)?;
-    let kind = wanted.scope.as_deref().map_or(Ok(ScopeKind::User), kind)?;
-    let spenders = states(&app, &context, (kind, &word), StatementOrder::Spent, limit).await?;
-    Ok(axum::Json(Spenders { period: word, scope: kind_word(kind), spenders }))
+    let kind = wanted.scope.unwrap_or(ScopeName::User);
+    let spenders = states(&app, &context, (kind, period), StatementOrder::Spent, limit).await?;
+    Ok(axum::Json(Spenders { period, scope: kind, spenders }))
 }
 
 /// Lists who is nearest to its limit in a period, and counts how many are how near.
 #[utoipa::path(get, operation_id = "get_utilization", path = "/api/v1/budget/utilization/{period}", tag = "budget",
-    params(("period" = String, Path, description = "`daily`, `weekly`, `monthly` or `total`"), Wanted),
+    params(("period" = inline(PeriodName), Path), Wanted),
     responses((status = 200, description = "Counts and states, in USD; a hundred unless asked otherwise", body = Utilization), (status = 400, description = "Unknown period or scope")))]
 pub(crate) async fn utilization(
     Of(app): Of<App>,
     Extension(context): Extension<CallContext>,
-    Path(word): Path<String>,
+    Path(period): Path<PeriodName>,
     Query(wanted): Query<Wanted>,
 ) -> Result<axum::Json<Utilization>, Error> {
     let limit = at_most(wanted.limit, 100, MOST)?;
-    let kind = wanted.scope.as_deref().map_or(Ok(ScopeKind::User), kind)?;
-    let mut scopes = states(&app, &context, (kind, &word), StatementOrder::Used, MOST).await?;
+    let kind = wanted.scope.unwrap_or(ScopeName::User);
+    let mut scopes = states(&app, &context, (kind, period), StatementOrder::Used, MOST).await?;
     let mut counts = Counts::default();
     for state in &scopes {
         match state.status() {
@@ -149,25 +147,24 @@ pub(crate) async fn utilization(
     }
     let complete = scopes.len() < MOST as usize;
     scopes.truncate(limit as usize);
-    Ok(axum::Json(Utilization { period: word, scope: kind_word(kind), counts, complete, scopes }))
+    Ok(axum::Json(Utilization { period, scope: kind, counts, complete, scopes }))
 }
 
 /// Tells what the calls of the period until now cost, by tier.
 #[utoipa::path(get, operation_id = "get_tier_costs", path = "/api/v1/budget/tier-costs/{period}", tag = "budget",
-    params(("period" = String, Path, description = "`daily`, `weekly`, `monthly` or `total`"), Within),
+    params(("period" = inline(PeriodName), Path), Within),
     responses((status = 200, description = "Calls, tokens and USD a tier", body = TierCosts), (status = 400, description = "Unknown period or scope")))]
 pub(crate) async fn tier_costs(
     Of(app): Of<App>,
     Extension(context): Extension<CallContext>,
-    Path(word): Path<String>,
+    Path(period): Path<PeriodName>,
     Query(within): Query<Within>,
 ) -> Result<axum::Json<TierCosts>, Error> {
-    let period = period(&word)?;
-    let kind = within.scope.as_deref().map_or(Ok(ScopeKind::Tenant), kind)?;
+    let kind = within.scope.unwrap_or(ScopeName::Tenant);
     let scope = scope(&context, kind, within.id)?;
     // The ledger's clock says when the period began.
     let statement = one(&app, &context, &scope, period).await?;
-    let of = Named::of(&context, &scope);
+    let of = Whose::of(&context, &scope);
     let request = ListCostsRequest {
         group_by: vec![CostGroup::Tier.into(), CostGroup::Provider.into()],
         from_ms: statement.starts_at_ms,
@@ -179,7 +176,7 @@ pub(crate) async fn tier_costs(
     let tiers = by_tier(&reply.into_inner().costs);
     let sum = tiers.iter().fold(0, |sum: i64, tier| sum.saturating_add(tier.cost_usd.0.nanos()));
     Ok(axum::Json(TierCosts {
-        period: word,
+        period,
         of,
         starts_at_ms: statement.starts_at_ms,
         resets_at_ms: (statement.resets_at_ms != 0).then_some(statement.resets_at_ms),
@@ -209,11 +206,11 @@ fn by_tier(costs: &[Cost]) -> Vec<TierCost> {
 async fn states(
     app: &App,
     context: &CallContext,
-    (kind, word): (ScopeKind, &str),
+    (kind, period): (ScopeName, PeriodName),
     order: StatementOrder,
     limit: u32,
 ) -> Result<Vec<State>, Error> {
-    let (kind, period) = (kind.into(), period(word)?.into());
+    let (kind, period) = (kind.wire().into(), period.wire().into());
     let request = ListStatementsRequest { kind, period, order: order.into(), limit };
     let request = runtime::context::request(context, request);
     let reply = BudgetServiceClient::new(app.peers.budget.clone()).list_statements(request).await?;

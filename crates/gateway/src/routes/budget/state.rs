@@ -6,7 +6,7 @@ use proto::budget::Statement;
 use serde::Serialize;
 use types::CallContext;
 
-use super::{Named, period_word};
+use super::{PeriodName, ScopeName, Whose};
 use crate::money::Usd;
 
 /// How near a scope is to its limit.
@@ -27,15 +27,12 @@ pub(crate) enum Status {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = BudgetState)]
 pub(crate) struct State {
-    /// What it is of: `user`, `team`, `key`, `run` or `tenant`
-    scope: String,
-    /// Its name
-    id: Option<String>,
+    #[serde(flatten)]
+    of: Whose,
     /// The user, where it is one
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
-    /// `daily`, `weekly`, `monthly` or `total`
-    period: &'static str,
+    period: PeriodName,
     /// Null when there is none
     #[schema(value_type = Option<f64>)]
     limit: Option<Usd>,
@@ -64,17 +61,16 @@ pub(crate) struct State {
 impl State {
     /// Shows a statement of the caller's tenant.
     pub(crate) fn of(context: &CallContext, statement: &Statement) -> Self {
-        let named = Named::of(context, &statement.scope.clone().unwrap_or_default());
+        let of = Whose::of(context, &statement.scope.clone().unwrap_or_default());
         let used = statement.spent_nanos.saturating_add(statement.held_nanos);
         let (utilization, status) = near(statement.limit_nanos, used);
-        let user_id = if named.scope == "user" { named.id.clone() } else { None };
+        let user_id = (of.scope == ScopeName::User).then(|| of.id.clone());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         Self {
-            scope: named.scope,
-            id: named.id,
+            of,
             user_id,
-            period: period_word(statement.period()),
+            period: PeriodName::of(statement.period()),
             limit: statement.limit_nanos.map(Usd::of),
             current_spend: Usd::of(statement.spent_nanos),
             held: Usd::of(statement.held_nanos),
