@@ -259,6 +259,13 @@ async fn what_no_budget_can_be_is_told_and_changes_nothing() {
             (reply.status().as_u16(), reply.text().await.unwrap())
         };
         let long = "x".repeat(257);
+        for (path, array) in [
+            ("limit", r#"["u",null,null,"daily",1,null]"#),
+            ("corrections", r#"{"scopes":[["user","u"]],"amount":1,"reason":"r"}"#),
+        ] {
+            let (status, text) = send(path, array).await;
+            assert!(status == 400 && text.contains("expected an object"), "{array}: {text}");
+        }
         for (limit, code, fault) in [
             (r#""user_id":"u","period":"daily","limit":-0.5"#, 400, "/limit: -0.50 is negative"),
             (r#""user_id":"u","period":"daily","limit":0"#, 400, "/limit: 0 is no limit"),

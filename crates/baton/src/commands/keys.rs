@@ -1,10 +1,13 @@
 //! `baton keys`: API keys of a running system.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
 use reqwest::Method;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use types::NanoUsd;
 
 use crate::cli::{Common, Failure};
@@ -97,12 +100,20 @@ pub(crate) struct Create {
     server: Server,
 }
 
+/// What is asked for; amounts are written as they were.
+#[derive(Serialize)]
+struct Body {
+    #[serde(flatten)]
+    terms: Value,
+    limits: BTreeMap<String, Box<RawValue>>,
+}
+
 pub(crate) async fn run(common: &Common, command: Keys) -> Result<(), Failure> {
     match command {
         Keys::Create(create) => {
-            let body = create.body()?;
-            let key = create.server.ask(Method::POST, "/api/v1/keys", Some(&body)).await?;
-            print_secret(common, &key);
+            let body = serde_json::to_string(&create.body()?).map_err(anyhow::Error::from)?;
+            let key = create.server.text(Method::POST, "/api/v1/keys", Some(body), None).await?;
+            print_secret(common, &serde_json::from_str(&key).unwrap_or_default());
         }
         Keys::List { server } => {
             let keys = all(&server).await?;
@@ -129,19 +140,18 @@ pub(crate) async fn run(common: &Common, command: Keys) -> Result<(), Failure> {
 }
 
 impl Create {
-    fn body(&self) -> anyhow::Result<Value> {
+    fn body(&self) -> anyhow::Result<Body> {
         let some = |names: &[String]| (!names.is_empty()).then(|| names.to_vec());
-        let mut limits = Map::new();
+        let mut limits = BTreeMap::new();
         for limit in &self.limits {
             let wanted = || format!("--limit {limit}: not PERIOD=USD, such as daily=5");
             let (period, usd) = limit.split_once('=').with_context(wanted)?;
             let usd: NanoUsd = usd.parse().with_context(wanted)?;
-            let usd: serde_json::Number = usd.to_string().parse().with_context(wanted)?;
-            limits.insert(period.to_owned(), Value::Number(usd));
+            limits.insert(period.to_owned(), RawValue::from_string(usd.to_string())?);
         }
         let expires =
             self.expires_days.map(|days| now_ms().saturating_add(i64::from(days) * DAY_MS));
-        Ok(json!({
+        let terms = json!({
             "name": self.name,
             "user": self.user,
             "team": self.team,
@@ -158,8 +168,8 @@ impl Create {
                 "concurrency": self.concurrency,
             },
             "expires_at_ms": expires,
-            "limits": limits,
-        }))
+        });
+        Ok(Body { terms, limits })
     }
 }
 

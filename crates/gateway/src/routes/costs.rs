@@ -112,7 +112,10 @@ pub(crate) async fn list(
         scope: None,
     };
     let request = runtime::context::request(&context, request);
-    let reply = BudgetServiceClient::new(app.peers.budget.clone()).list_costs(request).await?;
+    // Ten thousand rows of long names are more than a message usually has.
+    let mut budget =
+        BudgetServiceClient::new(app.peers.budget.clone()).max_decoding_message_size(usize::MAX);
+    let reply = budget.list_costs(request).await?;
     let costs = reply.into_inner().costs;
     match wanted.format.as_deref() {
         None | Some("json") => {
