@@ -9,7 +9,7 @@ use crate::commands::budget::{self, Budget};
 use crate::commands::client::Server;
 use crate::commands::import::Source;
 use crate::commands::keys::{self, Keys};
-use crate::commands::{ask, audit, import, maintenance, up};
+use crate::commands::{ask, audit, import, ingest, maintenance, up};
 
 /// A self-hosted multi-agent RAG orchestrator.
 #[derive(Debug, clap::Parser)]
@@ -59,6 +59,23 @@ enum Command {
         /// A route or a model
         #[arg(long, default_value = "auto")]
         route: String,
+    },
+    /// Send a folder's documents to a running system
+    Ingest {
+        /// The folder; ignore files are honoured
+        folder: PathBuf,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Find passages in a running system's documents
+    Search {
+        /// What is asked
+        query: String,
+        /// At most so many
+        #[arg(long, default_value_t = 5)]
+        top_k: u32,
+        #[command(flatten)]
+        server: Server,
     },
     /// Look at the audit log of private calls
     Audit {
@@ -154,6 +171,10 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Up { listen, operations } => up::run(cli.common, listen, operations).await,
         Command::Ask { question, docs, route } => ask::run(cli.common, question, docs, route).await,
+        Command::Ingest { folder, server } => ingest::run(&cli.common, &folder, &server).await,
+        Command::Search { query, top_k, server } => {
+            ingest::search(&cli.common, (query, top_k), &server).await
+        }
         Command::Audit { command: Audit::Verify { head, server } } => {
             audit::verify(cli.common, server, head).await
         }

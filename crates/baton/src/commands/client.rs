@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use egress::Reach;
-use reqwest::{Method, header};
+use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde_json::Value;
 
 use crate::cli::Failure;
@@ -47,32 +47,61 @@ impl Server {
         body: Option<String>,
         idempotency_key: Option<&str>,
     ) -> Result<String, Failure> {
-        let client = egress::client(Reach::Anywhere).timeout(Duration::from_secs(60)).build();
-        let client = client.map_err(anyhow::Error::from)?;
-        let mut request = client.request(method, format!("{}{path}", self.url));
-        if let Some(key) = &self.key {
-            request = request.bearer_auth(key);
-        }
+        let mut request = self.request(method, path)?;
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body);
         }
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", key);
         }
+        let reply = self.send(request).await?;
+        match reply.status.as_u16() {
+            200..300 => Ok(reply.text),
+            401..=403 => Err(Failure::refused(reply.told())),
+            _ => Err(anyhow!(reply.told()).into()),
+        }
+    }
+
+    /// Returns a request with the key, to be completed.
+    pub(crate) fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
+        let client = egress::client(Reach::Anywhere).timeout(Duration::from_secs(60)).build();
+        let client = client.map_err(anyhow::Error::from)?;
+        let request = client.request(method, format!("{}{path}", self.url));
+        Ok(match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        })
+    }
+
+    /// Sends a request and returns whatever is answered.
+    ///
+    /// # Errors
+    /// If nobody answers.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Reply, Failure> {
         let gone = |_| Failure::unreachable(format!("{} does not answer", self.url));
         let reply = request.send().await.map_err(gone)?;
         let status = reply.status();
+        let after = reply.headers().get(header::RETRY_AFTER);
+        let after = after.and_then(|after| after.to_str().ok()?.parse().ok());
         let text = reply.text().await.map_err(gone)?;
-        if status.is_success() {
-            return Ok(text);
-        }
-        let body: Value = serde_json::from_str(&text).unwrap_or_default();
-        let told =
-            body["error"]["message"].as_str().map_or_else(|| status.to_string(), str::to_owned);
-        Err(match status.as_u16() {
-            401..=403 => Failure::refused(told),
-            _ => anyhow!(told).into(),
-        })
+        Ok(Reply { status, after: after.map(Duration::from_secs), text })
+    }
+}
+
+/// What a system answered.
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    /// When to ask again, if it said so.
+    pub(crate) after: Option<Duration>,
+    text: String,
+}
+
+impl Reply {
+    /// Returns what it says is wrong.
+    pub(crate) fn told(&self) -> String {
+        let body: Value = serde_json::from_str(&self.text).unwrap_or_default();
+        let message = body["error"]["message"].as_str();
+        message.map_or_else(|| self.status.to_string(), str::to_owned)
     }
 }
 

@@ -29,8 +29,7 @@ pub(crate) async fn ingest(
     context: &CallContext,
 ) -> anyhow::Result<Ingested> {
     let files = files(folder)?;
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")?;
-    let bar = ProgressBar::new(files.len() as u64).with_style(style).with_message("reading");
+    let bar = bar(files.len())?;
     let mut client = RetrieverServiceClient::new(retriever);
     let mut done = Ingested::default();
     for file in files {
@@ -60,7 +59,17 @@ pub(crate) async fn ingest(
     Ok(done)
 }
 
-fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Returns a bar that shows how many of so many files are done, on a terminal.
+pub(crate) fn bar(files: usize) -> anyhow::Result<ProgressBar> {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")?;
+    Ok(ProgressBar::new(files as u64).with_style(style).with_message("reading"))
+}
+
+/// Returns the files below `folder` that can be read and that ignore files do not exclude, by name.
+///
+/// # Errors
+/// If the folder is missing or holds no such file.
+pub(crate) fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     if !folder.is_dir() {
         bail!("{} is not a folder", folder.display());
     }

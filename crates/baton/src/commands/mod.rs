@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod columns;
 pub(crate) mod folder;
 pub(crate) mod import;
+pub(crate) mod ingest;
 pub(crate) mod keys;
 pub(crate) mod maintenance;
 pub(crate) mod up;

@@ -1,0 +1,132 @@
+//! `baton ingest DIR`: a folder's files, to a running system.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::client::{Reply, Server};
+use super::folder;
+use crate::cli::{Common, Failure};
+
+const PATH: &str = "/api/v1/documents";
+
+/// How long a file waits in all for a system that says to come back later.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Sends every file below `folder` that can be read. One bad file never stops the others; the same
+/// again changes nothing.
+pub(crate) async fn run(common: &Common, folder: &Path, server: &Server) -> Result<(), Failure> {
+    let files = folder::files(folder)?;
+    let bar = folder::bar(files.len())?;
+    let (mut changed, mut unchanged, mut refused) = (0, 0, Vec::new());
+    for file in files {
+        let source = file.display().to_string();
+        match tokio::fs::read(&file).await {
+            Err(fault) => refused.push(json!({ "source": source, "reason": fault.to_string() })),
+            Ok(content) => {
+                let reply = put(server, &source, content).await?;
+                match reply.status {
+                    StatusCode::CREATED => changed += 1,
+                    StatusCode::OK => unchanged += 1,
+                    StatusCode::BAD_REQUEST
+                    | StatusCode::PAYLOAD_TOO_LARGE
+                    | StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                        refused.push(json!({ "source": source, "reason": reply.told() }));
+                    }
+                    StatusCode::UNAUTHORIZED
+                    | StatusCode::PAYMENT_REQUIRED
+                    | StatusCode::FORBIDDEN => {
+                        return Err(Failure::refused(reply.told()));
+                    }
+                    _ => return Err(anyhow::anyhow!("{source}: {}", reply.told()).into()),
+                }
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let bad = refused.len();
+    if common.json {
+        println!("{}", json!({ "changed": changed, "unchanged": unchanged, "refused": refused }));
+    } else {
+        for one in &refused {
+            let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
+            eprintln!("refused {}: {}", text("source"), text("reason"));
+        }
+        println!("{changed} files ingested, {unchanged} unchanged, {bad} refused");
+    }
+    match bad {
+        0 => Ok(()),
+        bad => Err(anyhow::anyhow!("{bad} of the files were refused").into()),
+    }
+}
+
+/// Sends a file; waits for a system that is busy.
+async fn put(server: &Server, source: &str, content: Vec<u8>) -> Result<Reply, Failure> {
+    let content = bytes::Bytes::from(content);
+    let mut left = PATIENCE;
+    loop {
+        let request = server.request(Method::POST, PATH)?;
+        let request = request.query(&[("source", source)]).body(content.clone());
+        let reply = server.send(request).await?;
+        let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+        match reply.after.map(|after| after.max(Duration::from_secs(1))) {
+            Some(after) if busy.contains(&reply.status) && after <= left => {
+                left -= after;
+                tokio::time::sleep(after).await;
+            }
+            _ => return Ok(reply),
+        }
+    }
+}
+
+/// `baton search QUERY`: the passages that answer it best, in a running system.
+pub(crate) async fn search(
+    common: &Common,
+    (query, top_k): (String, u32),
+    server: &Server,
+) -> Result<(), Failure> {
+    let body = json!({ "query": query, "top_k": top_k });
+    let found = server.ask(Method::POST, "/api/v1/search", Some(&body)).await?;
+    if common.json {
+        println!("{found}");
+        return Ok(());
+    }
+    let hits = found["results"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if hits.is_empty() {
+        println!("nothing found");
+    }
+    for (hit, number) in hits.iter().zip(1..) {
+        println!("{}\n", shown(hit, number));
+    }
+    Ok(())
+}
+
+/// Shows a passage by its place and its beginning.
+fn shown(hit: &Value, number: usize) -> String {
+    let text = |name: &str| hit[name].as_str().unwrap_or_default();
+    let headings = hit["headings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let headings = headings.collect::<Vec<_>>().join(" › ");
+    let (source, line) = (text("source"), &hit["start_line"]);
+    let score = hit["score"].as_f64().unwrap_or_default();
+    let lines: Vec<_> = text("text").lines().filter(|line| !line.trim().is_empty()).collect();
+    let more = if lines.len() > LINES { "\n   …" } else { "" };
+    let lines: String =
+        lines.iter().take(LINES).map(|line| format!("\n   {}", cut(line))).collect();
+    format!("{number}. {source}:{line}  {headings}  ({score:.2}){lines}{more}")
+}
+
+/// How much of a passage is shown.
+const LINES: usize = 4;
+const WIDE: usize = 110;
+
+fn cut(line: &str) -> String {
+    // What would change the terminal is shown as nothing.
+    let line: String = line.trim_end().chars().filter(|c| !c.is_control()).collect();
+    match line.char_indices().nth(WIDE) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
