@@ -61,6 +61,30 @@ async fn a_folder_is_asked_and_not_read_twice() {
 }
 
 #[tokio::test]
+async fn judged_queries_are_measured() {
+    let place = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(place.path().join(name), text).unwrap();
+    let corpus =
+        [("a", "How to roll back a release."), ("b", "Who pays for what."), ("c", "Keys.")];
+    let line = |(id, text)| json!({ "_id": id, "title": "", "text": text }).to_string();
+    write("corpus.jsonl", &corpus.map(line).join("\n"));
+    write("queries.jsonl", r#"{"_id":"q","text":"rolling back releases"}"#);
+    write("qrels.tsv", "query-id\tcorpus-id\tscore\nq\ta\t1\n");
+    let done = baton(place.path(), &["eval", ".", "--json"]).await;
+    assert_eq!(done.code, 0, "{}", done.errors);
+    let report: Value = serde_json::from_str(&done.output).unwrap();
+    let default = &report["configurations"][0];
+    assert_eq!((&default["name"], &default["ndcg@10"]), (&json!("words"), &json!(1.0)));
+    assert_eq!((&default["recall@100"], &default["mrr@10"]), (&json!(1.0), &json!(1.0)));
+    let shown = baton(place.path(), &["eval", "."]).await.output;
+    assert!(shown.starts_with("3 documents in 3 passages, 1 queries\n"), "{shown}");
+    write("qrels.tsv", "query-id\tcorpus-id\tscore\nq\td\t1\n");
+    let refused = baton(place.path(), &["eval", "."]).await;
+    assert_eq!(refused.code, 1);
+    assert!(refused.errors.contains("./qrels.tsv: line 2: document \"d\" is unknown"));
+}
+
+#[tokio::test]
 async fn a_failure_is_one_clear_line_and_its_own_exit_code() {
     let place = tempfile::tempdir().unwrap();
     std::fs::create_dir(place.path().join("empty")).unwrap();

@@ -9,7 +9,7 @@ use crate::commands::budget::{self, Budget};
 use crate::commands::client::Server;
 use crate::commands::import::Source;
 use crate::commands::keys::{self, Keys};
-use crate::commands::{ask, audit, import, ingest, maintenance, up};
+use crate::commands::{ask, audit, eval, import, ingest, maintenance, up};
 
 /// A self-hosted multi-agent RAG orchestrator.
 #[derive(Debug, clap::Parser)]
@@ -76,6 +76,11 @@ enum Command {
         top_k: u32,
         #[command(flatten)]
         server: Server,
+    },
+    /// Measure the search on your own judged queries
+    Eval {
+        /// A folder with corpus.jsonl, queries.jsonl and qrels.tsv
+        folder: PathBuf,
     },
     /// Look at the audit log of private calls
     Audit {
@@ -175,6 +180,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Search { query, top_k, server } => {
             ingest::search(&cli.common, (query, top_k), &server).await
         }
+        Command::Eval { folder } => eval::run(&cli.common, &folder).await,
         Command::Audit { command: Audit::Verify { head, server } } => {
             audit::verify(cli.common, server, head).await
         }

@@ -46,6 +46,11 @@ pub(crate) fn chunk(parsed: &Parsed) -> Vec<Chunk> {
     chunks
 }
 
+/// Returns what is indexed of a passage: the headings above it count as its own words.
+pub(crate) fn indexed(headings: &[String], text: &str) -> String {
+    format!("{}\n{text}", headings.join("\n"))
+}
+
 /// Returns how many words a text has.
 pub(crate) fn words(text: &str) -> usize {
     text.split_whitespace().count()

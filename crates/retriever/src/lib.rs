@@ -4,7 +4,10 @@
 
 mod chunk;
 mod config;
+pub mod embed;
 mod error;
+pub mod evaluate;
+mod fuse;
 mod index;
 mod parse;
 mod service;

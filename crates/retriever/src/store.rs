@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use futures::TryStreamExt as _;
 use proto::retriever::{Document, Hit, Passage};
 use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::{
@@ -13,8 +14,9 @@ use sqlx::{Row as _, SqlitePool};
 use tokio::sync::RwLock;
 use types::{Clock as _, SystemClock, TenantId};
 
-use crate::chunk::chunk;
-use crate::index::Index;
+use crate::chunk::{chunk, indexed};
+use crate::fuse::{self, Fusion, rank};
+use crate::index::{Entry, Index, Query};
 use crate::parse::{media_type, parse};
 use crate::{Config, Error};
 
@@ -59,19 +61,31 @@ impl Store {
     }
 
     async fn rebuild(&self) -> Result<(), Error> {
-        let rows = sqlx::query("SELECT tenant, document, position, headings, text FROM passages")
-            .fetch_all(&self.pool)
-            .await?;
-        for row in rows {
-            let tenant = TenantId::new(row.try_get::<String, _>(0)?);
-            let tenant = self.tenant(tenant.map_err(|fault| Error::Broken(fault.into()))?).await;
-            let (document, position): (String, i64) = (row.try_get(1)?, row.try_get(2)?);
-            let (headings, text): (String, String) = (row.try_get(3)?, row.try_get(4)?);
-            let headings = read_headings(&headings)?;
-            let id = passage_id(&document, position);
-            tenant.index.write().await.insert(&id, &indexed(&headings, &text));
+        let mut rows = sqlx::query(
+            "SELECT tenant, document, position, headings, text FROM passages
+             ORDER BY tenant, document, position",
+        )
+        .fetch(&self.pool);
+        let mut open: Option<(TenantId, String, Vec<Entry>)> = None;
+        while let Some(row) = rows.try_next().await? {
+            let tenant = TenantId::new(row.try_get::<String, _>(0)?)
+                .map_err(|fault| Error::Broken(fault.into()))?;
+            let document: String = row.try_get(1)?;
+            let headings = read_headings(row.try_get(3)?)?;
+            let entry = entry(&document, row.try_get(2)?, &headings, row.try_get(4)?);
+            match &mut open {
+                Some(open) if open.0 == tenant && open.1 == document => open.2.push(entry),
+                _ => self.indexed(open.replace((tenant, document, vec![entry]))).await,
+            }
         }
+        self.indexed(open).await;
         Ok(())
+    }
+
+    async fn indexed(&self, document: Option<(TenantId, String, Vec<Entry>)>) {
+        if let Some((tenant, document, entries)) = document {
+            self.tenant(tenant).await.index.write().await.replace(&document, entries);
+        }
     }
 
     /// Returns the handle of one tenant.
@@ -132,7 +146,7 @@ impl Tenant<'_> {
             updated_at_ms: SystemClock.now_ms(),
         };
         let mut tx = self.store.pool.begin().await?;
-        let old = delete_rows(&mut tx, &self.id, &id).await?;
+        delete_rows(&mut tx, &self.id, &id).await?;
         sqlx::query(
             "INSERT INTO documents (tenant, id, source, media_type, sha256, text, characters, passages, updated_at)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -169,11 +183,10 @@ impl Tenant<'_> {
             .await?;
         }
         tx.commit().await?;
-        (0..old).for_each(|position| index.remove(&passage_id(&id, position)));
-        for (chunk, position) in chunks.iter().zip(0_i64..) {
-            let text = indexed(&chunk.headings, &parsed.text[chunk.range.clone()]);
-            index.insert(&passage_id(&id, position), &text);
-        }
+        let entries = chunks.iter().zip(0_i64..).map(|(chunk, position)| {
+            entry(&id, position, &chunk.headings, &parsed.text[chunk.range.clone()])
+        });
+        index.replace(&id, entries.collect());
         Ok((document, true))
     }
 
@@ -218,20 +231,24 @@ impl Tenant<'_> {
         let mut index = self.index.write().await;
         self.get(id).await?;
         let mut tx = self.store.pool.begin().await?;
-        let passages = delete_rows(&mut tx, &self.id, id).await?;
+        delete_rows(&mut tx, &self.id, id).await?;
         tx.commit().await?;
-        (0..passages).for_each(|position| index.remove(&passage_id(id, position)));
+        index.remove(id);
         Ok(())
     }
 
     /// Returns the best passages, best first.
     pub(crate) async fn search(&self, query: &str, top_k: usize) -> Result<Vec<Hit>, Error> {
-        let best = self.index.read().await.search(query, top_k);
-        let mut hits = Vec::with_capacity(best.len());
-        for (id, score) in best {
+        let query = Query { text: query, vector: None };
+        let candidates = self.index.read().await.candidates(query);
+        let mut hits = Vec::with_capacity(top_k);
+        for ranked in rank(candidates, Fusion::default(), fuse::DOCUMENT_WEIGHT) {
+            if hits.len() == top_k {
+                break;
+            }
             // Deleted between the two steps: not a hit any more.
-            if let Some(passage) = self.passage(&id).await? {
-                hits.push(Hit { passage: Some(passage), score });
+            if let Some(passage) = self.passage(&ranked.candidate.id).await? {
+                hits.push(Hit { passage: Some(passage), score: ranked.score.into() });
             }
         }
         Ok(hits)
@@ -266,18 +283,14 @@ impl Tenant<'_> {
     }
 }
 
-/// Deletes a document's rows and returns how many passages it had.
 async fn delete_rows(
     db: &mut sqlx::SqliteConnection,
     tenant: &TenantId,
     id: &str,
-) -> Result<i64, Error> {
-    let row = sqlx::query("DELETE FROM documents WHERE tenant = ? AND id = ? RETURNING passages")
-        .bind(tenant.as_str())
-        .bind(id)
-        .fetch_optional(db)
-        .await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
+) -> Result<(), Error> {
+    let statement = sqlx::query("DELETE FROM documents WHERE tenant = ? AND id = ?");
+    statement.bind(tenant.as_str()).bind(id).execute(db).await?;
+    Ok(())
 }
 
 fn document(row: &SqliteRow) -> Result<Document, Error> {
@@ -292,13 +305,13 @@ fn document(row: &SqliteRow) -> Result<Document, Error> {
     })
 }
 
-fn read_headings(json: &str) -> Result<Vec<String>, Error> {
-    serde_json::from_str(json).map_err(|fault| Error::Broken(fault.into()))
+fn entry(document: &str, position: i64, headings: &[String], text: &str) -> Entry {
+    let id = passage_id(document, position);
+    Entry { id, text: indexed(headings, text), vector: None }
 }
 
-/// Returns what is indexed of a passage: the headings above it count as its own words.
-fn indexed(headings: &[String], text: &str) -> String {
-    format!("{}\n{text}", headings.join("\n"))
+fn read_headings(json: &str) -> Result<Vec<String>, Error> {
+    serde_json::from_str(json).map_err(|fault| Error::Broken(fault.into()))
 }
 
 fn document_id(tenant: &TenantId, source: &str) -> String {

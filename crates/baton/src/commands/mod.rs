@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod budget;
 pub(crate) mod client;
 pub(crate) mod columns;
+pub(crate) mod eval;
 pub(crate) mod folder;
 pub(crate) mod import;
 pub(crate) mod ingest;

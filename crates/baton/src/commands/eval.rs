@@ -1,0 +1,41 @@
+//! `baton eval DIR`: how well a folder of judged queries is answered, in every configuration.
+
+use std::path::Path;
+
+use retriever::evaluate::{Dataset, Report, evaluate};
+
+use crate::cli::{Common, Failure};
+
+pub(crate) async fn run(common: &Common, directory: &Path) -> Result<(), Failure> {
+    let dataset = Dataset::read(directory).map_err(anyhow::Error::from)?;
+    let report = evaluate(&dataset, None, |_| ()).await.map_err(anyhow::Error::from)?;
+    match common.json {
+        true => println!("{}", serde_json::to_string(&report).map_err(anyhow::Error::from)?),
+        false => print!("{}", table(&report)),
+    }
+    Ok(())
+}
+
+fn table(report: &Report) -> String {
+    let Report { documents, passages, queries, .. } = report;
+    let mut text = format!("{documents} documents in {passages} passages, {queries} queries\n\n");
+    let widths = report.configurations.iter().map(|one| one.name.len());
+    let width = widths.max().unwrap_or_default();
+    text += &format!("{:width$}  nDCG@10  Recall@100  MRR@10       p\n", "configuration");
+    for one in &report.configurations {
+        let (name, measures) = (&one.name, one.measures);
+        let p = one.p_value.map_or("default".to_owned(), |p| format!("{p:.4}"));
+        text += &format!(
+            "{name:width$}  {:7.4}  {:10.4}  {:6.4}  {p:>7}\n",
+            measures.ndcg_10, measures.recall_100, measures.mrr_10
+        );
+    }
+    text += "\np: how likely a difference of nDCG@10 from the default as large as this is chance\n";
+    if let Some(tuned) = &report.fusion {
+        text += &format!(
+            "best dense weight {:.1}; chosen by other queries it gives nDCG@10 {:.4} (p {:.4})\n",
+            tuned.dense_weight, tuned.ndcg_10, tuned.p_value
+        );
+    }
+    text
+}

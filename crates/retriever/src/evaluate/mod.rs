@@ -1,0 +1,260 @@
+//! Measures the search on judged queries: the same passages, index and ranking as a tenant's documents have.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let dataset = retriever::evaluate::Dataset::read("judged".as_ref())?;
+//! let report = retriever::evaluate::evaluate(&dataset, None, |_| ()).await?;
+//! println!("{:.3}", report.configurations[0].measures.ndcg_10);
+//! # Ok(())
+//! # }
+//! ```
+
+mod dataset;
+mod measure;
+
+use std::collections::HashSet;
+
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+
+pub use self::dataset::{Dataset, Fault};
+pub use self::measure::Measures;
+use self::measure::{mean, measure, significance};
+use crate::chunk::{chunk, indexed};
+use crate::embed::Embedder;
+use crate::fuse::{Candidate, DOCUMENT_WEIGHT, Fusion, rank};
+use crate::index::{Entry, Index, Query};
+use crate::parse::parse;
+
+/// What was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// How many documents were searched.
+    pub documents: usize,
+    /// Into how many passages they were cut.
+    pub passages: usize,
+    /// How many queries have a relevant document.
+    pub queries: usize,
+    /// The default first.
+    pub configurations: Vec<Configuration>,
+    /// The best weight of the vectors; none without a model.
+    pub fusion: Option<Tuned>,
+}
+
+/// One way to search.
+#[derive(Debug, Clone, Serialize)]
+pub struct Configuration {
+    /// What it is called.
+    pub name: String,
+    /// Means over the queries.
+    #[serde(flatten)]
+    pub measures: Measures,
+    /// How likely a difference of nDCG@10 from the default's as large as this is by chance, 0 to 1; none for
+    /// the default itself.
+    pub p_value: Option<f64>,
+}
+
+/// What weight of the vectors suits these queries.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Tuned {
+    /// The best for all queries.
+    pub dense_weight: f32,
+    /// The mean nDCG@10 of each fifth of the queries with the weight that is best for the other four: what to
+    /// expect of the best weight on queries that were not asked yet.
+    #[serde(rename = "cross_validated_ndcg@10")]
+    pub ndcg_10: f64,
+    /// How likely its difference from the default is chance.
+    pub p_value: f64,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// A document cannot be cut into passages.
+    #[error("document {0:?}: {1}")]
+    Document(String, String),
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] crate::embed::Fault),
+}
+
+/// Indexes the documents and asks every query in every configuration. `progress` hears how many passages have
+/// their vectors.
+///
+/// # Errors
+/// If a document cannot be cut or the model fails.
+pub async fn evaluate(
+    dataset: &Dataset,
+    model: Option<&dyn Embedder>,
+    progress: impl Fn(usize),
+) -> Result<Report, Broken> {
+    let (index, owners) = build(dataset, model, progress).await?;
+    let vectors = match model {
+        Some(model) => {
+            let texts = dataset.queries.iter().map(|query| query.text.clone()).collect();
+            model.embed(texts).await?.into_iter().map(Some).collect()
+        }
+        None => vec![None; dataset.queries.len()],
+    };
+    let run = Run { dataset, index: &index, owners: &owners, vectors: &vectors };
+    let keyword =
+        |name: &str, weight| (name.to_owned(), run.measured(false, Fusion::default(), weight));
+    let apart = keyword("words, documents apart", 0.0);
+    let words = keyword("words", DOCUMENT_WEIGHT);
+    let mut all = Vec::new();
+    let mut fusion = None;
+    if model.is_some() {
+        let hybrid = |fusion| run.measured(true, fusion, DOCUMENT_WEIGHT);
+        let convex = |dense_weight| hybrid(Fusion::Convex { dense_weight });
+        all.push(("hybrid".to_owned(), hybrid(Fusion::default())));
+        all.push(("hybrid, reciprocal ranks".to_owned(), hybrid(Fusion::Rrf { k: 60.0 })));
+        all.push(("vectors".to_owned(), convex(1.0)));
+        all.push(words);
+        let weights: Vec<(f32, Vec<f64>)> = (0..=10_u8)
+            .map(|tenths| f32::from(tenths) / 10.0)
+            .map(|weight| (weight, gains(&convex(weight))))
+            .collect();
+        fusion = tuned(&weights, &gains(&all[0].1));
+    } else {
+        all.push(words);
+    }
+    all.push(apart);
+    let default = gains(&all[0].1);
+    let configurations = all.into_iter().enumerate().map(|(at, (name, measures))| Configuration {
+        name,
+        measures: mean(&measures),
+        p_value: (at > 0).then(|| significance(&gains(&measures), &default)),
+    });
+    Ok(Report {
+        documents: dataset.documents.len(),
+        passages: index.len(),
+        queries: dataset.queries.len(),
+        configurations: configurations.collect(),
+        fusion,
+    })
+}
+
+/// Which document of the corpus each passage is of.
+type Owners = FxHashMap<String, usize>;
+
+/// Cuts and indexes. What was cut from one file before (`metadata.doc`) is one document again.
+async fn build(
+    dataset: &Dataset,
+    model: Option<&dyn Embedder>,
+    progress: impl Fn(usize),
+) -> Result<(Index, Owners), Broken> {
+    let mut owners = Owners::default();
+    let mut files: Vec<(&str, Vec<Entry>)> = Vec::new();
+    let mut known: FxHashMap<&str, usize> = FxHashMap::default();
+    for (document, number) in dataset.documents.iter().zip(0..) {
+        let file = document.metadata.doc.as_deref().unwrap_or(&document.id);
+        let at = *known.entry(file).or_insert_with(|| {
+            files.push((file, Vec::new()));
+            files.len() - 1
+        });
+        let parsed = parse(&document.id, "text/plain", document.text.as_bytes())
+            .map_err(|fault| Broken::Document(document.id.clone(), fault.to_string()))?;
+        let title: Vec<String> =
+            Some(&document.title).filter(|title| !title.is_empty()).into_iter().cloned().collect();
+        for (cut, position) in chunk(&parsed).into_iter().zip(0_u32..) {
+            let id = format!("{}-{position}", document.id);
+            owners.insert(id.clone(), number);
+            let text = indexed(&title, &parsed.text[cut.range]);
+            files[at].1.push(Entry { id, text, vector: None });
+        }
+    }
+    if let Some(model) = model {
+        let mut entries: Vec<&mut Entry> =
+            files.iter_mut().flat_map(|(_, entries)| entries).collect();
+        let mut done = 0;
+        for some in entries.chunks_mut(256) {
+            let texts = some.iter().map(|entry| entry.text.clone()).collect();
+            for (entry, vector) in some.iter_mut().zip(model.embed(texts).await?) {
+                entry.vector = Some(vector);
+            }
+            done += some.len();
+            progress(done);
+        }
+    }
+    let mut index = Index::default();
+    files.into_iter().for_each(|(file, entries)| index.replace(file, entries));
+    Ok((index, owners))
+}
+
+struct Run<'a> {
+    dataset: &'a Dataset,
+    index: &'a Index,
+    owners: &'a Owners,
+    vectors: &'a [Option<Vec<f32>>],
+}
+
+impl Run<'_> {
+    /// Asks every query, and measures what comes.
+    fn measured(&self, vectors: bool, fusion: Fusion, document_weight: f32) -> Vec<Measures> {
+        let asked = self.dataset.queries.iter().zip(self.vectors);
+        let of = |(query, vector): (&dataset::Query, &Option<Vec<f32>>)| {
+            let vector = vector.as_deref().filter(|_| vectors);
+            let candidates = self.index.candidates(Query { text: &query.text, vector });
+            measure(&self.documents(candidates, fusion, document_weight), &query.relevant)
+        };
+        asked.map(of).collect()
+    }
+
+    /// Ranks documents, each by its best passage.
+    fn documents(
+        &self,
+        candidates: Vec<Candidate>,
+        fusion: Fusion,
+        document_weight: f32,
+    ) -> Vec<&str> {
+        let mut seen = HashSet::new();
+        rank(candidates, fusion, document_weight)
+            .iter()
+            .filter_map(|ranked| self.owners.get(&ranked.candidate.id))
+            .filter(|document| seen.insert(**document))
+            .map(|document| self.dataset.documents[*document].id.as_str())
+            .collect()
+    }
+}
+
+fn gains(measures: &[Measures]) -> Vec<f64> {
+    measures.iter().map(|measures| measures.ndcg_10).collect()
+}
+
+/// Finds the best of some weights, each with its gain at every query.
+fn tuned(weights: &[(f32, Vec<f64>)], default: &[f64]) -> Option<Tuned> {
+    const FOLDS: usize = 5;
+    let best = |taken: &dyn Fn(usize) -> bool| {
+        let sum = |gains: &[f64]| -> f64 {
+            gains.iter().enumerate().filter(|(at, _)| taken(*at)).map(|(_, gain)| gain).sum()
+        };
+        weights.iter().max_by(|a, b| sum(&a.1).total_cmp(&sum(&b.1)))
+    };
+    let mut unseen = vec![0.0; default.len()];
+    for fold in 0..FOLDS {
+        let (_, gains) = best(&|at| at % FOLDS != fold)?;
+        for at in (fold..unseen.len()).step_by(FOLDS) {
+            unseen[at] = gains[at];
+        }
+    }
+    Some(Tuned {
+        dense_weight: best(&|_| true)?.0,
+        ndcg_10: unseen.iter().sum::<f64>() / unseen.len().max(1) as f64,
+        p_value: significance(&unseen, default),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_is_judged_by_queries_that_did_not_choose_it() {
+        // What is best for four fifths is bad for the last.
+        let one: Vec<f64> = (0..10).map(|at| if at % 5 == 0 { 0.0 } else { 1.0 }).collect();
+        let flat = vec![0.7; 10];
+        let tuned = tuned(&[(0.1, one), (0.9, flat.clone())], &flat).unwrap();
+        assert!((tuned.dense_weight - 0.1).abs() < 1e-6);
+        assert!((tuned.ndcg_10 - 0.8 * 0.7).abs() < 0.3 && tuned.ndcg_10 < 0.8);
+    }
+}

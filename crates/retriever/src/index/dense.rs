@@ -1,0 +1,67 @@
+//! Exact dot products over one tenant's vectors. Pure.
+
+/// Vectors of one dimension, by slot, one after the other in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Dense {
+    dimension: usize,
+    rows: Vec<f32>,
+}
+
+impl Dense {
+    /// Puts a vector of length 1 in a slot.
+    pub(crate) fn insert(&mut self, slot: u32, vector: &[f32]) {
+        if self.dimension == 0 {
+            self.dimension = vector.len();
+        }
+        debug_assert_eq!(vector.len(), self.dimension, "a collection has one model");
+        let start = slot as usize * self.dimension;
+        if self.rows.len() < start + self.dimension {
+            self.rows.resize(start + self.dimension, 0.0);
+        }
+        self.rows[start..start + self.dimension].copy_from_slice(vector);
+    }
+
+    /// Empties a slot: its score is 0 with any query.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let start = slot as usize * self.dimension;
+        if let Some(row) = self.rows.get_mut(start..start + self.dimension) {
+            row.fill(0.0);
+        }
+    }
+
+    /// Returns every slot's cosine with `query`.
+    pub(crate) fn scores(&self, query: &[f32]) -> Vec<f32> {
+        if self.dimension == 0 {
+            return Vec::new();
+        }
+        self.rows.chunks_exact(self.dimension).map(|row| dot(row, query)).collect()
+    }
+}
+
+/// Sixteen sums side by side, which the compiler turns into vector instructions.
+fn dot(one: &[f32], other: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; 16];
+    let (ones, others) = (one.chunks_exact(16), other.chunks_exact(16));
+    let rest: f32 = ones.remainder().iter().zip(others.remainder()).map(|(a, b)| a * b).sum();
+    for (one, other) in ones.zip(others) {
+        for at in 0..16 {
+            sums[at] += one[at] * other[at];
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_is_the_dot_product_also_past_sixteen() {
+        let vector: Vec<f32> = (0..37_u8).map(f32::from).collect();
+        let mut dense = Dense::default();
+        dense.insert(1, &vector);
+        assert_eq!(dense.scores(&vector), [0.0, 16_206.0]);
+        dense.remove(1);
+        assert_eq!(dense.scores(&vector), [0.0, 0.0]);
+    }
+}

@@ -1,0 +1,273 @@
+//! Exact BM25 over one tenant's passages, changed in place. Pure.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::Slots;
+use crate::tokenize::each_term;
+
+const K1: f32 = 1.2;
+const B: f32 = 0.75;
+/// How much a word of a passage's context counts, of one of its own.
+const CONTEXT: f32 = 0.5;
+/// How much two words that stand together as in the query count, of the rarer of them.
+const TOGETHER: f32 = 0.25;
+/// So many of the best passages are looked at for words that stand together.
+const LOOKED_AT: usize = 200;
+
+/// One tenant's passages by their terms. A passage is known by its slot, a small number that the caller
+/// gives it and may give again after [`Keyword::remove`].
+#[derive(Debug, Default)]
+pub(crate) struct Keyword {
+    lexicon: FxHashMap<Box<str>, u32>,
+    /// By term, in the order of slots.
+    postings: Vec<Vec<Posting>>,
+    /// By slot.
+    rows: Vec<Option<Row>>,
+    count: u32,
+    total_length: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Posting {
+    slot: u32,
+    /// How often, a word of the context counting [`CONTEXT`].
+    frequency: f32,
+}
+
+#[derive(Debug)]
+struct Row {
+    /// The passage's own terms in order.
+    terms: Box<[u32]>,
+    context: Context,
+    length: f32,
+}
+
+/// Terms that belong to every passage of a document but its first: shared by them.
+pub(crate) type Context = Arc<[u32]>;
+
+/// A query's terms as the index knows them.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    /// Each once: the term and its inverse document frequency.
+    distinct: Vec<(u32, f32)>,
+    /// Each once: two terms that follow each other, and the smaller of their frequencies.
+    pairs: Vec<(u32, u32, f32)>,
+}
+
+impl Keyword {
+    /// Returns the terms of a context, to be given to [`Self::insert`].
+    pub(crate) fn context(&mut self, text: &str) -> Context {
+        self.numbers(text).into()
+    }
+
+    /// Adds a passage in a free slot.
+    pub(crate) fn insert(&mut self, slot: u32, text: &str, context: Context) {
+        let terms: Box<[u32]> = self.numbers(text).into();
+        let length = terms.len() as f32 + CONTEXT * context.len() as f32;
+        let row = Row { terms, context, length };
+        for (term, frequency) in row.frequencies() {
+            let list = &mut self.postings[term as usize];
+            let at = match list.last() {
+                Some(last) if last.slot >= slot => list.partition_point(|held| held.slot < slot),
+                _ => list.len(),
+            };
+            list.insert(at, Posting { slot, frequency });
+        }
+        if self.rows.len() <= slot as usize {
+            self.rows.resize_with(slot as usize + 1, || None);
+        }
+        self.rows[slot as usize] = Some(row);
+        self.count += 1;
+        self.total_length += f64::from(length);
+    }
+
+    /// Removes a passage and everything made from it.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let Some(row) = self.rows.get_mut(slot as usize).and_then(Option::take) else { return };
+        for (term, _) in row.frequencies() {
+            let list = &mut self.postings[term as usize];
+            if let Ok(at) = list.binary_search_by_key(&slot, |held| held.slot) {
+                list.remove(at);
+            }
+        }
+        self.count -= 1;
+        self.total_length -= f64::from(row.length);
+    }
+
+    fn numbers(&mut self, text: &str) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        each_term(text, |term| {
+            let number = self.lexicon.get(term).copied().unwrap_or_else(|| {
+                let next = self.postings.len() as u32;
+                self.lexicon.insert(term.into(), next);
+                self.postings.push(Vec::new());
+                next
+            });
+            numbers.push(number);
+        });
+        numbers
+    }
+
+    /// Returns what of a query is in the index.
+    pub(crate) fn terms(&self, query: &str) -> Terms {
+        let mut order = Vec::new();
+        each_term(query, |term| order.push(self.lexicon.get(term).copied()));
+        let mut terms = Terms::default();
+        let (mut seen, mut together) = (FxHashSet::default(), FxHashSet::default());
+        for term in order.iter().flatten() {
+            if seen.insert(*term) && !self.postings[*term as usize].is_empty() {
+                terms.distinct.push((*term, self.rarity(*term)));
+            }
+        }
+        for pair in order.windows(2) {
+            if let [Some(first), Some(second)] = *pair
+                && first != second
+                && together.insert((first, second))
+            {
+                let rarity = self.rarity(first).min(self.rarity(second));
+                terms.pairs.push((first, second, rarity));
+            }
+        }
+        terms
+    }
+
+    /// Inverse document frequency, never negative.
+    fn rarity(&self, term: u32) -> f32 {
+        let holding = self.postings[term as usize].len() as f32;
+        (1.0 + (self.count as f32 - holding + 0.5) / (holding + 0.5)).ln()
+    }
+
+    /// Returns every slot's score, zero for a passage that holds none of the terms or is not `among`.
+    pub(crate) fn scores(&self, terms: &Terms, among: Option<&Slots>) -> Vec<f32> {
+        let mean = self.mean();
+        let mut scores = vec![0.0; self.rows.len()];
+        for (term, rarity) in &terms.distinct {
+            for Posting { slot, frequency } in &self.postings[*term as usize] {
+                let Some(row) = &self.rows[*slot as usize] else { continue };
+                scores[*slot as usize] += rarity * saturated(*frequency, row.length / mean);
+            }
+        }
+        if let Some(among) = among {
+            for (slot, score) in scores.iter_mut().enumerate() {
+                if !among.holds(slot) {
+                    *score = 0.0;
+                }
+            }
+        }
+        for slot in super::best(&scores, LOOKED_AT) {
+            scores[slot as usize] += self.together(slot, terms);
+        }
+        scores
+    }
+
+    /// Returns what words that stand together as in the query add to a passage's score.
+    fn together(&self, slot: u32, terms: &Terms) -> f32 {
+        let Some(row) = &self.rows[slot as usize] else { return 0.0 };
+        let of = |(first, second, rarity): &(u32, u32, f32)| {
+            let found = row.terms.windows(2).filter(|two| **two == [*first, *second]).count();
+            TOGETHER * rarity * saturated(found as f32, 1.0)
+        };
+        terms.pairs.iter().map(of).sum()
+    }
+
+    fn mean(&self) -> f32 {
+        ((self.total_length / f64::from(self.count.max(1))) as f32).max(1.0)
+    }
+}
+
+impl Row {
+    fn frequencies(&self) -> FxHashMap<u32, f32> {
+        let mut frequencies = FxHashMap::default();
+        self.terms.iter().for_each(|term| *frequencies.entry(*term).or_default() += 1.0);
+        self.context.iter().for_each(|term| *frequencies.entry(*term).or_default() += CONTEXT);
+        frequencies
+    }
+}
+
+/// BM25's term frequency, as of Robertson and Zaragoza, 2009: it grows to K1 + 1, and slower in a
+/// `long` passage (its length by the mean).
+fn saturated(frequency: f32, long: f32) -> f32 {
+    frequency * (K1 + 1.0) / (frequency + K1 * (1.0 - B + B * long))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(texts: &[&str]) -> Keyword {
+        let mut index = Keyword::default();
+        for (slot, text) in (0..).zip(texts) {
+            index.insert(slot, text, Context::default());
+        }
+        index
+    }
+
+    fn found(index: &Keyword, query: &str) -> Vec<u32> {
+        super::super::best(&index.scores(&index.terms(query), None), 10)
+    }
+
+    #[test]
+    fn rare_words_and_short_passages_win() {
+        let index =
+            of(&["release release notes of the project", "rollback of a release", "project"]);
+        assert_eq!(found(&index, "rollback release"), [1, 0]);
+        assert_eq!(found(&index, "project"), [2, 0]);
+        assert!(found(&index, "unheard of").is_empty());
+    }
+
+    #[test]
+    fn scores_are_those_of_the_formula() {
+        let index = of(&["apple", "pear"]);
+        let scores = index.scores(&index.terms("apple"), None);
+        assert!((scores[0] - 2.0_f32.ln()).abs() < 1e-6, "{scores:?}");
+    }
+
+    #[test]
+    fn words_that_stand_as_in_the_query_win() {
+        let index = of(&["key of an api, api of a key", "the api key, key api other", "none"]);
+        assert_eq!(found(&index, "api key")[0], 1);
+    }
+
+    #[test]
+    fn a_word_of_the_context_counts_less_than_an_own_one() {
+        let mut index = of(&["pear tree", "cedar tree"]);
+        let context = index.context("pear");
+        index.insert(2, "tree cedar", context);
+        assert_eq!(found(&index, "pear"), [0, 2]);
+    }
+
+    proptest! {
+        /// Whatever was there before: scores are those of an index that never held it.
+        #[test]
+        fn a_removed_passage_leaves_nothing(
+            steps in proptest::collection::vec((0_u32..8, "[abc]( [abcd]){0,6}", any::<bool>()), 1..40),
+        ) {
+            let (mut changed, mut held) = (Keyword::default(), std::collections::BTreeMap::new());
+            for (slot, text, kept) in steps {
+                if held.remove(&slot).is_some() {
+                    changed.remove(slot);
+                }
+                if kept {
+                    changed.insert(slot, &text, Context::default());
+                    held.insert(slot, text);
+                }
+            }
+            let mut fresh = Keyword::default();
+            for (slot, text) in &held {
+                fresh.insert(*slot, text, Context::default());
+            }
+            let scores = |index: &Keyword| {
+                let mut scores = index.scores(&index.terms("b c d b"), None);
+                scores.resize(8, 0.0);
+                scores
+            };
+            for (one, other) in scores(&changed).iter().zip(scores(&fresh)) {
+                prop_assert!((one - other).abs() < 1e-5);
+            }
+        }
+    }
+}
