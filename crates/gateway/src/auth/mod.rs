@@ -37,13 +37,7 @@ const USER: HeaderName = HeaderName::from_static("x-baton-user");
 
 /// Returns whom the headers' credential stands for. Where nobody needs one, whoever shows none is an
 /// admin of tenant `local`, by the user's name that they give; a key of ours counts there too.
-async fn who(app: &App, headers: &HeaderMap) -> Result<Arc<Grant>, Error> {
-    let bearer = text(headers, &header::AUTHORIZATION)?;
-    let bearer = bearer.and_then(|value| value.strip_prefix("Bearer "));
-    let shown = bearer.or(text(headers, &API_KEY)?).map(str::trim);
-    if let Some(grant) = shown.and_then(|secret| app.keys.find(secret)) {
-        return Ok(grant);
-    }
+async fn who(app: &App, headers: &HeaderMap, shown: Option<&str>) -> Result<Arc<Grant>, Error> {
     match shown.filter(|secret| Kept::is_one(secret)) {
         Some(secret) => app.kept.find(secret).await,
         None if shown.is_some_and(|secret| !app.issuers.is_empty() && Issuers::is_one(secret)) => {
@@ -64,15 +58,28 @@ async fn who(app: &App, headers: &HeaderMap) -> Result<Arc<Grant>, Error> {
     }
 }
 
-/// As [`who`]; an address that shows too many credentials that are none is not heard for a while.
+/// Returns the credential that the headers show.
+fn shown(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let bearer = text(headers, &header::AUTHORIZATION)?;
+    let bearer = bearer.and_then(|value| value.strip_prefix("Bearer "));
+    Ok(bearer.or(text(headers, &API_KEY)?).map(str::trim))
+}
+
+/// As [`who`]; an address that shows too many credentials that are none is not heard for a while, but
+/// for those that are known to be good without asking anybody: others there have done nothing wrong.
 async fn known(
     app: &App,
     headers: &HeaderMap,
     client: Option<IpAddr>,
 ) -> Result<Arc<Grant>, Error> {
-    let Some(client) = client else { return who(app, headers).await };
+    let shown = shown(headers)?;
+    let good = |secret| app.keys.find(secret).or_else(|| app.kept.remembered(secret));
+    if let Some(grant) = shown.and_then(good) {
+        return Ok(grant);
+    }
+    let Some(client) = client else { return who(app, headers, shown).await };
     limiter::heard(&app.limiter, client)?;
-    let found = who(app, headers).await;
+    let found = who(app, headers, shown).await;
     if found.as_ref().is_err_and(|fault| fault.kind() == ErrorKind::Unauthenticated) {
         limiter::failed(&app.limiter, &app.config, client).await?;
     }

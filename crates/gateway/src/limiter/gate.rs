@@ -27,6 +27,9 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 const STANDS: HeaderName = HeaderName::from_static("ratelimit");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
+/// More of anything is as much: Redis counts to this without rounding.
+pub(super) const MOST: u64 = 1 << 53;
+
 /// Takes of every limit that a request is under, or refuses it; [`crate::auth::require`] comes before.
 pub(crate) async fn admit(
     State(app): State<App>,
@@ -107,7 +110,7 @@ async fn estimated(
     let body = read.map_err(|fault| Error::with_status(fault.status(), fault.body_text()))?;
     let cost = tokens::estimate(route, &body);
     for wanted in ask.windows.iter_mut().filter(|wanted| wanted.is_tokens()) {
-        wanted.cost = cost;
+        wanted.cost = cost.min(MOST);
     }
     Ok(Request::from_parts(parts, Body::from(body)))
 }
@@ -190,8 +193,11 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 
 /// Keeps a ticket until a response's body is over, or dropped.
 fn holding(mut response: Response, mut ticket: Ticket) -> Response {
-    if let Some(used) = response.extensions_mut().remove::<Used>() {
-        ticket.expect(used);
+    match response.extensions_mut().remove::<Used>() {
+        Some(used) => ticket.expect(used),
+        // Some of those who were asked may have served it.
+        None if response.status().is_server_error() => {}
+        None => ticket.expect(Used::known(0, 0)),
     }
     match ticket.is_held() {
         false => response,

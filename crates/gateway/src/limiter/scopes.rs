@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use sha2::{Digest as _, Sha256};
 use types::RequestId;
 
+use super::gate::MOST;
 use super::{Ask, Lease, Scope, Wanted, address, tokens};
 use crate::Config;
 use crate::auth::{Grant, Rates};
@@ -61,7 +62,7 @@ fn add(
     let owner = hash(owner);
     let window = |policy: &'static str, limit: u64, window_ms: u64, cost| Wanted {
         bucket: format!("{policy}:{window_ms}:{owner}"),
-        limit,
+        limit: limit.min(MOST),
         window_ms,
         cost,
         policy,
@@ -75,7 +76,7 @@ fn add(
     }
     if let Some(limit) = rates.concurrency {
         let bucket = format!("{at_once}:{owner}");
-        ask.leases.push(Lease { bucket, limit: limit.into(), policy: at_once });
+        ask.leases.push(Lease { bucket, limit: u64::from(limit).min(MOST), policy: at_once });
     }
 }
 

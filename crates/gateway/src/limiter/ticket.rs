@@ -11,8 +11,8 @@ pub(crate) struct Ticket {
     costs: Vec<u64>,
     /// When, by Redis's clock if it decided, and by this process's own.
     at: (Option<u64>, u64),
-    /// Where the tokens stand that were used; without it none were.
-    used: Option<Used>,
+    /// Where the tokens stand that were used. As long as nobody knows, what was estimated stays.
+    used: Used,
 }
 
 impl Ticket {
@@ -24,12 +24,12 @@ impl Ticket {
         memory_ms: u64,
     ) -> Self {
         let costs = verdict.windows.iter().map(|seen| seen.cost).collect();
-        Self { limiter, ask, costs, at: (redis_ms, memory_ms), used: None }
+        Self { limiter, ask, costs, at: (redis_ms, memory_ms), used: Used::default() }
     }
 
     /// Waits for tokens to be used.
     pub(crate) fn expect(&mut self, used: Used) {
-        self.used = Some(used);
+        self.used = used;
     }
 
     /// Tells whether anything of it ends with the request.
@@ -47,11 +47,8 @@ impl Drop for Ticket {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (limiter, ask) = (Arc::clone(&self.limiter), std::mem::take(&mut self.ask));
         let (costs, at) = (std::mem::take(&mut self.costs), self.at);
-        let used = match &self.used {
-            None => Some(0),
-            // Nobody heard its end: what was estimated stays.
-            Some(used) => used.tokens(),
-        };
+        // A client that went away got no answer, and its call goes on all the same.
+        let used = self.used.tokens();
         runtime.spawn(async move {
             if !ask.leases.is_empty() {
                 limiter.end(&ask).await;
