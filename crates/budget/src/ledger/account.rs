@@ -55,8 +55,9 @@ impl Account {
     /// cover `amount` besides what is spent and held.
     pub(crate) fn refuses(&self, amount: NanoUsd, grace: u8) -> Option<usize> {
         let covers = |at: usize| {
-            let Some(limit) = self.limits[at] else { return true };
-            let most = i128::from(limit) + i128::from(limit) * i128::from(grace) / 100;
+            // Without a limit there is what can be counted, so that what is held is exact.
+            let limit = i128::from(self.limits[at].unwrap_or(i64::MAX));
+            let most = (limit + limit * i128::from(grace) / 100).min(i128::from(i64::MAX));
             let then = [self.spent[at], self.held[at], amount.nanos()];
             then.into_iter().map(i128::from).sum::<i128>() <= most
         };
@@ -144,7 +145,13 @@ mod tests {
             (account.percent(0), account.percent(1), account.percent(2)),
             (Some(40), None, Some(80))
         );
-        let most = Account::new([Some(i64::MAX), None, None, None], NOON);
+        let mut most = Account::new([Some(i64::MAX), None, None, None], NOON);
         assert_eq!(refuses(&most, i64::MAX, 5), None);
+        // More than can be counted is refused, also without a limit: it could not be given back.
+        most.add(NOON, 0, 1);
+        assert_eq!(refuses(&most, i64::MAX, 5), Some(0));
+        most.limits[0] = None;
+        assert_eq!(refuses(&most, i64::MAX, 5), Some(0));
+        assert_eq!(refuses(&most, i64::MAX - 1, 5), None);
     }
 }

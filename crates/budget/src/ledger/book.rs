@@ -145,7 +145,7 @@ impl<'a> Book<'a> {
             return Err(Error::Exceeded {
                 scope: account.1.clone(),
                 period: Period::ALL[at],
-                limit: NanoUsd::new(state.limits[at].unwrap_or_default()),
+                limit: NanoUsd::new(state.limits[at].unwrap_or(i64::MAX)),
                 spent: NanoUsd::new(state.spent[at]),
                 held: NanoUsd::new(state.held[at]),
                 needed: wanted.amount,

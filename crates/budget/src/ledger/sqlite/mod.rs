@@ -4,12 +4,12 @@ mod checkpoint;
 pub(crate) mod moves;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rusqlite::Connection;
 use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row as _, SqlitePool};
 use types::{Clock, TenantId};
@@ -24,6 +24,7 @@ use crate::{Error, Kind, Period, Rules, Scope};
 /// The ledger in one SQLite file (WAL): kill -9 loses nothing that was acknowledged.
 pub struct Sqlite {
     writer: Arc<Writer>,
+    path: PathBuf,
     /// For what may read long.
     pool: SqlitePool,
     rules: Arc<Rules>,
@@ -63,7 +64,8 @@ impl Sqlite {
         sqlx::migrate!("migrations/sqlite").run(&pool).await?;
         let writer = Arc::new(Writer::new(writing(path)?));
         tokio::spawn(checkpoint::keep(Arc::downgrade(&writer), path.to_owned()));
-        Ok(Self { writer, pool, rules: Arc::new(rules), clock })
+        let path = path.to_owned();
+        Ok(Self { writer, path, pool, rules: Arc::new(rules), clock })
     }
 
     /// Writes with the time of the writing.
@@ -73,6 +75,24 @@ impl Sqlite {
     ) -> Result<T, Error> {
         let clock = Arc::clone(&self.clock);
         self.writer.write(move |db| work(db, clock.now_ms())).await
+    }
+}
+
+impl Sqlite {
+    /// Runs what may read long on a thread and a connection of its own, as the file is at one moment:
+    /// nobody's write waits for it.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let path = self.path.clone();
+        let read = move || {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let db = Connection::open_with_flags(path, flags)?;
+            db.execute_batch("BEGIN")?;
+            work(&db)
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|fault| Error::Ledger(fault.into()))?
     }
 }
 
@@ -144,12 +164,12 @@ impl Ledger for Sqlite {
         limit: u32,
     ) -> Result<Vec<Entry>, Error> {
         let tenant = tenant.clone();
-        self.write(move |db, _| moves::history(db, &tenant, after, limit)).await
+        self.read(move |db| moves::history(db, &tenant, after, limit)).await
     }
 
     async fn verify(&self, tenant: &TenantId) -> Result<Vec<String>, Error> {
         let tenant = tenant.clone();
-        let compare = move |db: &Connection, _| {
+        let compare = move |db: &Connection| {
             let (mut sums, mut after) = (Sums::default(), 0);
             loop {
                 let entries = moves::history(db, &tenant, after, PAGE)?;
@@ -159,7 +179,7 @@ impl Ledger for Sqlite {
             }
             Ok(sums.compare(moves::all(db, &tenant)?))
         };
-        self.write(compare).await
+        self.read(compare).await
     }
 
     async fn alerts(&self, limit: u32) -> Result<Vec<Alert>, Error> {
