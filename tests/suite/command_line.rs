@@ -82,6 +82,11 @@ async fn judged_queries_are_measured() {
     let refused = baton(place.path(), &["eval", "."]).await;
     assert_eq!(refused.code, 1);
     assert!(refused.errors.contains("./qrels.tsv: line 2: document \"d\" is unknown"));
+    write("qrels.tsv", "query-id\tcorpus-id\tscore\nq\ta\t1\n");
+    let refused = baton(place.path(), &["eval", ".", "--model", "."]).await;
+    assert_eq!(refused.code, 1);
+    let missing = "model .: has no config.json, tokenizer.json, model.safetensors, modules.json";
+    assert!(refused.errors.contains(missing), "{}", refused.errors);
 }
 
 #[tokio::test]

@@ -81,6 +81,9 @@ enum Command {
     Eval {
         /// A folder with corpus.jsonl, queries.jsonl and qrels.tsv
         folder: PathBuf,
+        /// An embedding model: a directory in Hugging Face layout
+        #[arg(long)]
+        model: Option<PathBuf>,
     },
     /// Look at the audit log of private calls
     Audit {
@@ -180,7 +183,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Search { query, top_k, server } => {
             ingest::search(&cli.common, (query, top_k), &server).await
         }
-        Command::Eval { folder } => eval::run(&cli.common, &folder).await,
+        Command::Eval { folder, model } => eval::run(&cli.common, folder, model).await,
         Command::Audit { command: Audit::Verify { head, server } } => {
             audit::verify(cli.common, server, head).await
         }

@@ -39,7 +39,7 @@ pub(crate) enum Fusion {
 
 impl Default for Fusion {
     fn default() -> Self {
-        Self::Convex { dense_weight: 0.6 }
+        Self::Convex { dense_weight: 0.4 }
     }
 }
 

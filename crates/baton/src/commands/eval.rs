@@ -1,16 +1,33 @@
 //! `baton eval DIR`: how well a folder of judged queries is answered, in every configuration.
 
-use std::path::Path;
+use std::path::PathBuf;
 
+use anyhow::anyhow;
+use indicatif::ProgressBar;
+use retriever::embed::{Embedder, Local};
 use retriever::evaluate::{Dataset, Report, evaluate};
 
 use crate::cli::{Common, Failure};
 
-pub(crate) async fn run(common: &Common, directory: &Path) -> Result<(), Failure> {
-    let dataset = Dataset::read(directory).map_err(anyhow::Error::from)?;
-    let report = evaluate(&dataset, None, |_| ()).await.map_err(anyhow::Error::from)?;
+pub(crate) async fn run(
+    common: &Common,
+    folder: PathBuf,
+    model: Option<PathBuf>,
+) -> Result<(), Failure> {
+    let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let dataset = Dataset::read(&folder)?;
+        let model = model.map(|directory| Local::open(&directory, 0)).transpose()?;
+        Ok((dataset, model))
+    });
+    let (dataset, model) = opened.await.map_err(|fault| anyhow!(fault))??;
+    // Vectors take minutes; words do not take a second.
+    let bar = if model.is_some() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let progress = |passages| bar.set_message(format!("{passages} passages have their vectors"));
+    let embedder = model.as_ref().map(|model| model as &dyn Embedder);
+    let report = evaluate(&dataset, embedder, progress).await.map_err(|fault| anyhow!(fault))?;
+    bar.finish_and_clear();
     match common.json {
-        true => println!("{}", serde_json::to_string(&report).map_err(anyhow::Error::from)?),
+        true => println!("{}", serde_json::to_string(&report).map_err(|fault| anyhow!(fault))?),
         false => print!("{}", table(&report)),
     }
     Ok(())
@@ -21,7 +38,7 @@ fn table(report: &Report) -> String {
     let mut text = format!("{documents} documents in {passages} passages, {queries} queries\n\n");
     let widths = report.configurations.iter().map(|one| one.name.len());
     let width = widths.max().unwrap_or_default();
-    text += &format!("{:width$}  nDCG@10  Recall@100  MRR@10       p\n", "configuration");
+    text += &format!("{:width$}  nDCG@10  Recall@100  MRR@10        p\n", "configuration");
     for one in &report.configurations {
         let (name, measures) = (&one.name, one.measures);
         let p = one.p_value.map_or("default".to_owned(), |p| format!("{p:.4}"));
@@ -30,7 +47,8 @@ fn table(report: &Report) -> String {
             measures.ndcg_10, measures.recall_100, measures.mrr_10
         );
     }
-    text += "\np: how likely a difference of nDCG@10 from the default as large as this is chance\n";
+    text +=
+        "\np: how likely a difference of nDCG@10 from the default as large as this is by chance\n";
     if let Some(tuned) = &report.fusion {
         text += &format!(
             "best dense weight {:.1}; chosen by other queries it gives nDCG@10 {:.4} (p {:.4})\n",

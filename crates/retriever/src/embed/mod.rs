@@ -1,6 +1,11 @@
 //! From texts to vectors.
 
+mod bert;
+mod local;
+
 use async_trait::async_trait;
+
+pub use self::local::Local;
 
 /// Why a model cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +18,15 @@ pub enum Fault {
     Failed(String),
 }
 
+/// What a text is for: some models want other words before a question than before what may answer it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// A question.
+    Query,
+    /// What may answer it.
+    Document,
+}
+
 /// A model that turns texts into vectors: here, or behind an endpoint.
 #[async_trait]
 pub trait Embedder: Send + Sync + std::fmt::Debug {
@@ -22,10 +36,18 @@ pub trait Embedder: Send + Sync + std::fmt::Debug {
     /// Returns how many numbers a vector has.
     fn dimension(&self) -> usize;
 
-    /// Returns a vector of length 1 for each text, in their order: `[texts][dimension]`. What is longer than
-    /// the model reads is cut off.
+    /// Returns each text's vector, in their order: `[texts][dimension]`. What is longer than the model reads
+    /// is cut off. Their lengths are as the model has them; they are compared by their cosines.
     ///
     /// # Errors
     /// [`Fault::Failed`] when there are none.
-    async fn embed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, Fault>;
+    async fn embed(&self, texts: Vec<String>, side: Side) -> Result<Vec<Vec<f32>>, Fault>;
+}
+
+/// Gives a vector length 1; one of zeros stays as it is.
+pub(crate) fn normalise(vector: &mut [f32]) {
+    let length = vector.iter().map(|number| number * number).sum::<f32>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|number| *number /= length);
+    }
 }

@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn words_that_stand_as_in_the_query_win() {
-        let index = of(&["key of an api, api of a key", "the api key, key api other", "none"]);
+        let index = of(&["key river api api lake key", "api key river lake key api", "pear"]);
         assert_eq!(found(&index, "api key")[0], 1);
     }
 

@@ -201,13 +201,13 @@ mod tests {
     #[test]
     fn a_replaced_document_leaves_nothing_and_slots_are_used_again() {
         let mut index = Index::default();
-        index.replace("a", vec![entry("a-0", "one two", None), entry("a-1", "three", None)]);
-        index.replace("b", vec![entry("b-0", "one", None)]);
-        index.replace("a", vec![entry("a-0", "four", None)]);
+        index.replace("a", vec![entry("a-0", "apple pear", None), entry("a-1", "fig", None)]);
+        index.replace("b", vec![entry("b-0", "apple", None)]);
+        index.replace("a", vec![entry("a-0", "plum", None)]);
         assert_eq!(index.len(), 2);
         let ids = |text| found(&index, text, None).into_iter().map(|one| one.0).collect::<Vec<_>>();
         assert_eq!(
-            (ids("one two three"), ids("four")),
+            (ids("apple pear fig"), ids("plum")),
             (vec!["b-0".to_owned()], vec!["a-0".to_owned()])
         );
         index.remove("a");

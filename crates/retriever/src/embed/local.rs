@@ -1,0 +1,308 @@
+//! A BERT-family sentence-transformers model from a directory in Hugging Face layout. Nothing is downloaded.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+use tokenizers::{Tokenizer, TruncationParams};
+
+use super::bert::{Bert, Shape};
+use super::{Embedder, Fault, Side};
+
+/// So many texts are computed at once at most, …
+const BATCH: usize = 32;
+/// … and so many tokens: what is in flight needs some 20 kB a token.
+const BATCH_TOKENS: usize = 8192;
+
+/// A model in memory.
+#[derive(Debug, Clone)]
+pub struct Local(Arc<Model>);
+
+#[derive(Debug)]
+struct Model {
+    identity: String,
+    dimension: usize,
+    tokenizer: Tokenizer,
+    bert: Bert,
+    pooling: Pooling,
+    normalised: bool,
+    prompts: Prompts,
+    threads: rayon::ThreadPool,
+}
+
+/// How the vectors of a text's tokens become its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pooling {
+    /// The first token's.
+    First,
+    Mean,
+    Max,
+}
+
+/// What some models want to stand before a text.
+#[derive(Debug, Default, Deserialize)]
+struct Prompts {
+    #[serde(default)]
+    query: String,
+    #[serde(default, alias = "passage")]
+    document: String,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    path: String,
+    r#type: String,
+}
+
+#[derive(Deserialize)]
+struct PoolingConfig {
+    word_embedding_dimension: usize,
+    #[serde(default)]
+    pooling_mode_cls_token: bool,
+    #[serde(default)]
+    pooling_mode_mean_tokens: bool,
+    #[serde(default)]
+    pooling_mode_max_tokens: bool,
+    #[serde(default)]
+    pooling_mode_mean_sqrt_len_tokens: bool,
+    #[serde(default)]
+    pooling_mode_weightedmean_tokens: bool,
+    #[serde(default)]
+    pooling_mode_lasttoken: bool,
+}
+
+#[derive(Deserialize)]
+struct Limits {
+    max_seq_length: Option<usize>,
+}
+
+#[derive(Default, Deserialize)]
+struct Extras {
+    #[serde(default)]
+    prompts: Prompts,
+}
+
+impl Local {
+    /// Reads a model: `config.json`, `tokenizer.json`, `model.safetensors`, `modules.json`, the pooling module's
+    /// `config.json`, and where they are there `sentence_bert_config.json` (the longest text) and
+    /// `config_sentence_transformers.json` (prompts). At most `threads` work at once; 0 is as many as there
+    /// are cores. Reads and computes: not for a thread that others wait for.
+    ///
+    /// # Errors
+    /// [`Fault::Model`] with every file that is missing, or with what in one of them is not supported.
+    pub fn open(directory: &Path, threads: usize) -> Result<Self, Fault> {
+        let fault = |fault: Fault| match fault {
+            Fault::Model(what) => Fault::Model(format!("model {}: {what}", directory.display())),
+            failed => failed,
+        };
+        Model::open(directory, threads).map(|model| Self(Arc::new(model))).map_err(fault)
+    }
+}
+
+impl Model {
+    fn open(directory: &Path, threads: usize) -> Result<Self, Fault> {
+        if !directory.is_dir() {
+            return Err(Fault::Model("is not a directory".to_owned()));
+        }
+        let needed = ["config.json", "tokenizer.json", "model.safetensors", "modules.json"];
+        let mut missing: Vec<String> = needed
+            .iter()
+            .filter(|name| !directory.join(name).is_file())
+            .map(|name| (*name).to_owned())
+            .collect();
+        let mut modules = Vec::new();
+        if !missing.iter().any(|name| name == "modules.json") {
+            modules = read::<Vec<Module>>(&directory.join("modules.json"))?;
+            let pooling = modules.iter().find(|module| module.kind() == "Pooling");
+            let config = pooling.map(|module| format!("{}/config.json", module.path));
+            missing.extend(config.filter(|config| !directory.join(config).is_file()));
+        }
+        if !missing.is_empty() {
+            let mut told = format!("has no {}", missing.join(", "));
+            if directory.join("pytorch_model.bin").exists() {
+                told += "; pytorch_model.bin is not read, convert it to safetensors";
+            }
+            return Err(Fault::Model(told));
+        }
+        let shape: Shape = read(&directory.join("config.json"))?;
+        let (pooling, normalised) = layout(directory, &modules, shape.hidden_size)?;
+        let (dimension, longest) = (shape.hidden_size, shape.max_position_embeddings);
+        let limits = optional::<Limits>(&directory.join("sentence_bert_config.json"))?;
+        let limit = limits.and_then(|limits| limits.max_seq_length).unwrap_or(longest);
+        let max_length = limit.min(longest);
+
+        let mut hash = Sha256::new();
+        let weights = bytes(&directory.join("model.safetensors"))?;
+        hash.update(&weights);
+        let bert = Bert::new(shape, &weights)?;
+        drop(weights);
+        let tokenizer = bytes(&directory.join("tokenizer.json"))?;
+        hash.update(&tokenizer);
+        hash.update(format!("{pooling:?} {normalised} {max_length}"));
+        let identity: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let broken = |fault: tokenizers::Error| Fault::Model(format!("tokenizer.json: {fault}"));
+        let mut tokenizer = Tokenizer::from_bytes(tokenizer).map_err(broken)?;
+        // What the file says of both is how it was trained, not how it is asked.
+        let truncation = TruncationParams { max_length, ..TruncationParams::default() };
+        tokenizer.with_padding(None).with_truncation(Some(truncation)).map_err(broken)?;
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|at| format!("embed-{at}"))
+            .build()
+            .map_err(|fault| Fault::Failed(fault.to_string()))?;
+        let extras = directory.join("config_sentence_transformers.json");
+        let prompts = optional::<Extras>(&extras)?.unwrap_or_default().prompts;
+        Ok(Self { identity, dimension, tokenizer, bert, pooling, normalised, prompts, threads })
+    }
+
+    fn embed(&self, texts: &[String], side: Side) -> Result<Vec<Vec<f32>>, Fault> {
+        let prompt = match side {
+            Side::Query => &self.prompts.query,
+            Side::Document => &self.prompts.document,
+        };
+        let prompted = texts.iter().map(|text| format!("{prompt}{text}")).collect();
+        let encoded = self
+            .tokenizer
+            .encode_batch_fast::<String>(prompted, true)
+            .map_err(|fault| Fault::Failed(fault.to_string()))?;
+        let tokens: Vec<Vec<u32>> = encoded.iter().map(|text| text.get_ids().to_vec()).collect();
+        let mut vectors = vec![Vec::new(); tokens.len()];
+        let (mut batch, mut held) = (Vec::new(), 0);
+        for at in 0..tokens.len() {
+            if batch.len() == BATCH || (held > 0 && held + tokens[at].len() > BATCH_TOKENS) {
+                self.compute(&tokens, &std::mem::take(&mut batch), &mut vectors)?;
+                held = 0;
+            }
+            batch.push(at);
+            held += tokens[at].len();
+        }
+        self.compute(&tokens, &batch, &mut vectors)?;
+        Ok(vectors)
+    }
+
+    fn compute(
+        &self,
+        tokens: &[Vec<u32>],
+        batch: &[usize],
+        vectors: &mut [Vec<f32>],
+    ) -> Result<(), Fault> {
+        let texts: Vec<&[u32]> = batch.iter().map(|at| tokens[*at].as_slice()).collect();
+        let states = self.bert.forward(&texts)?;
+        let mut rest = states.as_slice();
+        for (at, text) in batch.iter().zip(texts) {
+            let (own, after) = rest.split_at(text.len() * self.dimension);
+            rest = after;
+            let mut vector = self.pooling.apply(own, self.dimension);
+            if self.normalised {
+                super::normalise(&mut vector);
+            }
+            vectors[*at] = vector;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Embedder for Local {
+    fn identity(&self) -> &str {
+        &self.0.identity
+    }
+
+    fn dimension(&self) -> usize {
+        self.0.dimension
+    }
+
+    async fn embed(&self, texts: Vec<String>, side: Side) -> Result<Vec<Vec<f32>>, Fault> {
+        let model = Arc::clone(&self.0);
+        let work = move || model.threads.install(|| model.embed(&texts, side));
+        tokio::task::spawn_blocking(work).await.map_err(|fault| Fault::Failed(fault.to_string()))?
+    }
+}
+
+impl Module {
+    /// `sentence_transformers.models.Pooling` is a `Pooling`.
+    fn kind(&self) -> &str {
+        self.r#type.rsplit('.').next().unwrap_or_default()
+    }
+}
+
+/// Reads how a model's modules follow each other.
+fn layout(directory: &Path, modules: &[Module], hidden: usize) -> Result<(Pooling, bool), Fault> {
+    let kinds: Vec<&str> = modules.iter().map(Module::kind).collect();
+    let (pooling, normalised) = match kinds[..] {
+        ["Transformer", "Pooling"] => (&modules[1], false),
+        ["Transformer", "Pooling", "Normalize"] => (&modules[1], true),
+        _ => {
+            let kinds = kinds.join(", ");
+            let told = format!(
+                "modules.json has {kinds}; supported are Transformer, Pooling and Normalize"
+            );
+            return Err(Fault::Model(told));
+        }
+    };
+    let name = format!("{}/config.json", pooling.path);
+    let config: PoolingConfig = read(&directory.join(&name))?;
+    if config.word_embedding_dimension != hidden {
+        let is = config.word_embedding_dimension;
+        return Err(Fault::Model(format!("{name} is for {is} numbers, config.json for {hidden}")));
+    }
+    let others = config.pooling_mode_mean_sqrt_len_tokens
+        || config.pooling_mode_weightedmean_tokens
+        || config.pooling_mode_lasttoken;
+    let modes = (
+        config.pooling_mode_cls_token,
+        config.pooling_mode_mean_tokens,
+        config.pooling_mode_max_tokens,
+    );
+    let pooling = match modes {
+        _ if others => None,
+        (true, false, false) => Some(Pooling::First),
+        (false, true, false) => Some(Pooling::Mean),
+        (false, false, true) => Some(Pooling::Max),
+        _ => None,
+    };
+    let told = || Fault::Model(format!("{name}: exactly one of cls, mean and max is supported"));
+    Ok((pooling.ok_or_else(told)?, normalised))
+}
+
+impl Pooling {
+    /// Makes one vector of a text's: `[tokens][dimension]`.
+    fn apply(self, states: &[f32], dimension: usize) -> Vec<f32> {
+        let mut rows = states.chunks_exact(dimension);
+        let mut vector = rows.next().unwrap_or_default().to_vec();
+        let count = states.len() / dimension;
+        for row in rows {
+            for (all, one) in vector.iter_mut().zip(row) {
+                match self {
+                    Self::First => {}
+                    Self::Mean => *all += one,
+                    Self::Max => *all = all.max(*one),
+                }
+            }
+        }
+        if self == Self::Mean {
+            vector.iter_mut().for_each(|number| *number /= count as f32);
+        }
+        vector
+    }
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, Fault> {
+    std::fs::read(path).map_err(|fault| Fault::Model(format!("{}: {fault}", named(path))))
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Fault> {
+    serde_json::from_slice(&bytes(path)?)
+        .map_err(|fault| Fault::Model(format!("{}: {fault}", named(path))))
+}
+
+fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Fault> {
+    path.exists().then(|| read(path)).transpose()
+}
+
+fn named(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
