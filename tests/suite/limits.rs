@@ -9,6 +9,7 @@ use testkit::provider::Provider;
 use testkit::{Process, Redis};
 
 const ROOT: &str = "a-key-of-the-configuration";
+const OTHER: &str = "another-root-key-of-length";
 
 /// Four gateways on one Redis, the first one's services behind all of them.
 struct Replicas {
@@ -283,6 +284,7 @@ async fn credentials_that_are_none_are_limited_by_address_and_only_proxies_of_ou
     for trusted in ["[]", "['127.0.0.0/8']"] {
         let settings = format!(
             "[gateway]\ntrusted_proxies = {trusted}\n[gateway.keys.root]\nsecret = '{ROOT}'\n\
+             tenant = 't'\nuser = 'u'\n[gateway.keys.other]\nsecret = '{OTHER}'\n\
              tenant = 't'\nuser = 'u'\n[gateway.limits.failures]\nrequests = 5\nwindow_s = 3600\n"
         );
         let system = System::start(Shape::One, &settings).await.unwrap();
@@ -299,9 +301,14 @@ async fn credentials_that_are_none_are_limited_by_address_and_only_proxies_of_ou
             guesses.push(guess(&from, "a-guess-that-is-no-key-at-all").await);
         }
         assert_eq!(guesses, [401, 401, 401, 401, 401, 429, 429], "{trusted}");
-        assert_eq!(guess("192.0.2.1", ROOT).await, 429, "a right one is not told from a wrong one");
+        assert_eq!(
+            guess("192.0.2.1", OTHER).await,
+            429,
+            "a right one is not told from a wrong one"
+        );
+        assert_eq!(guess("192.0.2.1", ROOT).await, 200, "it was good there before");
         let another = if trusted == "[]" { 429 } else { 200 };
-        assert_eq!(guess("192.0.2.2", ROOT).await, another, "{trusted}");
+        assert_eq!(guess("192.0.2.2", OTHER).await, another, "{trusted}");
     }
 }
 

@@ -93,6 +93,7 @@ struct Shared {
     keys: Arc<Keys>,
     maintenance: maintenance::Told,
     kept: Kept,
+    familiar: auth::Familiar,
     issuers: Issuers,
     limiter: Arc<Limiter>,
 }
@@ -168,7 +169,9 @@ fn router(
     let maintenance = maintenance::Told::default();
     tokio::spawn(maintenance.clone().watch(peers.budget.clone()));
     let kept = Kept::new(peers.budget.clone());
-    let app = App(Arc::new(Shared { peers, config, keys, kept, issuers, maintenance, limiter }));
+    let familiar = auth::Familiar::new(auth::FAMILIAR);
+    let app = Shared { peers, config, keys, kept, familiar, issuers, maintenance, limiter };
+    let app = App(Arc::new(app));
     let counted = request::Counters::new(metrics);
     let api = api()
         .layer(axum::middleware::from_fn_with_state(app.clone(), limiter::admit))

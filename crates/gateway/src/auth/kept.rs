@@ -83,12 +83,6 @@ impl Kept {
             && random.is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_alphanumeric()))
     }
 
-    /// Returns whom a secret stands for if that was good a moment ago.
-    pub(crate) fn remembered(&self, secret: &str) -> Option<Arc<Grant>> {
-        let secret = Some(secret).filter(|secret| Self::is_one(secret))?;
-        self.seen.get(&hash(secret))?.last(Instant::now())?.ok()
-    }
-
     /// Returns whom a secret stands for.
     ///
     /// # Errors

@@ -38,6 +38,9 @@ const USER: HeaderName = HeaderName::from_static("x-baton-user");
 /// Returns whom the headers' credential stands for. Where nobody needs one, whoever shows none is an
 /// admin of tenant `local`, by the user's name that they give; a key of ours counts there too.
 async fn who(app: &App, headers: &HeaderMap, shown: Option<&str>) -> Result<Arc<Grant>, Error> {
+    if let Some(grant) = shown.and_then(|secret| app.keys.find(secret)) {
+        return Ok(grant);
+    }
     match shown.filter(|secret| Kept::is_one(secret)) {
         Some(secret) => app.kept.find(secret).await,
         None if shown.is_some_and(|secret| !app.issuers.is_empty() && Issuers::is_one(secret)) => {
@@ -65,21 +68,31 @@ fn shown(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     Ok(bearer.or(text(headers, &API_KEY)?).map(str::trim))
 }
 
+/// Credentials that were good, each with where it came from.
+pub(crate) type Familiar = moka::sync::Cache<(IpAddr, [u8; 32]), ()>;
+
+/// How many of them are remembered.
+pub(crate) const FAMILIAR: u64 = 10_000;
+
 /// As [`who`]; an address that shows too many credentials that are none is not heard for a while, but
-/// for those that are known to be good without asking anybody: others there have done nothing wrong.
+/// for those that were good there before. So nobody learns by guessing, and nobody is kept out by the
+/// guesses of others.
 async fn known(
     app: &App,
     headers: &HeaderMap,
     client: Option<IpAddr>,
 ) -> Result<Arc<Grant>, Error> {
     let shown = shown(headers)?;
-    let good = |secret| app.keys.find(secret).or_else(|| app.kept.remembered(secret));
-    if let Some(grant) = shown.and_then(good) {
-        return Ok(grant);
-    }
     let Some(client) = client else { return who(app, headers, shown).await };
-    limiter::heard(&app.limiter, client)?;
+    let credential = shown.map(|secret| (limiter::network(client), hash(secret)));
+    let is_familiar = credential.is_some_and(|known| app.familiar.contains_key(&known));
+    if !is_familiar {
+        limiter::heard(&app.limiter, client)?;
+    }
     let found = who(app, headers, shown).await;
+    if let (Ok(_), Some(good), false) = (&found, credential, is_familiar) {
+        app.familiar.insert(good, ());
+    }
     if found.as_ref().is_err_and(|fault| fault.kind() == ErrorKind::Unauthenticated) {
         limiter::failed(&app.limiter, &app.config, client).await?;
     }

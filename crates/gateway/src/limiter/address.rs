@@ -62,7 +62,7 @@ fn parse(hop: &str, is_forwarded: bool) -> Option<IpAddr> {
 }
 
 /// Returns the network that counts as one client: of IPv6 the first 64 bits, which anybody has whole.
-pub(super) fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),

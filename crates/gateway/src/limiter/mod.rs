@@ -19,7 +19,7 @@ mod window;
 
 use async_trait::async_trait;
 
-pub(crate) use self::address::of as client_of;
+pub(crate) use self::address::{network, of as client_of};
 pub(crate) use self::config::routes;
 pub use self::config::{LimitsConfig, Scope};
 pub(crate) use self::gate::{admit, failed, heard};
