@@ -176,33 +176,40 @@ async fn a_question_that_the_budget_refuses_ends_with_3() {
 
 #[tokio::test]
 async fn a_folder_is_sent_to_a_running_system_and_searched_there() {
-    let system = System::start(Shape::One, "").await.unwrap();
-    let place = tempfile::tempdir().unwrap();
-    let source = "/// Rolls a release back.\nfn roll_back() {}\n\nfn other() {}\n";
-    for (name, content) in [
-        (".gitignore", "secret.md\n".as_bytes()),
-        ("secret.md", b"a release"),
-        ("deploy.rs", source.as_bytes()),
-        ("prices.csv", b"fruit,price\npear,3\n"),
-        ("bad.txt", &[0xff, 0xfe, 0x00]),
-    ] {
-        std::fs::write(place.path().join(name), content).unwrap();
-    }
-    let ingest = ["ingest", ".", "--url", &system.url];
-    let first = baton(place.path(), &ingest).await;
-    assert_eq!(first.code, 1, "one was refused: {}", first.errors);
-    assert!(first.output.contains("2 files ingested, 0 unchanged, 1 refused"), "{}", first.output);
-    assert!(first.errors.contains("refused ./bad.txt: "), "{}", first.errors);
-    std::fs::remove_file(place.path().join("bad.txt")).unwrap();
-    let again = baton(place.path(), &[&ingest[..], &["--json"]].concat()).await;
-    assert_eq!(again.code, 0, "{}", again.errors);
-    let told: Value = serde_json::from_str(&again.output).unwrap();
-    assert_eq!(told, json!({ "changed": 0, "unchanged": 2, "refused": [] }));
+    for shape in Shape::ALL {
+        let system = System::start(shape, "").await.unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let source = "/// Rolls a release back.\nfn roll_back() {}\n\nfn other() {}\n";
+        for (name, content) in [
+            (".gitignore", "secret.md\n".as_bytes()),
+            ("secret.md", b"a release"),
+            ("deploy.rs", source.as_bytes()),
+            ("prices.csv", b"fruit,price\npear,3\n"),
+            ("bad.txt", &[0xff, 0xfe, 0x00]),
+        ] {
+            std::fs::write(place.path().join(name), content).unwrap();
+        }
+        let ingest = ["ingest", ".", "--url", &system.url];
+        let first = baton(place.path(), &ingest).await;
+        assert_eq!(first.code, 1, "one was refused: {}", first.errors);
+        assert!(
+            first.output.contains("2 files ingested, 0 unchanged, 1 refused"),
+            "{}",
+            first.output
+        );
+        assert!(first.errors.contains("refused ./bad.txt: "), "{}", first.errors);
+        std::fs::remove_file(place.path().join("bad.txt")).unwrap();
+        let again = baton(place.path(), &[&ingest[..], &["--json"]].concat()).await;
+        assert_eq!(again.code, 0, "{}", again.errors);
+        let told: Value = serde_json::from_str(&again.output).unwrap();
+        assert_eq!(told, json!({ "changed": 0, "unchanged": 2, "refused": [] }));
 
-    let found = baton(place.path(), &["search", "roll back a release", "--url", &system.url]).await;
-    assert!(found.output.starts_with("1. ./deploy.rs:1  roll_back  ("), "{}", found.output);
-    let found = baton(place.path(), &["search", "pear price", "--url", &system.url]).await;
-    assert!(found.output.contains("1. ./prices.csv:2  fruit, price  ("), "{}", found.output);
-    let none = baton(place.path(), &["ingest", ".", "--url", "http://127.0.0.1:1"]).await;
-    assert_eq!(none.code, 4, "{}", none.errors);
+        let found =
+            baton(place.path(), &["search", "roll back a release", "--url", &system.url]).await;
+        assert!(found.output.starts_with("1. ./deploy.rs:1  roll_back  ("), "{}", found.output);
+        let found = baton(place.path(), &["search", "pear price", "--url", &system.url]).await;
+        assert!(found.output.contains("1. ./prices.csv:2  fruit, price  ("), "{}", found.output);
+        let none = baton(place.path(), &["ingest", ".", "--url", "http://127.0.0.1:1"]).await;
+        assert_eq!(none.code, 4, "{}", none.errors);
+    }
 }
