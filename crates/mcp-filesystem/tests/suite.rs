@@ -157,3 +157,23 @@ async fn another_host_or_origin_is_refused() {
     }
     assert!(post().send().await.unwrap().status() != 403);
 }
+
+#[tokio::test]
+async fn what_misses_the_schema_is_pointed_at_and_an_unknown_tool_has_its_neighbours_named() {
+    let place = place();
+    let (client, _guard) = connect(&place.path().join("data")).await;
+    for (arguments, fault) in [
+        (json!({}), "missing field `path`"),
+        (json!({ "path": 1 }), "/path: invalid type: integer"),
+        (json!({ "path": "notes.txt", "heads": 1 }), "unknown field `heads`"),
+    ] {
+        let answer = call(&client, "read_text_file", arguments).await;
+        assert_eq!(answer.is_error, Some(true));
+        let told = &answer.content[0].as_text().unwrap().text;
+        assert!(told.contains(fault), "{told}");
+    }
+    for (name, hint) in [("read_txt_file", "there is read_text_file"), ("x", "unknown tool")] {
+        let told = client.call_tool(CallToolRequestParams::new(name)).await.unwrap_err();
+        assert!(told.to_string().contains(hint), "{told}");
+    }
+}

@@ -2,6 +2,9 @@
 //!
 //! Revision 2026-07-28 and the older ones, without sessions: replicas need share nothing.
 
+mod arguments;
+mod blocking;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +19,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub use arguments::{Parameters, call};
+pub use blocking::{Blocking, Deadline, Unfinished};
 
 /// The largest message that is read, in bytes.
 const LARGEST: usize = 4 * 1024 * 1024;
