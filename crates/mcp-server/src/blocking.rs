@@ -102,7 +102,11 @@ mod tests {
         let (release, wait) = std::sync::mpsc::channel::<()>();
         let first = tokio::spawn({
             let blocking = blocking.clone();
-            async move { blocking.run(move |_| (enter.send(()).unwrap(), wait.recv())).await }
+            let work = move |_: &Deadline| {
+                enter.send(()).unwrap();
+                wait.recv().unwrap();
+            };
+            async move { blocking.run(work).await }
         });
         tokio::task::spawn_blocking(move || entered.recv()).await.unwrap().unwrap();
         let impatient = Blocking { limit: Duration::from_millis(1), ..blocking.clone() };
