@@ -62,7 +62,8 @@ fn place() -> TempDir {
 
 /// Starts the filesystem server over HTTP and returns its address.
 async fn over_http(place: &TempDir) -> (String, DropGuard) {
-    let config = mcp_filesystem::Config { root: place.path().to_owned(), ..Default::default() };
+    let config =
+        mcp_filesystem::Config { root: place.path().to_owned().into(), ..Default::default() };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     let stop = CancellationToken::new();

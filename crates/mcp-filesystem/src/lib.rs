@@ -1,138 +1,94 @@
-//! An MCP server for the files of one directory.
+//! An MCP server for the files of a few directories.
 //!
-//! Tools and their shapes are those of the reference filesystem server; what it cannot do yet is
-//! write. Faults are results with `isError`, so that a model reads them and goes on.
+//! Tools and their shapes are those of the reference filesystem server (docs/mcp-filesystem.md says
+//! what differs and why). Nothing outside the directories can be reached, by no link and by no race.
+//! Faults are results with `isError`, so that a model reads them and goes on.
 
 mod config;
+mod diff;
+mod edit;
 mod error;
+mod files;
+mod info;
+mod list;
+mod media;
+mod policy;
+mod read;
 mod root;
+mod tools;
+mod walk;
+mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use mcp_server::Parameters;
+use mcp_server::{Blocking, Deadline};
+use rmcp::handler::server::tool::ToolRouter;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
-    JsonObject, ServerCapabilities, ServerConfig,
+    ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
-use rmcp::{ErrorData, RoleServer, ServerHandler, tool, tool_handler, tool_router};
-use schemars::JsonSchema;
-use serde::Deserialize;
+use rmcp::{ErrorData, RoleServer, ServerHandler, tool_handler};
 use serde_json::json;
 
-pub use config::Config;
+pub use config::{Config, Roots};
 pub use error::Error;
-use root::Root;
+use files::Files;
 
 /// The server.
 #[derive(Debug, Clone)]
 pub struct Filesystem {
-    root: Arc<Root>,
-    max_file_bytes: u64,
-    max_entries: usize,
+    files: Arc<Files>,
+    blocking: Blocking,
+    tools: ToolRouter<Self>,
 }
 
-/// Which file, and how much of it.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ReadTextFile {
-    /// Relative to the allowed directory, or absolute and in it
-    path: String,
-    /// Only the first lines, so many
-    head: Option<u32>,
-    /// Only the last lines, so many
-    tail: Option<u32>,
-}
-
-/// Which directory.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ListDirectory {
-    /// Relative to the allowed directory, or absolute and in it
-    path: String,
-}
-
-#[tool_router]
 impl Filesystem {
-    /// Opens the directory that `config` names.
+    /// Opens the directories that `config` names.
     ///
     /// # Errors
-    /// If it does not exist or cannot be read.
+    /// If one does not exist or cannot be read, or a pattern is none.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
-        let root = Root::open(&config.root).map_err(|fault| {
-            anyhow::anyhow!("mcp_filesystem.root: {}: {fault}", config.root.display())
-        })?;
-        Ok(Self {
-            root: Arc::new(root),
-            max_file_bytes: config.max_file_bytes,
-            max_entries: config.max_entries,
-        })
+        let files = Arc::new(Files::open(config)?);
+        let limit = Duration::from_millis(config.timeout_ms);
+        let mut tools = Self::reading();
+        if !config.read_only {
+            tools += Self::writing();
+        }
+        Ok(Self { files, blocking: Blocking::new(config.max_concurrent, limit), tools })
     }
 
-    /// Read the complete contents of a text file, or its first or last lines
-    #[tool(
-        output_schema = content_schema(),
-        annotations(read_only_hint = true, open_world_hint = false)
-    )]
-    async fn read_text_file(
+    /// Asks the file system for text.
+    async fn text(
         &self,
-        Parameters(ReadTextFile { path, head, tail }): Parameters<ReadTextFile>,
+        ask: impl FnOnce(&Files, &Deadline) -> Result<String, Error> + Send + 'static,
     ) -> CallToolResult {
-        let limit = self.max_file_bytes;
-        self.answer(move |root| {
-            if head.is_some() && tail.is_some() {
-                return Err(Error::Invalid("head and tail cannot be given at once"));
-            }
-            Ok(part(root.read(&path, limit)?, head, tail))
+        self.answer(ask, |text| {
+            let mut result = CallToolResult::success(vec![ContentBlock::text(&text)]);
+            result.structured_content = Some(json!({ "content": text }));
+            result
         })
         .await
-    }
-
-    /// List the names in a directory: [FILE] and [DIR] tell files from directories
-    #[tool(
-        output_schema = content_schema(),
-        annotations(read_only_hint = true, open_world_hint = false)
-    )]
-    async fn list_directory(
-        &self,
-        Parameters(ListDirectory { path }): Parameters<ListDirectory>,
-    ) -> CallToolResult {
-        let limit = self.max_entries;
-        self.answer(move |root| {
-            let entries = root.list(&path, limit)?;
-            let line = |entry: &root::Entry| match entry.is_directory {
-                true => format!("[DIR] {}", entry.name),
-                false => format!("[FILE] {}", entry.name),
-            };
-            Ok(entries.iter().map(line).collect::<Vec<_>>().join("\n"))
-        })
-        .await
-    }
-
-    /// List the directories that can be reached
-    #[tool(
-        output_schema = content_schema(),
-        annotations(read_only_hint = true, open_world_hint = false)
-    )]
-    async fn list_allowed_directories(&self) -> CallToolResult {
-        text(format!("Allowed directories:\n{}", self.root.path().display()))
     }
 
     /// Asks the file system, apart from the threads that serve.
-    async fn answer(
+    async fn answer<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&Root) -> Result<String, Error> + Send + 'static,
+        ask: impl FnOnce(&Files, &Deadline) -> Result<T, Error> + Send + 'static,
+        told: impl FnOnce(T) -> CallToolResult,
     ) -> CallToolResult {
-        let root = Arc::clone(&self.root);
-        match tokio::task::spawn_blocking(move || ask(&root)).await {
-            Ok(Ok(answer)) => text(answer),
-            Ok(Err(fault)) => failed(&fault.to_string()),
-            Err(_) => failed("the file system could not be asked"),
-        }
+        let files = Arc::clone(&self.files);
+        let fault = match self.blocking.run(move |deadline| ask(&files, deadline)).await {
+            Ok(Ok(answer)) => return told(answer),
+            Ok(Err(fault)) => fault.to_string(),
+            Err(unfinished) => unfinished.to_string(),
+        };
+        CallToolResult::error(vec![ContentBlock::text(fault)])
     }
 }
 
-#[tool_handler]
+#[tool_handler(router = self.tools)]
 impl ServerHandler for Filesystem {
     fn get_info(&self) -> ServerConfig {
         let name = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
@@ -145,40 +101,6 @@ impl ServerHandler for Filesystem {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        mcp_server::call(&Self::tool_router(), self, request, context).await
-    }
-}
-
-/// Returns the shape of every structured answer.
-fn content_schema() -> Arc<JsonObject> {
-    let schema = json!({
-        "type": "object",
-        "properties": { "content": { "type": "string" } },
-        "required": ["content"],
-        "additionalProperties": false,
-    });
-    Arc::new(schema.as_object().cloned().unwrap_or_default())
-}
-
-fn text(answer: String) -> CallToolResult {
-    let mut result = CallToolResult::success(vec![ContentBlock::text(&answer)]);
-    result.structured_content = Some(json!({ "content": answer }));
-    result
-}
-
-fn failed(fault: &str) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(format!("Error: {fault}"))])
-}
-
-/// Returns the first or last lines of a text, or all of it.
-fn part(text: String, head: Option<u32>, tail: Option<u32>) -> String {
-    let lines = || text.split_inclusive('\n');
-    match (head, tail) {
-        (Some(count), _) => lines().take(count as usize).collect(),
-        (None, Some(count)) => {
-            let skipped = lines().count().saturating_sub(count as usize);
-            lines().skip(skipped).collect()
-        }
-        (None, None) => text,
+        mcp_server::call(&self.tools, self, request, context).await
     }
 }
