@@ -7,7 +7,8 @@ use testkit::provider::Provider;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-/// Pinned, so that a release elsewhere breaks no test here.
+use crate::packages::{node_with, python_with, run, script as source};
+
 const PACKAGES: [&str; 3] =
     ["anthropic==2.12.0", "openai==3.54.0", "openapi-spec-validator==0.9.0"];
 /// They want newer SDKs than those above, so they are installed apart.
@@ -27,36 +28,8 @@ async fn python() -> &'static Path {
     PYTHON.get_or_init(|| python_with("python", &PACKAGES)).await
 }
 
-/// Makes a Python of its own that has `packages`.
-async fn python_with(name: &str, packages: &[&str]) -> PathBuf {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let python = place.join("bin/python");
-    run(Command::new("python3").args(["-m", "venv"]).arg(&place)).await;
-    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    run(Command::new(&python).args(install).args(packages)).await;
-    python
-}
-
-/// Returns a directory in which Node finds the packages.
-async fn node() -> PathBuf {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("node");
-    let install = ["install", "--silent", "--no-fund", "--no-audit", "--prefix"];
-    run(Command::new("npm").args(install).arg(&place).args(NODE_PACKAGES)).await;
-    place
-}
-
-async fn run(command: &mut Command) {
-    let output = command.kill_on_drop(true).output().await.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {said}");
-}
-
 async fn script(name: &str, url: &str) {
     run(Command::new(python().await).arg(source(name)).arg(url)).await;
-}
-
-fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk").join(name)
 }
 
 #[tokio::test]
@@ -76,7 +49,7 @@ async fn the_sdks_work_unchanged_whatever_the_provider_speaks() {
 async fn the_sdk_for_javascript_works_unchanged() {
     let provider = Provider::start().await.unwrap();
     // Node looks for packages beside the script.
-    let script = node().await.join("openai_sdk.mjs");
+    let script = node_with("node", &NODE_PACKAGES).await.join("openai_sdk.mjs");
     std::fs::copy(source("openai_sdk.mjs"), &script).unwrap();
     for kind in ["openai", "anthropic", "gemini"] {
         let settings = priced(&provider.url).replace("'openai'", &format!("'{kind}'"));

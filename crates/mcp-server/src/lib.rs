@@ -47,7 +47,7 @@ struct Arguments {
 pub struct Access {
     /// Host names, with or without port, besides loopback ones.
     pub hosts: Vec<String>,
-    /// Origins of web pages, such as `https://app.example.com:443`; none by default.
+    /// Origins of web pages, such as `https://app.example.com:443`, besides the server's own.
     pub origins: Vec<String>,
 }
 
@@ -91,12 +91,15 @@ pub async fn serve<H: ServerHandler + Clone>(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    // A page of this very address is none of another's.
+    let port = listener.local_addr()?.port();
+    let own = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("http://{host}:{port}"));
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
         .with_max_request_body_bytes(LARGEST)
         .with_allowed_hosts(loopback.into_iter().chain(access.hosts))
-        .with_allowed_origins(access.origins)
+        .with_allowed_origins(own.into_iter().chain(access.origins))
         .enforce_origin_validation();
     let service = StreamableHttpService::new(
         move || Ok(handler.clone()),

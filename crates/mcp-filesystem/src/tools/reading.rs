@@ -22,11 +22,11 @@ struct ReadTextFile {
     /// Relative to the first allowed directory, or absolute and in one
     path: String,
     /// Only the last lines, so many
-    #[serde(default, deserialize_with = "lines")]
+    #[serde(default, deserialize_with = "lines", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number")]
     tail: Option<u64>,
     /// Only the first lines, so many
-    #[serde(default, deserialize_with = "lines")]
+    #[serde(default, deserialize_with = "lines", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "number")]
     head: Option<u64>,
 }
@@ -84,11 +84,6 @@ struct SearchFiles {
     #[serde(default)]
     exclude_patterns: Vec<String>,
 }
-
-/// Nothing.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 #[tool_router(router = reading, vis = "pub(crate)")]
 impl Filesystem {
@@ -219,10 +214,7 @@ impl Filesystem {
         output_schema = content_schema(),
         annotations(read_only_hint = true, open_world_hint = false)
     )]
-    async fn list_allowed_directories(
-        &self,
-        Parameters(Nothing {}): Parameters<Nothing>,
-    ) -> CallToolResult {
+    async fn list_allowed_directories(&self) -> CallToolResult {
         self.text(|files, _| {
             let roots = files.roots().iter().flat_map(|root| root.names());
             let roots = roots.map(|path| path.display().to_string());

@@ -1,0 +1,14 @@
+use std::path::Path;
+
+use tokio::process::Command;
+
+use crate::packages::run;
+
+/// Has the protocol's own judges ask the server at `url` all that needs no tools of theirs.
+pub(crate) async fn judge(url: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut judges = Command::new(root.join("scripts/conformance.sh"));
+    judges.arg(url).env("BATON_TEST_TOOLS", env!("CARGO_TARGET_TMPDIR"));
+    let said = run(&mut judges).await;
+    assert!(said.ends_with("conformance: good\n"), "{said}");
+}
