@@ -23,6 +23,7 @@ mod privacy;
 mod providers;
 mod responses;
 mod sdk;
+mod searching;
 mod sharing;
 mod sockets;
 mod tools;

@@ -64,6 +64,12 @@ enum Command {
     Ingest {
         /// The folder; ignore files are honoured
         folder: PathBuf,
+        /// Where they go; made when it is not there
+        #[arg(long)]
+        collection: Option<String>,
+        /// Whatever reads them may not leave the machine
+        #[arg(long)]
+        private: bool,
         #[command(flatten)]
         server: Server,
     },
@@ -74,6 +80,9 @@ enum Command {
         /// At most so many
         #[arg(long, default_value_t = 5)]
         top_k: u32,
+        /// Whose documents, instead of the default ones
+        #[arg(long)]
+        collection: Option<String>,
         #[command(flatten)]
         server: Server,
     },
@@ -179,9 +188,12 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Up { listen, operations } => up::run(cli.common, listen, operations).await,
         Command::Ask { question, docs, route } => ask::run(cli.common, question, docs, route).await,
-        Command::Ingest { folder, server } => ingest::run(&cli.common, &folder, &server).await,
-        Command::Search { query, top_k, server } => {
-            ingest::search(&cli.common, (query, top_k), &server).await
+        Command::Ingest { folder, collection, private, server } => {
+            let place = ingest::Place { collection, private };
+            ingest::run(&cli.common, &folder, &place, &server).await
+        }
+        Command::Search { query, top_k, collection, server } => {
+            ingest::search(&cli.common, (query, top_k), collection, &server).await
         }
         Command::Eval { folder, model } => eval::run(&cli.common, folder, model).await,
         Command::Audit { command: Audit::Verify { head, server } } => {

@@ -38,8 +38,8 @@ pub use limiter::{LimitsConfig, Scope};
 pub use routes::ask::answer;
 use routes::maintenance as maintenance_routes;
 use routes::{
-    ask, batches, budget, chat, costs, documents, files, health, keys, messages, providers,
-    responses, search, tools,
+    ask, batches, budget, chat, collections, costs, documents, files, health, keys, messages,
+    providers, responses, search, tools,
 };
 
 /// The services behind the gateway.
@@ -231,6 +231,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(ask::events))
         .routes(routes!(search::search))
         .routes(routes!(search::alias))
+        .routes(routes!(collections::create, collections::list))
+        .routes(routes!(collections::delete))
         .routes(routes!(documents::put, documents::list))
         .routes(routes!(documents::read, documents::delete))
         .routes(routes!(tools::list))

@@ -7,14 +7,14 @@ use proto::orchestrator::{
     AskRequest, AskResponse, Completed, Delta, Event, Failed, Retrieved, Started,
 };
 use proto::retriever::retriever_service_client::RetrieverServiceClient;
-use proto::retriever::{Passage, SearchRequest};
+use proto::retriever::{Filter, Passage, SearchRequest};
 use proto::router::router_service_client::RouterServiceClient;
 use proto::router::stream_complete_response::Event as Piece;
 use proto::router::{Call, Dialect, Grounding, Receipt, StreamCompleteRequest};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tonic::Status;
-use types::{CallContext, Classify as _, Clock as _, ErrorKind, RunId, SystemClock};
+use types::{CallContext, Classify as _, Clock as _, ErrorKind, Privacy, RunId, SystemClock};
 
 use crate::journal::Journal;
 use crate::{Error, Peers, citations};
@@ -33,6 +33,8 @@ pub(crate) struct Question {
     text: String,
     route: String,
     top_k: u32,
+    collection: String,
+    filter: Option<Filter>,
 }
 
 impl TryFrom<AskRequest> for Question {
@@ -51,7 +53,9 @@ impl TryFrom<AskRequest> for Question {
             return invalid("/top_k: must be 1 to 50");
         }
         let route = if request.route.is_empty() { "auto".to_owned() } else { request.route };
-        Ok(Self { text: request.question, route, top_k })
+        let AskRequest { question: text, collection, filter, .. } = request;
+        let collection = if collection.is_empty() { "default".to_owned() } else { collection };
+        Ok(Self { text, route, top_k, collection, filter })
     }
 }
 
@@ -104,8 +108,12 @@ pub(crate) async fn ask(
 }
 
 async fn answer(question: &Question, peers: Peers, events: &mut Events) -> Result<(), Error> {
-    events.emit(Kind::Started(Started { question: question.text.clone() })).await?;
-    let search = SearchRequest { query: question.text.clone(), top_k: question.top_k };
+    let Question { text, collection, filter, .. } = question;
+    let (query, collection) = (text.clone(), collection.clone());
+    let started = Started { question: query.clone(), collection: collection.clone() };
+    events.emit(Kind::Started(started)).await?;
+    let (top_k, filter) = (question.top_k, filter.clone());
+    let search = SearchRequest { query, top_k, collection, filter, ..SearchRequest::default() };
     let search = runtime::context::request(&events.context, search);
     let found = RetrieverServiceClient::new(peers.retriever).search(search).await?.into_inner();
     let hits = found.hits.into_iter().filter_map(|hit| Some((hit.passage?, hit.score)));
@@ -117,6 +125,10 @@ async fn answer(question: &Question, peers: Peers, events: &mut Events) -> Resul
         let route = question.route.clone();
         let nothing = Completed { answer: UNKNOWN.to_owned(), route, ..Completed::default() };
         return events.emit(Kind::Completed(nothing)).await;
+    }
+    if passages.iter().any(|passage| passage.private) {
+        // Whatever reads private data is private from here on.
+        events.context.privacy = Privacy::Private;
     }
     let call = Call {
         body: prompt(question, &passages).to_string().into_bytes().into(),

@@ -5,36 +5,33 @@
 /// What a message is encoded with.
 pub use prost::Message;
 
-macro_rules! service {
-    ($(#[$doc:meta])* $name:ident, $package:literal) => {
-        $(#[$doc])*
+macro_rules! packages {
+    ($($(#[$doc:meta])* $name:ident: $package:literal),* $(,)?) => {
+        // Nested as the packages are, so that one can speak of another's messages.
         #[allow(missing_docs, clippy::all, unreachable_pub, reason = "generated")]
-        pub mod $name {
-            tonic::include_proto!($package);
+        mod baton {
+            $(pub mod $name {
+                pub mod v1 {
+                    tonic::include_proto!($package);
+                }
+            })*
         }
+        $($(#[$doc])* pub use baton::$name::v1 as $name;)*
     };
 }
 
-service!(
+packages! {
     /// Tools: `baton.bridge.v1`.
-    bridge, "baton.bridge.v1"
-);
-service!(
+    bridge: "baton.bridge.v1",
     /// Money: `baton.budget.v1`.
-    budget, "baton.budget.v1"
-);
-service!(
+    budget: "baton.budget.v1",
     /// Runs: `baton.orchestrator.v1`.
-    orchestrator, "baton.orchestrator.v1"
-);
-service!(
+    orchestrator: "baton.orchestrator.v1",
     /// Documents and search: `baton.retriever.v1`.
-    retriever, "baton.retriever.v1"
-);
-service!(
+    retriever: "baton.retriever.v1",
     /// Models: `baton.router.v1`.
-    router, "baton.router.v1"
-);
+    router: "baton.router.v1",
+}
 
 impl router::Kept {
     /// Returns how the API calls it; empty when none was looked for.

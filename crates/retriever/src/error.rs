@@ -10,6 +10,15 @@ pub enum Error {
     /// The tenant has no such document.
     #[error("document {0:?} does not exist")]
     NotFound(String),
+    /// The tenant has no such collection.
+    #[error("collection {0:?} does not exist")]
+    NoCollection(String),
+    /// The collection was made with another model.
+    #[error("{0}")]
+    Conflict(String),
+    /// The model failed; nothing changed.
+    #[error("the embedding model cannot be used")]
+    Model(#[from] crate::embed::Fault),
     /// The store failed; nothing changed.
     #[error("the document store is unavailable")]
     Store(#[from] sqlx::Error),
@@ -22,8 +31,9 @@ impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
-            Self::NotFound(_) => ErrorKind::NotFound,
-            Self::Store(_) => ErrorKind::Unavailable,
+            Self::NotFound(_) | Self::NoCollection(_) => ErrorKind::NotFound,
+            Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Store(_) | Self::Model(_) => ErrorKind::Unavailable,
             Self::Broken(_) => ErrorKind::Internal,
         }
     }

@@ -22,7 +22,7 @@ pub(crate) struct Candidate {
 /// How the two scores become one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Fusion {
+pub enum Fusion {
     /// The weighted sum of cosine and keyword score, the latter by the best one's. Its ends are those that a
     /// score can have and not those of a list, so that a list of equally bad passages stays bad:
     /// [Bruch et al., 2023](https://arxiv.org/abs/2210.11934).

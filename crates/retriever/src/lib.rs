@@ -1,15 +1,18 @@
-//! Documents: parsed, cut into passages, kept in SQLite, found by exact BM25.
+//! Documents: parsed, cut into passages, kept in SQLite, found by their words and their vectors.
 //!
 //! Everything is reached through one tenant's handle; there is no method without one.
 
+mod attributes;
 mod chunk;
 mod config;
 pub mod embed;
 mod error;
 pub mod evaluate;
+mod filter;
 mod fuse;
 mod index;
 mod parse;
+mod rows;
 mod service;
 mod store;
 mod tokenize;
@@ -18,18 +21,28 @@ use std::sync::Arc;
 
 use proto::retriever::retriever_service_server::RetrieverServiceServer;
 
-pub use config::Config;
+pub use config::{Config, Embedding};
 pub use error::Error;
+pub use fuse::Fusion;
 pub use parse::is_document;
 pub use service::Service;
 
-/// Opens the store, rebuilds the index from it and returns the service.
+/// Opens the model and the store, rebuilds the index from it and returns the service.
 ///
 /// # Errors
-/// If the store cannot be opened or read.
+/// If the configuration is invalid, or the model or the store cannot be opened or read.
 pub async fn server(config: Config) -> anyhow::Result<RetrieverServiceServer<Service>> {
     let limit = config.max_document_bytes;
-    let store = store::Store::open(config).await?;
+    config.check()?;
+    let embedder = match config.embedding.clone() {
+        Some(Embedding { model, threads }) => {
+            let opened = tokio::task::spawn_blocking(move || embed::Local::open(&model, threads));
+            Some(Arc::new(opened.await??) as Arc<dyn embed::Embedder>)
+        }
+        None => None,
+    };
+    let indexes = Arc::new(index::Memory::default());
+    let store = store::Store::open(&config, indexes, embedder).await?;
     // A message is a document and little more.
     let server = RetrieverServiceServer::new(Service::new(Arc::new(store)));
     Ok(server

@@ -2,14 +2,20 @@ use std::sync::Arc;
 
 use proto::retriever::retriever_service_server::RetrieverService;
 use proto::retriever::{
-    DeleteDocumentRequest, DeleteDocumentResponse, GetDocumentRequest, GetDocumentResponse,
-    ListDocumentsRequest, ListDocumentsResponse, PutDocumentRequest, PutDocumentResponse,
-    SearchRequest, SearchResponse,
+    CreateCollectionRequest, CreateCollectionResponse, DeleteCollectionRequest,
+    DeleteCollectionResponse, DeleteDocumentRequest, DeleteDocumentResponse, GetDocumentRequest,
+    GetDocumentResponse, ListCollectionsRequest, ListCollectionsResponse, ListDocumentsRequest,
+    ListDocumentsResponse, PutDocumentRequest, PutDocumentResponse, SearchRequest, SearchResponse,
 };
 use tonic::{Request, Response};
+use types::Privacy;
 
 use crate::Error;
-use crate::store::Store;
+use crate::attributes::Attributes;
+use crate::store::{Collection, Put, Search, Store};
+
+/// Of so many fields the values are counted at once.
+const FACETS: usize = 10;
 
 /// The gRPC service.
 #[derive(Clone, Debug)]
@@ -21,6 +27,12 @@ impl Service {
     pub(crate) fn new(store: Arc<Store>) -> Self {
         Self { store }
     }
+
+    /// Returns the collection that a request is for: of its own tenant, by the name it gives.
+    fn collection<T>(&self, request: &Request<T>, name: &str) -> tonic::Result<Collection<'_>> {
+        let tenant = runtime::context::read(request)?.tenant;
+        Ok(self.store.collection(tenant, name.to_owned())?)
+    }
 }
 
 #[tonic::async_trait]
@@ -29,9 +41,17 @@ impl RetrieverService for Service {
         &self,
         request: Request<PutDocumentRequest>,
     ) -> tonic::Result<Response<PutDocumentResponse>> {
-        let tenant = self.store.tenant(runtime::context::read(&request)?.tenant).await;
-        let PutDocumentRequest { source, content, media_type } = request.into_inner();
-        let (document, changed) = tenant.put(source, &media_type, &content).await?;
+        let collection = self.collection(&request, &request.get_ref().collection)?;
+        let is_private = runtime::context::read(&request)?.privacy == Privacy::Private;
+        let message = request.into_inner();
+        let put = Put {
+            source: message.source,
+            media_type: message.media_type,
+            content: message.content,
+            attributes: Attributes::read(message.attributes)?,
+            private: message.private || is_private,
+        };
+        let (document, changed) = collection.put(put).await?;
         Ok(Response::new(PutDocumentResponse { document: Some(document), changed }))
     }
 
@@ -39,8 +59,8 @@ impl RetrieverService for Service {
         &self,
         request: Request<GetDocumentRequest>,
     ) -> tonic::Result<Response<GetDocumentResponse>> {
-        let tenant = self.store.tenant(runtime::context::read(&request)?.tenant).await;
-        let (document, text) = tenant.get(&request.get_ref().id).await?;
+        let collection = self.collection(&request, &request.get_ref().collection)?;
+        let (document, text) = collection.get(&request.get_ref().id).await?;
         Ok(Response::new(GetDocumentResponse { document: Some(document), text }))
     }
 
@@ -48,9 +68,9 @@ impl RetrieverService for Service {
         &self,
         request: Request<ListDocumentsRequest>,
     ) -> tonic::Result<Response<ListDocumentsResponse>> {
-        let tenant = self.store.tenant(runtime::context::read(&request)?.tenant).await;
+        let collection = self.collection(&request, &request.get_ref().collection)?;
         let size = between("page_size", request.get_ref().page_size, 100, 1000)?;
-        let documents = tenant.list(&request.get_ref().page_token, size).await?;
+        let documents = collection.list(&request.get_ref().page_token, size).await?;
         let whole = u32::try_from(documents.len()).is_ok_and(|count| count == size);
         let last = documents.last().filter(|_| whole).map(|document| document.source.clone());
         let next_page_token = last.unwrap_or_default();
@@ -61,8 +81,8 @@ impl RetrieverService for Service {
         &self,
         request: Request<DeleteDocumentRequest>,
     ) -> tonic::Result<Response<DeleteDocumentResponse>> {
-        let tenant = self.store.tenant(runtime::context::read(&request)?.tenant).await;
-        tenant.delete(&request.get_ref().id).await?;
+        let collection = self.collection(&request, &request.get_ref().collection)?;
+        collection.delete(&request.get_ref().id).await?;
         Ok(Response::new(DeleteDocumentResponse {}))
     }
 
@@ -70,15 +90,55 @@ impl RetrieverService for Service {
         &self,
         request: Request<SearchRequest>,
     ) -> tonic::Result<Response<SearchResponse>> {
-        let tenant = self.store.tenant(runtime::context::read(&request)?.tenant).await;
-        let SearchRequest { query, top_k } = request.into_inner();
+        let collection = self.collection(&request, &request.get_ref().collection)?;
+        let SearchRequest { query, top_k, filter, facets, one_per_document, .. } =
+            request.into_inner();
         if query.trim().is_empty() || query.len() > 8192 {
             let fault = format!("/query: has {} bytes, 1 to 8192 are allowed", query.trim().len());
             return Err(Error::Invalid(fault).into());
         }
-        let top_k = between("top_k", top_k, 10, 100)?;
-        let hits = tenant.search(&query, top_k as usize).await?;
-        Ok(Response::new(SearchResponse { hits }))
+        if facets.len() > FACETS {
+            let fault = format!("/facets: has {}, at most {FACETS} are allowed", facets.len());
+            return Err(Error::Invalid(fault).into());
+        }
+        let top_k = between("top_k", top_k, 10, 100)? as usize;
+        let search = Search { query, top_k, filter, facets, one_per_document };
+        Ok(Response::new(collection.search(search).await?))
+    }
+
+    async fn create_collection(
+        &self,
+        request: Request<CreateCollectionRequest>,
+    ) -> tonic::Result<Response<CreateCollectionResponse>> {
+        let collection = named(&request.get_ref().name)?;
+        let (collection, created) = self.collection(&request, collection)?.create().await?;
+        Ok(Response::new(CreateCollectionResponse { collection: Some(collection), created }))
+    }
+
+    async fn list_collections(
+        &self,
+        request: Request<ListCollectionsRequest>,
+    ) -> tonic::Result<Response<ListCollectionsResponse>> {
+        let tenant = runtime::context::read(&request)?.tenant;
+        let collections = self.store.collections(&tenant).await?;
+        Ok(Response::new(ListCollectionsResponse { collections }))
+    }
+
+    async fn delete_collection(
+        &self,
+        request: Request<DeleteCollectionRequest>,
+    ) -> tonic::Result<Response<DeleteCollectionResponse>> {
+        let collection = named(&request.get_ref().name)?;
+        self.collection(&request, collection)?.remove().await?;
+        Ok(Response::new(DeleteCollectionResponse {}))
+    }
+}
+
+/// A collection that is made or removed is named: nobody removes the default one by saying nothing.
+fn named(name: &str) -> Result<&str, Error> {
+    match name {
+        "" => Err(Error::Invalid("/name: is empty".to_owned())),
+        name => Ok(name),
     }
 }
 

@@ -1,113 +1,143 @@
-//! Documents and passages in SQLite, and each tenant's index beside them.
+//! Documents and what finds them: rows and index kept as one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use futures::TryStreamExt as _;
-use proto::retriever::{Document, Hit, Passage};
+use proto::retriever::{Document, Explanation, Facet, FacetValue, Hit, SearchResponse};
 use sha2::{Digest as _, Sha256};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{Row as _, SqlitePool};
-use tokio::sync::RwLock;
 use types::{Clock as _, SystemClock, TenantId};
 
+use crate::attributes::Attributes;
 use crate::chunk::{chunk, indexed};
-use crate::fuse::{self, Fusion, rank};
-use crate::index::{Entry, Index, Query};
+use crate::embed::{Embedder, Side, normalise};
+use crate::filter::Filter;
+use crate::fuse::{self, Fusion, Ranked, rank};
+use crate::index::{Entries, Entry, Indexes, Query, Scope};
 use crate::parse::{media_type, parse};
+use crate::rows::{self, DEFAULT, New, NewPassage, Rows, on_the_wire, passage_id};
 use crate::{Config, Error};
 
-/// Every tenant's documents; reached through [`Store::tenant`] alone.
+/// Every tenant's documents; reached through [`Store::collection`] alone.
 #[derive(Debug)]
 pub(crate) struct Store {
-    pool: SqlitePool,
+    rows: Rows,
+    indexes: Arc<dyn Indexes>,
+    embedder: Option<Arc<dyn Embedder>>,
+    fusion: Fusion,
     max_bytes: usize,
-    indexes: RwLock<HashMap<TenantId, Arc<RwLock<Index>>>>,
+    /// Who changes a collection holds its lock: rows and index change in one order.
+    writers: std::sync::Mutex<HashMap<Scope, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// One tenant's documents.
+/// One collection of one tenant.
 #[derive(Debug)]
-pub(crate) struct Tenant<'a> {
+pub(crate) struct Collection<'a> {
     store: &'a Store,
-    id: TenantId,
-    index: Arc<RwLock<Index>>,
+    scope: Scope,
+}
+
+/// A document as it comes.
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) source: String,
+    /// Empty: told from the source's ending.
+    pub(crate) media_type: String,
+    pub(crate) content: bytes::Bytes,
+    pub(crate) attributes: Attributes,
+    pub(crate) private: bool,
+}
+
+/// A search.
+#[derive(Debug)]
+pub(crate) struct Search {
+    pub(crate) query: String,
+    pub(crate) top_k: usize,
+    pub(crate) filter: Option<proto::retriever::Filter>,
+    pub(crate) facets: Vec<String>,
+    pub(crate) one_per_document: bool,
 }
 
 impl Store {
-    pub(crate) async fn open(config: Config) -> anyhow::Result<Self> {
-        if let Some(directory) = config.database.parent() {
-            tokio::fs::create_dir_all(directory).await?;
-        }
-        let options = SqliteConnectOptions::new()
-            .filename(&config.database)
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal);
-        // One connection: SQLite has one writer, and a queue here is fairer than its busy timeout.
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await?;
-        sqlx::migrate!().run(&pool).await?;
-        let indexes = RwLock::default();
-        let store = Self { pool, max_bytes: config.max_document_bytes, indexes };
-        store.rebuild().await?;
-        Ok(store)
+    /// Opens the database and fills the indexes from it.
+    ///
+    /// # Errors
+    /// If the database cannot be opened or read.
+    pub(crate) async fn open(
+        config: &Config,
+        indexes: Arc<dyn Indexes>,
+        embedder: Option<Arc<dyn Embedder>>,
+    ) -> anyhow::Result<Self> {
+        let rows = Rows::open(config).await?;
+        rows.every(async |scope, document, entries| {
+            indexes.open(&scope).await?.replace(&document, entries).await
+        })
+        .await?;
+        let (fusion, max_bytes) = (config.fusion, config.max_document_bytes);
+        Ok(Self { rows, indexes, embedder, fusion, max_bytes, writers: Default::default() })
     }
 
-    async fn rebuild(&self) -> Result<(), Error> {
-        let mut rows = sqlx::query(
-            "SELECT tenant, document, position, headings, text FROM passages
-             ORDER BY tenant, document, position",
-        )
-        .fetch(&self.pool);
-        let mut open: Option<(TenantId, String, Vec<Entry>)> = None;
-        while let Some(row) = rows.try_next().await? {
-            let tenant = TenantId::new(row.try_get::<String, _>(0)?)
-                .map_err(|fault| Error::Broken(fault.into()))?;
-            let document: String = row.try_get(1)?;
-            let headings = read_headings(row.try_get(3)?)?;
-            let entry = entry(&document, row.try_get(2)?, &headings, row.try_get(4)?);
-            match &mut open {
-                Some(open) if open.0 == tenant && open.1 == document => open.2.push(entry),
-                _ => self.indexed(open.replace((tenant, document, vec![entry]))).await,
-            }
+    /// Returns the handle of one collection; an empty name is the default one's.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that cannot be.
+    pub(crate) fn collection(
+        &self,
+        tenant: TenantId,
+        name: String,
+    ) -> Result<Collection<'_>, Error> {
+        let collection = if name.is_empty() { DEFAULT.to_owned() } else { name };
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        let begins = collection.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if collection.len() > 64 || !begins || !collection.chars().all(allowed) {
+            return Err(Error::Invalid(format!(
+                "/collection: {collection:?} is not 1 to 64 of a-z, 0-9, - and _"
+            )));
         }
-        self.indexed(open).await;
-        Ok(())
+        Ok(Collection { store: self, scope: Scope { tenant, collection } })
     }
 
-    async fn indexed(&self, document: Option<(TenantId, String, Vec<Entry>)>) {
-        if let Some((tenant, document, entries)) = document {
-            self.tenant(tenant).await.index.write().await.replace(&document, entries);
+    /// Lists a tenant's collections by name.
+    pub(crate) async fn collections(
+        &self,
+        tenant: &TenantId,
+    ) -> Result<Vec<proto::retriever::Collection>, Error> {
+        let mut collections = self.rows.collections(tenant).await?;
+        if !collections.iter().any(|one| one.name == DEFAULT) {
+            let name = DEFAULT.to_owned();
+            let default = proto::retriever::Collection { name, ..Default::default() };
+            let at = collections.partition_point(|one| one.name.as_str() < DEFAULT);
+            collections.insert(at, default);
         }
-    }
-
-    /// Returns the handle of one tenant.
-    pub(crate) async fn tenant(&self, id: TenantId) -> Tenant<'_> {
-        let known = self.indexes.read().await.get(&id).cloned();
-        let index = match known {
-            Some(index) => index,
-            None => Arc::clone(self.indexes.write().await.entry(id.clone()).or_default()),
-        };
-        Tenant { store: self, id, index }
+        Ok(collections)
     }
 }
 
-impl Tenant<'_> {
+impl Collection<'_> {
+    /// Makes it; tells whether it was not there.
+    pub(crate) async fn create(&self) -> Result<(proto::retriever::Collection, bool), Error> {
+        let created = self.store.rows.create(&self.scope, SystemClock.now_ms()).await?;
+        let all = self.store.rows.collections(&self.scope.tenant).await?;
+        let own = all.into_iter().find(|one| one.name == self.scope.collection);
+        Ok((own.ok_or_else(|| Error::NoCollection(self.scope.collection.clone()))?, created))
+    }
+
+    /// Removes it with its documents and everything made from them.
+    pub(crate) async fn remove(&self) -> Result<(), Error> {
+        let lock = self.lock();
+        let _writing = lock.lock().await;
+        let there = self.store.rows.remove(&self.scope).await?;
+        self.store.indexes.remove(&self.scope).await?;
+        match there || self.scope.collection == DEFAULT {
+            true => Ok(()),
+            false => Err(Error::NoCollection(self.scope.collection.clone())),
+        }
+    }
+
     /// Stores and indexes a document in one transaction, in place of the one of the same source.
-    /// Returns it, and false when the same bytes were there already.
-    pub(crate) async fn put(
-        &self,
-        source: String,
-        given_type: &str,
-        content: &[u8],
-    ) -> Result<(Document, bool), Error> {
+    /// Returns it, and false when all of it was there already.
+    pub(crate) async fn put(&self, put: Put) -> Result<(Document, bool), Error> {
+        let Put { source, media_type: given_type, content, attributes, private } = put;
         if source.is_empty() || source.len() > 1024 || source.chars().any(char::is_control) {
             let fault = "source must have 1 to 1024 bytes without control characters";
             return Err(Error::Invalid(fault.to_owned()));
@@ -118,212 +148,247 @@ impl Tenant<'_> {
                 "{source:?} has {is} bytes, at most {most} are allowed"
             )));
         }
-        let media_type = media_type(&source, given_type)?;
-        let id = document_id(&self.id, &source);
-        let sha256 = hex(&Sha256::digest(content));
-        // Held to the end: two uploads of one source must not mix rows and index.
-        let mut index = self.index.write().await;
-        if let Some(document) = self.find(&id).await?
+        let media_type = media_type(&source, &given_type)?;
+        let embedder = self.embedder(&self.store.rows.collection(&self.scope).await?)?;
+        let id = self.document_id(&source);
+        let sha256 = hex(&Sha256::digest(&content));
+        if let Some((document, there)) = self.find(&id).await?
             && document.content_sha256 == sha256
             && document.media_type == media_type
+            && (document.private, &there) == (private, &attributes)
         {
             return Ok((document, false));
         }
-        let (name, bytes) = (source.clone(), content.to_vec());
+        let name = source.clone();
         let cut = tokio::task::spawn_blocking(move || {
-            let parsed = parse(&name, media_type, &bytes)?;
+            let parsed = parse(&name, media_type, &content)?;
             let chunks = chunk(&parsed);
-            Ok::<_, Error>((parsed, chunks))
+            Ok::<_, Error>((parsed.text, chunks))
         });
-        let (parsed, chunks) = cut.await.map_err(|fault| Error::Broken(fault.into()))??;
+        let (text, chunks) = cut.await.map_err(|fault| Error::Broken(fault.into()))??;
+        let texts: Vec<String> =
+            chunks.iter().map(|one| indexed(&one.headings, &text[one.range.clone()])).collect();
+        let vectors = match &embedder {
+            Some(embedder) => {
+                self.vectors(&**embedder, &texts).await?.into_iter().map(Some).collect()
+            }
+            None => vec![None; texts.len()],
+        };
+        let (mut characters, mut bytes) = (0, 0);
+        let passages: Vec<NewPassage> = chunks
+            .into_iter()
+            .zip(vectors)
+            .map(|(chunk, vector)| {
+                characters += text[bytes..chunk.range.start].chars().count() as u64;
+                bytes = chunk.range.start;
+                let (headings, lines) = (chunk.headings, chunk.lines);
+                NewPassage { headings, range: chunk.range, start: characters, lines, vector }
+            })
+            .collect();
         let document = Document {
-            id: id.clone(),
+            id,
             source,
             media_type: media_type.to_owned(),
             content_sha256: sha256,
-            passages: u32::try_from(chunks.len()).unwrap_or(u32::MAX),
-            characters: parsed.text.chars().count() as u64,
+            passages: u32::try_from(passages.len()).unwrap_or(u32::MAX),
+            characters: text.chars().count() as u64,
             updated_at_ms: SystemClock.now_ms(),
+            collection: self.scope.collection.clone(),
+            private,
+            attributes: on_the_wire(&attributes),
         };
-        let mut tx = self.store.pool.begin().await?;
-        delete_rows(&mut tx, &self.id, &id).await?;
-        sqlx::query(
-            "INSERT INTO documents (tenant, id, source, media_type, sha256, text, characters, passages, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(self.id.as_str())
-        .bind(&document.id)
-        .bind(&document.source)
-        .bind(&document.media_type)
-        .bind(&document.content_sha256)
-        .bind(&parsed.text)
-        .bind(i64::try_from(document.characters).unwrap_or(i64::MAX))
-        .bind(document.passages)
-        .bind(document.updated_at_ms)
-        .execute(&mut *tx)
-        .await?;
-        let (mut characters, mut bytes) = (0, 0);
-        for (chunk, position) in chunks.iter().zip(0_i64..) {
-            characters += count(&parsed.text[bytes..chunk.range.start]);
-            bytes = chunk.range.start;
-            let headings = serde_json::Value::from(chunk.headings.clone()).to_string();
-            sqlx::query(
-                "INSERT INTO passages (tenant, document, position, headings, text, start, start_line, end_line)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(self.id.as_str())
-            .bind(&document.id)
-            .bind(position)
-            .bind(headings)
-            .bind(&parsed.text[chunk.range.clone()])
-            .bind(characters)
-            .bind(chunk.lines.0)
-            .bind(chunk.lines.1)
-            .execute(&mut *tx)
-            .await?;
-        }
-        tx.commit().await?;
-        let entries = chunks.iter().zip(0_i64..).map(|(chunk, position)| {
-            entry(&id, position, &chunk.headings, &parsed.text[chunk.range.clone()])
+        let model = embedder.map_or_else(Default::default, |one| {
+            (one.identity().to_owned(), u32::try_from(one.dimension()).unwrap_or(u32::MAX))
         });
-        index.replace(&id, entries.collect());
+        let new = New { document, attributes, text, passages, model };
+        let lock = self.lock();
+        let _writing = lock.lock().await;
+        self.store.rows.write(&self.scope, &new).await?;
+        let New { document, attributes, passages, .. } = new;
+        let entry = |((passage, text), position): ((NewPassage, String), i64)| Entry {
+            id: passage_id(&document.id, position),
+            text,
+            vector: passage.vector.map(|(_, vector)| vector),
+        };
+        let entries = Entries {
+            passages: passages.into_iter().zip(texts).zip(0..).map(entry).collect(),
+            fields: attributes.fields(&document),
+        };
+        let index = self.store.indexes.open(&self.scope).await?;
+        index.replace(&document.id, entries).await?;
         Ok((document, true))
     }
 
     /// Returns a document and its stored text.
     pub(crate) async fn get(&self, id: &str) -> Result<(Document, String), Error> {
-        let row = sqlx::query(
-            "SELECT id, source, media_type, sha256, passages, characters, updated_at, text
-             FROM documents WHERE tenant = ? AND id = ?",
-        )
-        .bind(self.id.as_str())
-        .bind(id)
-        .fetch_optional(&self.store.pool)
-        .await?
-        .ok_or_else(|| Error::NotFound(id.to_owned()))?;
-        Ok((document(&row)?, row.try_get(7)?))
+        let (document, _, text) = self.store.rows.read(&self.scope, id).await?;
+        Ok((document, text))
     }
 
-    async fn find(&self, id: &str) -> Result<Option<Document>, Error> {
-        match self.get(id).await {
-            Ok((document, _)) => Ok(Some(document)),
+    /// Returns at most `count` documents whose source is after `after`, by source.
+    pub(crate) async fn list(&self, after: &str, count: u32) -> Result<Vec<Document>, Error> {
+        self.store.rows.collection(&self.scope).await?;
+        self.store.rows.list(&self.scope, after, count).await
+    }
+
+    /// Removes a document, its passages and everything made from them.
+    pub(crate) async fn delete(&self, id: &str) -> Result<(), Error> {
+        let lock = self.lock();
+        let _writing = lock.lock().await;
+        self.get(id).await?;
+        self.store.rows.delete(&self.scope, id).await?;
+        self.store.indexes.open(&self.scope).await?.remove(id).await
+    }
+
+    /// Returns the best passages, best first.
+    pub(crate) async fn search(&self, search: Search) -> Result<SearchResponse, Error> {
+        let collection = self.store.rows.collection(&self.scope).await?;
+        let embedder = self.embedder(&collection)?.filter(|_| !collection.is_empty);
+        let filter = match (search.filter, &search.facets[..]) {
+            (None, []) => None,
+            (filter, facets) => {
+                let known = self.store.rows.known(&self.scope).await?;
+                for (facet, at) in facets.iter().zip(0..) {
+                    known.kind(facet, &format!("/facets/{at}"))?;
+                }
+                filter.map(|filter| Filter::read(filter, &known)).transpose()?
+            }
+        };
+        let vector = match embedder {
+            Some(embedder) => {
+                let mut vectors = embedder.embed(vec![search.query.clone()], Side::Query).await?;
+                vectors.iter_mut().for_each(|vector| normalise(vector));
+                vectors.pop()
+            }
+            None => None,
+        };
+        let facets = search.facets.clone();
+        let query = Query { text: search.query, vector, filter, facets };
+        let found = self.store.indexes.open(&self.scope).await?.search(query).await?;
+        let mut ranked = rank(found.candidates, self.store.fusion, fuse::DOCUMENT_WEIGHT);
+        if search.one_per_document {
+            let mut seen = HashSet::new();
+            ranked.retain(|ranked| seen.insert(ranked.candidate.document.clone()));
+        }
+        let facets = search.facets.into_iter().zip(found.facets).map(|(field, values)| Facet {
+            field,
+            values: values
+                .into_iter()
+                .map(|(value, documents)| FacetValue { value: Some(value.into()), documents })
+                .collect(),
+        });
+        Ok(SearchResponse {
+            hits: self.hits(ranked, search.top_k).await?,
+            facets: facets.collect(),
+        })
+    }
+
+    /// Reads the first `count` of the ranked passages that are there still.
+    async fn hits(&self, ranked: Vec<Ranked>, count: usize) -> Result<Vec<Hit>, Error> {
+        let mut hits = Vec::with_capacity(count);
+        let mut ranked = ranked.into_iter();
+        while hits.len() < count {
+            let some: Vec<Ranked> = ranked.by_ref().take(count - hits.len()).collect();
+            if some.is_empty() {
+                break;
+            }
+            let ids: Vec<String> = some.iter().map(|one| one.candidate.id.clone()).collect();
+            let mut passages = self.store.rows.passages(&self.scope, &ids).await?;
+            hits.extend(some.into_iter().filter_map(|ranked| {
+                let explanation = Explanation {
+                    keyword: ranked.candidate.keyword.into(),
+                    dense: ranked.candidate.dense.map(f64::from),
+                    fused: ranked.fused.into(),
+                    document: (ranked.score - ranked.fused).into(),
+                };
+                Some(Hit {
+                    passage: Some(passages.remove(&ranked.candidate.id)?),
+                    score: ranked.score.into(),
+                    explanation: Some(explanation),
+                })
+            }));
+        }
+        Ok(hits)
+    }
+
+    /// Returns the model that texts of this collection go through; none when it has no vectors.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if its vectors are of a model that is not the configured one.
+    fn embedder(&self, collection: &rows::Collection) -> Result<Option<Arc<dyn Embedder>>, Error> {
+        let configured = self.store.embedder.as_ref();
+        let is = configured.map_or("", |embedder| embedder.identity());
+        if collection.is_empty || collection.model == is {
+            return Ok(configured.cloned());
+        }
+        if collection.model.is_empty() {
+            return Ok(None);
+        }
+        let named = |identity: &str| match identity.get(..12) {
+            Some(short) => format!("model {short}"),
+            None => "no model".to_owned(),
+        };
+        let (has, is, name) = (named(&collection.model), named(is), &self.scope.collection);
+        Err(Error::Conflict(format!(
+            "collection {name:?} has vectors of {has}, and {is} is configured: configure that model again, or \
+             ingest into another collection"
+        )))
+    }
+
+    /// Returns the vectors of some texts with the hashes of what was embedded; what the tenant has already is
+    /// not embedded again.
+    async fn vectors(
+        &self,
+        embedder: &dyn Embedder,
+        texts: &[String],
+    ) -> Result<Vec<([u8; 32], Vec<f32>)>, Error> {
+        let hash = |text: &String| -> [u8; 32] {
+            Sha256::new_with_prefix(embedder.identity())
+                .chain_update("\0")
+                .chain_update(text)
+                .finalize()
+                .into()
+        };
+        let hashes: Vec<[u8; 32]> = texts.iter().map(hash).collect();
+        let mut known = self.store.rows.vectors(&self.scope, &hashes).await?;
+        let mut asked = HashSet::new();
+        let (missing, new): (Vec<[u8; 32]>, Vec<String>) = hashes
+            .iter()
+            .zip(texts)
+            .filter(|(hash, _)| !known.contains_key(*hash) && asked.insert(**hash))
+            .map(|(hash, text)| (*hash, text.clone()))
+            .unzip();
+        if !new.is_empty() {
+            let mut vectors = embedder.embed(new, Side::Document).await?;
+            vectors.iter_mut().for_each(|vector| normalise(vector));
+            known.extend(missing.into_iter().zip(vectors));
+        }
+        let vector = |hash: [u8; 32]| Some((hash, known.get(&hash)?.clone()));
+        let vectors: Option<Vec<_>> = hashes.into_iter().map(vector).collect();
+        vectors.ok_or_else(|| Error::Broken("the model gave fewer vectors than texts".into()))
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<(Document, Attributes)>, Error> {
+        match self.store.rows.read(&self.scope, id).await {
+            Ok((document, attributes, _)) => Ok(Some((document, attributes))),
             Err(Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Returns at most `count` documents whose source is after `after`, by source.
-    pub(crate) async fn list(&self, after: &str, count: u32) -> Result<Vec<Document>, Error> {
-        let rows = sqlx::query(
-            "SELECT id, source, media_type, sha256, passages, characters, updated_at
-             FROM documents WHERE tenant = ? AND source > ? ORDER BY source LIMIT ?",
-        )
-        .bind(self.id.as_str())
-        .bind(after)
-        .bind(count)
-        .fetch_all(&self.store.pool)
-        .await?;
-        rows.iter().map(document).collect()
+    fn lock(&self) -> Arc<tokio::sync::Mutex<()>> {
+        let mut writers = self.store.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(writers.entry(self.scope.clone()).or_default())
     }
 
-    /// Removes a document, its passages and their index entries.
-    pub(crate) async fn delete(&self, id: &str) -> Result<(), Error> {
-        let mut index = self.index.write().await;
-        self.get(id).await?;
-        let mut tx = self.store.pool.begin().await?;
-        delete_rows(&mut tx, &self.id, id).await?;
-        tx.commit().await?;
-        index.remove(id);
-        Ok(())
+    fn document_id(&self, source: &str) -> String {
+        let Scope { tenant, collection } = &self.scope;
+        let named = match collection.as_str() {
+            DEFAULT => format!("{tenant}\0{source}"),
+            other => format!("{tenant}\0{other}\0{source}"),
+        };
+        hex(&Sha256::digest(named))[..24].to_owned()
     }
-
-    /// Returns the best passages, best first.
-    pub(crate) async fn search(&self, query: &str, top_k: usize) -> Result<Vec<Hit>, Error> {
-        let query = Query { text: query, vector: None };
-        let candidates = self.index.read().await.candidates(query);
-        let mut hits = Vec::with_capacity(top_k);
-        for ranked in rank(candidates, Fusion::default(), fuse::DOCUMENT_WEIGHT) {
-            if hits.len() == top_k {
-                break;
-            }
-            // Deleted between the two steps: not a hit any more.
-            if let Some(passage) = self.passage(&ranked.candidate.id).await? {
-                hits.push(Hit { passage: Some(passage), score: ranked.score.into() });
-            }
-        }
-        Ok(hits)
-    }
-
-    async fn passage(&self, id: &str) -> Result<Option<Passage>, Error> {
-        let Some((document, position)) = id.rsplit_once('-') else { return Ok(None) };
-        let row = sqlx::query(
-            "SELECT d.source, p.headings, p.text, p.start, p.start_line, p.end_line
-             FROM passages p JOIN documents d ON d.tenant = p.tenant AND d.id = p.document
-             WHERE p.tenant = ? AND p.document = ? AND p.position = ?",
-        )
-        .bind(self.id.as_str())
-        .bind(document)
-        .bind(position.parse::<i64>().unwrap_or(-1))
-        .fetch_optional(&self.store.pool)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let text: String = row.try_get(2)?;
-        let start = u64::try_from(row.try_get::<i64, _>(3)?).unwrap_or_default();
-        Ok(Some(Passage {
-            id: id.to_owned(),
-            document_id: document.to_owned(),
-            source: row.try_get(0)?,
-            headings: read_headings(&row.try_get::<String, _>(1)?)?,
-            start,
-            end: start + text.chars().count() as u64,
-            text,
-            start_line: row.try_get(4)?,
-            end_line: row.try_get(5)?,
-        }))
-    }
-}
-
-async fn delete_rows(
-    db: &mut sqlx::SqliteConnection,
-    tenant: &TenantId,
-    id: &str,
-) -> Result<(), Error> {
-    let statement = sqlx::query("DELETE FROM documents WHERE tenant = ? AND id = ?");
-    statement.bind(tenant.as_str()).bind(id).execute(db).await?;
-    Ok(())
-}
-
-fn document(row: &SqliteRow) -> Result<Document, Error> {
-    Ok(Document {
-        id: row.try_get(0)?,
-        source: row.try_get(1)?,
-        media_type: row.try_get(2)?,
-        content_sha256: row.try_get(3)?,
-        passages: row.try_get(4)?,
-        characters: u64::try_from(row.try_get::<i64, _>(5)?).unwrap_or_default(),
-        updated_at_ms: row.try_get(6)?,
-    })
-}
-
-fn entry(document: &str, position: i64, headings: &[String], text: &str) -> Entry {
-    let id = passage_id(document, position);
-    Entry { id, text: indexed(headings, text), vector: None }
-}
-
-fn read_headings(json: &str) -> Result<Vec<String>, Error> {
-    serde_json::from_str(json).map_err(|fault| Error::Broken(fault.into()))
-}
-
-fn document_id(tenant: &TenantId, source: &str) -> String {
-    hex(&Sha256::digest(format!("{tenant}\0{source}")))[..24].to_owned()
-}
-
-fn passage_id(document: &str, position: i64) -> String {
-    format!("{document}-{position}")
-}
-
-fn count(text: &str) -> i64 {
-    i64::try_from(text.chars().count()).unwrap_or(i64::MAX)
 }
 
 fn hex(bytes: &[u8]) -> String {

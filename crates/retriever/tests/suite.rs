@@ -2,11 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
+use proto::retriever::filter::Kind as FilterKind;
 use proto::retriever::retriever_service_client::RetrieverServiceClient;
-use proto::retriever::{DeleteDocumentRequest, Hit, PutDocumentRequest, SearchRequest};
-use retriever::Config;
+use proto::retriever::value::Kind as ValueKind;
+use proto::retriever::{
+    Condition, CreateCollectionRequest, DeleteCollectionRequest, DeleteDocumentRequest, Filter,
+    Hit, ListCollectionsRequest, Operator, PutDocumentRequest, SearchRequest, SearchResponse,
+    Value, Values,
+};
+use retriever::{Config, Embedding};
 use runtime::context::request;
 use runtime::transport::{Peer, in_process};
 use types::{CallContext, ErrorKind, TenantId, UserId};
@@ -28,18 +35,22 @@ impl Caller {
     }
 
     async fn put(&mut self, source: &str, text: &[u8]) -> Result<(String, bool), tonic::Status> {
-        let message = PutDocumentRequest {
-            source: source.to_owned(),
-            content: text.to_vec().into(),
-            media_type: String::new(),
-        };
+        let (source, content) = (source.to_owned(), text.to_vec().into());
+        self.send(PutDocumentRequest { source, content, ..PutDocumentRequest::default() }).await
+    }
+
+    async fn send(&mut self, message: PutDocumentRequest) -> Result<(String, bool), tonic::Status> {
         let reply = self.client.put_document(request(&self.context, message)).await?.into_inner();
         Ok((reply.document.unwrap().id, reply.changed))
     }
 
     async fn search(&mut self, query: &str) -> Vec<Hit> {
-        let message = SearchRequest { query: query.to_owned(), top_k: 0 };
-        self.client.search(request(&self.context, message)).await.unwrap().into_inner().hits
+        let message = SearchRequest { query: query.to_owned(), ..SearchRequest::default() };
+        self.ask(message).await.unwrap().hits
+    }
+
+    async fn ask(&mut self, message: SearchRequest) -> Result<SearchResponse, tonic::Status> {
+        Ok(self.client.search(request(&self.context, message)).await?.into_inner())
     }
 }
 
@@ -63,7 +74,7 @@ async fn a_document_is_found_replaced_and_removed_also_after_a_restart() {
     assert!(caller.put("guide.md", b"Something else.").await.unwrap().1);
     assert!(caller.search("rollback").await.is_empty());
     assert_eq!(caller.search("something else").await.len(), 1);
-    let message = DeleteDocumentRequest { id };
+    let message = DeleteDocumentRequest { id, ..DeleteDocumentRequest::default() };
     caller.client.delete_document(request(&caller.context, message.clone())).await.unwrap();
     assert!(caller.search("something else").await.is_empty());
     let again = caller.client.delete_document(request(&caller.context, message)).await;
@@ -92,8 +103,300 @@ async fn what_cannot_be_stored_or_asked_is_refused() {
         assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Invalid);
     }
     for (query, top_k) in [("", 1), (" ", 1), ("x", 101)] {
-        let message = SearchRequest { query: query.to_owned(), top_k };
-        let refused = caller.client.search(request(&caller.context, message)).await.unwrap_err();
+        let query = query.to_owned();
+        let message = SearchRequest { query, top_k, ..SearchRequest::default() };
+        let refused = caller.ask(message).await.unwrap_err();
         assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Invalid);
     }
+}
+
+fn attributes(some: &[(&str, ValueKind)]) -> HashMap<String, Values> {
+    let values = |kind: &ValueKind| Values { values: vec![Value { kind: Some(kind.clone()) }] };
+    some.iter().map(|(name, kind)| ((*name).to_owned(), values(kind))).collect()
+}
+
+fn is(field: &str, value: ValueKind) -> Option<Filter> {
+    let (field, operator) = (field.to_owned(), Operator::In.into());
+    let condition = Condition { field, operator, values: vec![Value { kind: Some(value) }] };
+    Some(Filter { kind: Some(FilterKind::Condition(condition)) })
+}
+
+fn sources(found: &SearchResponse) -> Vec<&str> {
+    found.hits.iter().map(|hit| hit.passage.as_ref().unwrap().source.as_str()).collect()
+}
+
+#[tokio::test]
+async fn documents_are_filtered_by_their_attributes_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut caller = Caller::new(&open(directory.path()).await, "a");
+    for (source, year) in [("old.txt", 1999.0), ("new.txt", 2024.0)] {
+        let message = PutDocumentRequest {
+            source: source.to_owned(),
+            content: "the same words".into(),
+            attributes: attributes(&[("year", ValueKind::Number(year))]),
+            private: source == "new.txt",
+            ..PutDocumentRequest::default()
+        };
+        assert!(caller.send(message.clone()).await.unwrap().1);
+        assert!(!caller.send(message).await.unwrap().1, "the same again changes nothing");
+    }
+    let query = |filter| SearchRequest {
+        query: "words".to_owned(),
+        filter,
+        facets: vec!["privacy".to_owned()],
+        ..SearchRequest::default()
+    };
+    for _ in 0..2 {
+        let found = caller.ask(query(is("year", ValueKind::Number(2024.0)))).await.unwrap();
+        assert_eq!(sources(&found), ["new.txt"]);
+        let passage = found.hits[0].passage.as_ref().unwrap();
+        assert!(passage.private);
+        assert_eq!(passage.attributes, attributes(&[("year", ValueKind::Number(2024.0))]));
+        assert_eq!((found.facets[0].values.len(), found.facets[0].values[0].documents), (1, 1));
+        let found = caller.ask(query(is("source", ValueKind::Text("old.txt".to_owned())))).await;
+        assert_eq!(sources(&found.unwrap()), ["old.txt"]);
+        caller = Caller::new(&open(directory.path()).await, "a");
+    }
+    let unknown = caller.ask(query(is("yaer", ValueKind::Number(2024.0)))).await.unwrap_err();
+    assert_eq!(runtime::error::kind_of(&unknown), ErrorKind::Invalid);
+    assert!(unknown.message().contains("there are document_id, media_type"), "{unknown}");
+    let other_kind = PutDocumentRequest {
+        source: "x.txt".to_owned(),
+        content: "x".into(),
+        attributes: attributes(&[("year", ValueKind::Text("MMXXIV".to_owned()))]),
+        ..PutDocumentRequest::default()
+    };
+    let refused = caller.send(other_kind).await.unwrap_err();
+    assert!(refused.message().contains("a number in this collection"), "{refused}");
+}
+
+#[tokio::test]
+async fn collections_are_apart_and_end_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut caller = Caller::new(&open(directory.path()).await, "a");
+    let put = |collection: &str| PutDocumentRequest {
+        source: "x.txt".to_owned(),
+        content: format!("a secret of {collection}").into(),
+        collection: collection.to_owned(),
+        ..PutDocumentRequest::default()
+    };
+    let search = |collection: &str| SearchRequest {
+        query: "secret".to_owned(),
+        collection: collection.to_owned(),
+        ..SearchRequest::default()
+    };
+    let missing = caller.send(put("second")).await.unwrap_err();
+    assert_eq!(runtime::error::kind_of(&missing), ErrorKind::NotFound);
+    let create = CreateCollectionRequest { name: "second".to_owned() };
+    for created in [true, false] {
+        let message = request(&caller.context, create.clone());
+        let reply = caller.client.create_collection(message).await.unwrap().into_inner();
+        assert_eq!(reply.created, created);
+    }
+    caller.send(put("second")).await.unwrap();
+    caller.send(put("")).await.unwrap();
+    for (collection, text) in [("", "a secret of "), ("second", "a secret of second")] {
+        let found = caller.ask(search(collection)).await.unwrap();
+        assert_eq!(found.hits.len(), 1);
+        assert_eq!(found.hits[0].passage.as_ref().unwrap().text, text.trim_end());
+    }
+    let all = request(&caller.context, ListCollectionsRequest {});
+    let all = caller.client.list_collections(all).await.unwrap().into_inner().collections;
+    let shown: Vec<_> = all.iter().map(|one| (one.name.as_str(), one.documents)).collect();
+    assert_eq!(shown, [("default", 1), ("second", 1)]);
+    let delete = DeleteCollectionRequest { name: "second".to_owned() };
+    caller.client.delete_collection(request(&caller.context, delete)).await.unwrap();
+    let mut caller = Caller::new(&open(directory.path()).await, "a");
+    let gone = caller.ask(search("second")).await.unwrap_err();
+    assert_eq!(runtime::error::kind_of(&gone), ErrorKind::NotFound);
+    assert_eq!(caller.ask(search("")).await.unwrap().hits.len(), 1);
+}
+
+#[tokio::test]
+async fn one_per_document_is_the_best_passage_of_each() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut caller = Caller::new(&open(directory.path()).await, "a");
+    caller.put("a.md", b"# One\n\nwords\n\n# Two\n\nwords words\n").await.unwrap();
+    caller.put("b.md", b"words in another document").await.unwrap();
+    let query = |one_per_document| SearchRequest {
+        query: "words".to_owned(),
+        one_per_document,
+        ..SearchRequest::default()
+    };
+    assert_eq!(sources(&caller.ask(query(false)).await.unwrap()).len(), 3);
+    let found = caller.ask(query(true)).await.unwrap();
+    let mut documents = sources(&found);
+    documents.sort_unstable();
+    assert_eq!(documents, ["a.md", "b.md"]);
+    for hit in &found.hits {
+        let why = hit.explanation.as_ref().unwrap();
+        assert!((why.fused + why.document - hit.score).abs() < 1e-6 && why.dense.is_none());
+        assert!(why.keyword > 0.0);
+    }
+}
+
+/// Opens the retriever with a model of the test's own making: small, and of other weights for another `seed`.
+async fn with_model(directory: &Path, seed: u8) -> anyhow::Result<Peer> {
+    let embedding = Some(Embedding { model: tiny_model(directory, seed), threads: 1 });
+    let database = directory.join("documents.db");
+    let config = Config { database, embedding, ..Config::default() };
+    Ok(in_process(retriever::server(config).await?))
+}
+
+#[tokio::test]
+async fn vectors_find_what_words_do_not_and_two_models_are_never_mixed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut caller = Caller::new(&with_model(directory.path(), 1).await.unwrap(), "a");
+    caller.put("a.txt", b"apple pear").await.unwrap();
+    caller.put("b.txt", b"plum fig").await.unwrap();
+    for _ in 0..2 {
+        // No word of it is in a document: all that is found is found by vectors.
+        let found = caller.search("kiwi").await;
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().all(|hit| hit.explanation.as_ref().unwrap().dense.is_some()));
+        let found = caller.search("apple pear").await;
+        assert_eq!(found[0].passage.as_ref().unwrap().source, "a.txt");
+        // The vectors are in the database: after a restart they are there again.
+        caller = Caller::new(&with_model(directory.path(), 1).await.unwrap(), "a");
+    }
+    let all = request(&caller.context, ListCollectionsRequest {});
+    let all = caller.client.list_collections(all).await.unwrap().into_inner().collections;
+    assert_eq!((all[0].dimension, all[0].model.len()), (8, 64));
+
+    let mut caller = Caller::new(&with_model(directory.path(), 2).await.unwrap(), "a");
+    let refused = caller.put("c.txt", b"kiwi").await.unwrap_err();
+    assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Conflict);
+    let query = SearchRequest { query: "apple".to_owned(), ..SearchRequest::default() };
+    let refused = caller.ask(query.clone()).await.unwrap_err();
+    assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Conflict);
+    assert!(refused.message().contains(&all[0].model[..12]), "{refused}");
+    let mut caller = Caller::new(&open(directory.path()).await, "a");
+    let refused = caller.ask(query).await.unwrap_err();
+    assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Conflict);
+    // Emptied, it takes the model that is configured.
+    let delete = DeleteCollectionRequest { name: "default".to_owned() };
+    caller.client.delete_collection(request(&caller.context, delete)).await.unwrap();
+    caller.put("c.txt", b"kiwi").await.unwrap();
+    assert_eq!(caller.search("kiwi").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_collection_without_vectors_is_found_by_words_when_a_model_comes() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut caller = Caller::new(&open(directory.path()).await, "a");
+    caller.put("a.txt", b"apple pear").await.unwrap();
+    let mut caller = Caller::new(&with_model(directory.path(), 1).await.unwrap(), "a");
+    caller.put("b.txt", b"apple").await.unwrap();
+    let found = caller.search("apple").await;
+    assert_eq!(found.len(), 2);
+    assert!(found.iter().all(|hit| hit.explanation.as_ref().unwrap().dense.is_none()));
+}
+
+#[tokio::test]
+async fn a_model_that_lacks_files_keeps_the_retriever_from_starting_and_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = tiny_model(directory.path(), 1);
+    std::fs::remove_file(model.join("tokenizer.json")).unwrap();
+    let embedding = Some(Embedding { model, threads: 1 });
+    let database = directory.path().join("documents.db");
+    let config = Config { database, embedding, ..Config::default() };
+    let fault = retriever::server(config).await.unwrap_err().to_string();
+    assert!(fault.contains("has no tokenizer.json"), "{fault}");
+}
+
+/// Writes a BERT of one layer and eight numbers in Hugging Face layout.
+fn tiny_model(directory: &Path, seed: u8) -> PathBuf {
+    let model = directory.join(format!("model-{seed}"));
+    if model.exists() {
+        return model;
+    }
+    std::fs::create_dir_all(model.join("1_Pooling")).unwrap();
+    let words =
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "apple", "pear", "plum", "fig", "kiwi"];
+    let vocabulary: serde_json::Map<_, _> =
+        words.iter().zip(0..).map(|(word, id)| ((*word).to_owned(), id.into())).collect();
+    let write = |name: &str, value: serde_json::Value| {
+        std::fs::write(model.join(name), value.to_string()).unwrap();
+    };
+    write(
+        "config.json",
+        serde_json::json!({
+            "model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 16, "vocab_size": words.len(), "max_position_embeddings": 32,
+            "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu",
+        }),
+    );
+    write(
+        "tokenizer.json",
+        serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null, "pre_tokenizer": { "type": "Whitespace" }, "decoder": null,
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [
+                    { "SpecialToken": { "id": "[CLS]", "type_id": 0 } },
+                    { "Sequence": { "id": "A", "type_id": 0 } },
+                    { "SpecialToken": { "id": "[SEP]", "type_id": 0 } },
+                ],
+                "pair": [],
+                "special_tokens": {
+                    "[CLS]": { "id": "[CLS]", "ids": [2], "tokens": ["[CLS]"] },
+                    "[SEP]": { "id": "[SEP]", "ids": [3], "tokens": ["[SEP]"] },
+                },
+            },
+            "model": {
+                "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100, "vocab": vocabulary,
+            },
+        }),
+    );
+    write(
+        "modules.json",
+        serde_json::json!([
+            { "idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer" },
+            { "idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling" },
+        ]),
+    );
+    write(
+        "1_Pooling/config.json",
+        serde_json::json!({ "word_embedding_dimension": 8, "pooling_mode_mean_tokens": true }),
+    );
+    let mut random = fastrand::Rng::with_seed(seed.into());
+    let mut tensors: Vec<(String, Vec<usize>)> = vec![
+        ("embeddings.word_embeddings.weight".into(), vec![words.len(), 8]),
+        ("embeddings.position_embeddings.weight".into(), vec![32, 8]),
+        ("embeddings.token_type_embeddings.weight".into(), vec![2, 8]),
+        ("embeddings.LayerNorm.weight".into(), vec![8]),
+        ("embeddings.LayerNorm.bias".into(), vec![8]),
+    ];
+    for (name, out, inner) in [
+        ("attention.self.query", 8, 8),
+        ("attention.self.key", 8, 8),
+        ("attention.self.value", 8, 8),
+        ("attention.output.dense", 8, 8),
+        ("intermediate.dense", 16, 8),
+        ("output.dense", 8, 16),
+    ] {
+        tensors.push((format!("encoder.layer.0.{name}.weight"), vec![out, inner]));
+        tensors.push((format!("encoder.layer.0.{name}.bias"), vec![out]));
+    }
+    for name in ["attention.output.LayerNorm", "output.LayerNorm"] {
+        tensors.push((format!("encoder.layer.0.{name}.weight"), vec![8]));
+        tensors.push((format!("encoder.layer.0.{name}.bias"), vec![8]));
+    }
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, shape) in tensors {
+        let begin = data.len();
+        let count: usize = shape.iter().product();
+        (0..count).for_each(|_| data.extend((random.f32() - 0.5).to_le_bytes()));
+        let offsets = [begin, data.len()];
+        let entry = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets });
+        header.insert(name, entry);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.extend(data);
+    std::fs::write(model.join("model.safetensors"), file).unwrap();
+    model
 }

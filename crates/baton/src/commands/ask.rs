@@ -60,7 +60,7 @@ async fn ask(
             eprintln!("refused {refused}");
         }
     }
-    let request = AskRequest { question, route, top_k: 0 };
+    let request = AskRequest { question, route, ..AskRequest::default() };
     let request = runtime::context::request(&context, request);
     let reply = OrchestratorServiceClient::new(node.peers.orchestrator).ask(request).await;
     let told = |status: tonic::Status| anyhow!("{}", status.message());

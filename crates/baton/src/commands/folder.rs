@@ -43,7 +43,7 @@ pub(crate) async fn ingest(
             }
         };
         let request =
-            PutDocumentRequest { source, content: content.into(), media_type: String::new() };
+            PutDocumentRequest { source, content: content.into(), ..PutDocumentRequest::default() };
         match client.put_document(runtime::context::request(context, request)).await {
             Ok(reply) if reply.get_ref().changed => done.changed += 1,
             Ok(_) => done.unchanged += 1,

@@ -15,10 +15,26 @@ const PATH: &str = "/api/v1/documents";
 /// How long a file waits in all for a system that says to come back later.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// Where documents go.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The default one, when absent.
+    pub(crate) collection: Option<String>,
+    pub(crate) private: bool,
+}
+
 /// Sends every file below `folder` that can be read. One bad file never stops the others; the same
 /// again changes nothing.
-pub(crate) async fn run(common: &Common, folder: &Path, server: &Server) -> Result<(), Failure> {
+pub(crate) async fn run(
+    common: &Common,
+    folder: &Path,
+    place: &Place,
+    server: &Server,
+) -> Result<(), Failure> {
     let files = folder::files(folder)?;
+    if let Some(name) = &place.collection {
+        server.ask(Method::POST, "/api/v1/collections", Some(&json!({ "name": name }))).await?;
+    }
     let bar = folder::bar(files.len())?;
     let (mut changed, mut unchanged, mut refused) = (0, 0, Vec::new());
     for file in files {
@@ -26,7 +42,7 @@ pub(crate) async fn run(common: &Common, folder: &Path, server: &Server) -> Resu
         match tokio::fs::read(&file).await {
             Err(fault) => refused.push(json!({ "source": source, "reason": fault.to_string() })),
             Ok(content) => {
-                let reply = put(server, &source, content).await?;
+                let reply = put(server, &source, place, content).await?;
                 match reply.status {
                     StatusCode::CREATED => changed += 1,
                     StatusCode::OK => unchanged += 1,
@@ -64,12 +80,21 @@ pub(crate) async fn run(common: &Common, folder: &Path, server: &Server) -> Resu
 }
 
 /// Sends a file; waits for a system that is busy.
-async fn put(server: &Server, source: &str, content: Vec<u8>) -> Result<Reply, Failure> {
+async fn put(
+    server: &Server,
+    source: &str,
+    place: &Place,
+    content: Vec<u8>,
+) -> Result<Reply, Failure> {
     let content = bytes::Bytes::from(content);
     let mut left = PATIENCE;
     loop {
         let request = server.request(Method::POST, PATH)?;
-        let request = request.query(&[("source", source)]).body(content.clone());
+        let collection = place.collection.as_deref().map(|name| ("collection", name));
+        let privacy = place.private.then_some(("privacy", "private"));
+        let query: Vec<_> =
+            [Some(("source", source)), collection, privacy].into_iter().flatten().collect();
+        let request = request.query(&query).body(content.clone());
         let reply = server.send(request).await?;
         let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
         match reply.after.map(|after| after.max(Duration::from_secs(1))) {
@@ -86,9 +111,10 @@ async fn put(server: &Server, source: &str, content: Vec<u8>) -> Result<Reply, F
 pub(crate) async fn search(
     common: &Common,
     (query, top_k): (String, u32),
+    collection: Option<String>,
     server: &Server,
 ) -> Result<(), Failure> {
-    let body = json!({ "query": query, "top_k": top_k });
+    let body = json!({ "query": query, "top_k": top_k, "collection": collection });
     let found = server.ask(Method::POST, "/api/v1/search", Some(&body)).await?;
     if common.json {
         println!("{found}");

@@ -114,8 +114,11 @@ impl Grant {
         check("tool", self.tools.as_deref(), name)
     }
 
-    pub(crate) fn check_collection(&self, name: &str) -> Result<(), Error> {
-        check("collection", self.collections.as_deref(), name)
+    /// Returns the collection that a request is for: the one it names, or else the default one.
+    pub(crate) fn collection(&self, named: Option<String>) -> Result<String, Error> {
+        let name = named.unwrap_or_else(|| "default".to_owned());
+        check("collection", self.collections.as_deref(), &name)?;
+        Ok(name)
     }
 }
 

@@ -23,7 +23,6 @@ pub(crate) use self::grant::{Grant, Rates, allows};
 pub use self::jwt::IssuerConfig;
 pub(crate) use self::jwt::Issuers;
 pub(crate) use self::kept::Kept;
-use self::roles::Right;
 pub(crate) use self::roles::is_route;
 use crate::{App, Error, limiter};
 
@@ -31,8 +30,6 @@ const PRIVACY: HeaderName = HeaderName::from_static("x-baton-privacy");
 const CACHE: HeaderName = HeaderName::from_static("x-baton-cache");
 /// Where clients of Anthropic's API put their key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// What the documents of a tenant are called as a collection, as long as each has one.
-const COLLECTION: &str = "default";
 const USER: HeaderName = HeaderName::from_static("x-baton-user");
 
 /// Returns whom the headers' credential stands for. Where nobody needs one, whoever shows none is an
@@ -114,9 +111,6 @@ pub(crate) async fn require(
     let named = named.ok();
     let named = named.as_ref().and_then(|named| named.iter().next()).map(|(_, value)| value);
     roles::check(&grant, right, named)?;
-    if right == Right::Documents {
-        grant.check_collection(COLLECTION)?;
-    }
     let mut context = grant.context();
     if let Some(id) = request.extensions().get::<RequestId>() {
         context.request_id = id.clone();

@@ -13,8 +13,6 @@ pub(crate) enum Right {
     Known,
     /// To have calls made: members and above.
     Call,
-    /// The same, and the tenant's documents.
-    Documents,
     /// To see what the tenant does and spends: all but members.
     Report,
     /// The same; or to be the user, or the first thing, that the path names.
@@ -27,7 +25,7 @@ pub(crate) enum Right {
     Keys,
 }
 
-use Right::{Call, Documents, Keys, Known, Maintain, Operate, OwnReport, Report};
+use Right::{Call, Keys, Known, Maintain, Operate, OwnReport, Report};
 
 const TABLE: &[(Method, &str, Right)] = &[
     (Method::POST, "/v1/chat/completions", Call),
@@ -51,14 +49,17 @@ const TABLE: &[(Method, &str, Right)] = &[
     (Method::GET, "/api/v1/providers", Report),
     (Method::POST, "/api/v1/providers/{name}/probe", Operate),
     (Method::POST, "/api/v1/estimate", Call),
-    (Method::POST, "/api/v1/ask", Documents),
-    (Method::GET, "/api/v1/runs/{id}/events", Documents),
-    (Method::POST, "/api/v1/search", Documents),
-    (Method::POST, "/api/search", Documents),
-    (Method::POST, "/api/v1/documents", Documents),
-    (Method::GET, "/api/v1/documents", Documents),
-    (Method::GET, "/api/v1/documents/{id}", Documents),
-    (Method::DELETE, "/api/v1/documents/{id}", Documents),
+    (Method::POST, "/api/v1/ask", Call),
+    (Method::GET, "/api/v1/runs/{id}/events", Call),
+    (Method::POST, "/api/v1/search", Call),
+    (Method::POST, "/api/search", Call),
+    (Method::POST, "/api/v1/documents", Call),
+    (Method::GET, "/api/v1/documents", Call),
+    (Method::GET, "/api/v1/documents/{id}", Call),
+    (Method::DELETE, "/api/v1/documents/{id}", Call),
+    (Method::GET, "/api/v1/collections", Call),
+    (Method::POST, "/api/v1/collections", Call),
+    (Method::DELETE, "/api/v1/collections/{name}", Call),
     (Method::GET, "/api/v1/tools", Call),
     (Method::POST, "/api/v1/tools/{name}", Call),
     (Method::GET, "/api/v1/budget/user/{id}", OwnReport),
@@ -109,7 +110,7 @@ pub(crate) fn check(grant: &Grant, right: Right, named: Option<&str>) -> Result<
     use Role::{Admin, Member, Operator, ReadOnly};
     let roles: &[Role] = match right {
         Known => &[ReadOnly, Member, Operator, Admin],
-        Call | Documents => &[Member, Operator, Admin],
+        Call => &[Member, Operator, Admin],
         Report | OwnReport => &[ReadOnly, Operator, Admin],
         Operate | Maintain => &[Operator, Admin],
         Keys => &[Admin],

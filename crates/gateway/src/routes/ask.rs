@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{CallContext, ErrorKind, NanoUsd, RunId};
 
-use super::{Json, Path};
+use super::{Json, Path, filter};
 use crate::auth::Grant;
 use crate::limiter::Used;
 use crate::{App, Error};
@@ -29,6 +29,11 @@ pub(crate) struct Ask {
     route: Option<String>,
     /// Passages to answer from, 1 to 50, 8 when absent
     top_k: Option<u32>,
+    /// Whose documents, `default` when absent
+    collection: Option<String>,
+    /// Which of them, as in a search
+    #[schema(value_type = Option<Object>)]
+    filter: Option<Value>,
     /// Server-sent events instead of one JSON object
     #[serde(default)]
     stream: bool,
@@ -55,6 +60,8 @@ pub(crate) async fn ask(
         question: ask.question,
         route: ask.route.unwrap_or_default(),
         top_k: ask.top_k.unwrap_or_default(),
+        collection: grant.collection(ask.collection)?,
+        filter: filter::read(ask.filter.as_ref())?,
     };
     let request = runtime::context::request(&context, request);
     let reply = OrchestratorServiceClient::new(app.peers.orchestrator.clone()).ask(request).await?;
@@ -106,6 +113,7 @@ pub(crate) async fn ask(
 pub(crate) async fn events(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Value>, Error> {
     let request = ListEventsRequest { run_id: RunId::new(id)?.to_string() };
@@ -113,6 +121,10 @@ pub(crate) async fn events(
     let reply =
         OrchestratorServiceClient::new(app.peers.orchestrator.clone()).list_events(request).await?;
     let events = reply.into_inner().events;
+    if let Some(Kind::Started(started)) = events.first().and_then(|event| event.kind.as_ref()) {
+        // Of an answer's journal one may see what one may ask for.
+        grant.collection(Some(started.collection.clone()).filter(|name| !name.is_empty()))?;
+    }
     let shown = events.iter().map(|event| {
         let (name, body) = shown(event);
         json!({ "id": event.sequence, "at_ms": event.at_ms, "event": name, "data": body })
@@ -127,9 +139,10 @@ fn sent(event: Event) -> Result<sse::Event, Infallible> {
 
 fn shown(event: &Event) -> (&'static str, Value) {
     match &event.kind {
-        Some(Kind::Started(started)) => {
-            ("started", json!({ "run_id": event.run_id, "question": started.question }))
-        }
+        Some(Kind::Started(started)) => (
+            "started",
+            json!({ "run_id": event.run_id, "question": started.question, "collection": started.collection }),
+        ),
         Some(Kind::Retrieved(found)) => ("retrieved", json!({ "passages": found.passages })),
         Some(Kind::Delta(delta)) => ("delta", json!({ "text": delta.text })),
         Some(Kind::Completed(done)) => ("completed", answer(&event.run_id, done)),

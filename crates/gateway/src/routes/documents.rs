@@ -1,3 +1,6 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -6,19 +9,34 @@ use axum::http::{HeaderMap, StatusCode, header};
 use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use proto::retriever::{
     DeleteDocumentRequest, Document, GetDocumentRequest, ListDocumentsRequest, PutDocumentRequest,
+    Values,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{CallContext, DocumentId};
 
-use super::{Path, Query};
+use super::{Path, Query, filter};
+use crate::auth::Grant;
 use crate::{App, Error};
 
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Named {
-    /// The document's name: a path or an address, unique for a tenant
+    /// The document's name: a path or an address, unique in its collection
     source: String,
+    /// Where it goes, `default` when absent
+    collection: Option<String>,
+    /// What it is filtered by: a JSON object, each value a text, a number, true, false, or a list of them
+    attributes: Option<String>,
+    /// `private`: whatever reads it may not leave the machine
+    privacy: Option<String>,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Within {
+    /// Where it is, `default` when absent
+    collection: Option<String>,
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -28,18 +46,22 @@ pub(crate) struct Page {
     page_size: Option<u32>,
     /// `next_page_token` of the page before
     page_token: Option<String>,
+    /// Whose documents, `default` when absent
+    collection: Option<String>,
 }
 
 /// Stores a document: the body is the file itself, in UTF-8.
 ///
-/// Replaces the document of the same source; the same bytes again change nothing.
+/// Replaces the document of the same source; the same again changes nothing.
 #[utoipa::path(post, operation_id = "put_document", path = "/api/v1/documents", tag = "documents", params(Named),
     request_body(content = String, content_type = "text/markdown"),
     responses((status = 200, description = "Was there already"), (status = 201, description = "Stored"),
-        (status = 400, description = "Not text"), (status = 413, description = "Too large")))]
+        (status = 400, description = "Not text"), (status = 404, description = "There is no such collection"),
+        (status = 409, description = "The collection has another model's vectors"), (status = 413, description = "Too large")))]
 pub(crate) async fn put(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
     Query(named): Query<Named>,
     headers: HeaderMap,
     content: Result<Bytes, BytesRejection>,
@@ -58,7 +80,18 @@ pub(crate) async fn put(
         chosen => chosen,
     };
     let media_type = media_type.to_owned();
-    let request = PutDocumentRequest { source: named.source, content, media_type };
+    let attributes = attributes(named.attributes.as_deref().unwrap_or("{}"))?;
+    let private = match named.privacy.as_deref() {
+        None | Some("public") => false,
+        Some("private") => true,
+        Some(other) => {
+            let fault = format!("privacy: {other:?} is neither public nor private");
+            return Err(Error::invalid(fault));
+        }
+    };
+    let (source, collection) = (named.source, grant.collection(named.collection)?);
+    let request =
+        PutDocumentRequest { source, content, media_type, collection, attributes, private };
     let request = runtime::context::request(&context, request);
     let reply = RetrieverServiceClient::new(app.peers.retriever.clone())
         .max_encoding_message_size(usize::MAX)
@@ -77,11 +110,13 @@ pub(crate) async fn put(
 pub(crate) async fn list(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
     Query(page): Query<Page>,
 ) -> Result<axum::Json<Value>, Error> {
     let request = ListDocumentsRequest {
         page_size: page.page_size.unwrap_or_default(),
         page_token: page.page_token.unwrap_or_default(),
+        collection: grant.collection(page.collection)?,
     };
     let request = runtime::context::request(&context, request);
     let reply =
@@ -94,14 +129,17 @@ pub(crate) async fn list(
 
 /// Reads a document and its stored text.
 #[utoipa::path(get, operation_id = "get_document", path = "/api/v1/documents/{id}", tag = "documents",
-    params(("id" = String, Path, description = "The document")),
+    params(("id" = String, Path, description = "The document"), Within),
     responses((status = 200, description = "The document"), (status = 404, description = "There is none")))]
 pub(crate) async fn read(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
     Path(id): Path<String>,
+    Query(within): Query<Within>,
 ) -> Result<axum::Json<Value>, Error> {
-    let request = GetDocumentRequest { id: DocumentId::new(id)?.to_string() };
+    let (id, collection) = (DocumentId::new(id)?.to_string(), grant.collection(within.collection)?);
+    let request = GetDocumentRequest { id, collection };
     let request = runtime::context::request(&context, request);
     let reply = RetrieverServiceClient::new(app.peers.retriever.clone())
         .max_decoding_message_size(usize::MAX)
@@ -115,14 +153,17 @@ pub(crate) async fn read(
 
 /// Removes a document and everything made from it.
 #[utoipa::path(delete, operation_id = "delete_document", path = "/api/v1/documents/{id}", tag = "documents",
-    params(("id" = String, Path, description = "The document")),
+    params(("id" = String, Path, description = "The document"), Within),
     responses((status = 204, description = "Removed"), (status = 404, description = "There is none")))]
 pub(crate) async fn delete(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
     Path(id): Path<String>,
+    Query(within): Query<Within>,
 ) -> Result<StatusCode, Error> {
-    let request = DeleteDocumentRequest { id: DocumentId::new(id)?.to_string() };
+    let (id, collection) = (DocumentId::new(id)?.to_string(), grant.collection(within.collection)?);
+    let request = DeleteDocumentRequest { id, collection };
     let request = runtime::context::request(&context, request);
     RetrieverServiceClient::new(app.peers.retriever.clone()).delete_document(request).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -137,5 +178,25 @@ fn shown(document: &Document) -> Value {
         "passages": document.passages,
         "characters": document.characters,
         "updated_at_ms": document.updated_at_ms,
+        "collection": document.collection,
+        "privacy": if document.private { "private" } else { "public" },
+        "attributes": filter::shown(&document.attributes),
     })
+}
+
+/// Reads attributes, each one value or a list of them.
+fn attributes(text: &str) -> Result<HashMap<String, Values>, Error> {
+    let fault = |what: String| Error::invalid(format!("attributes: {what}"));
+    let read: Value = serde_json::from_str(text).map_err(|broken| fault(broken.to_string()))?;
+    let Value::Object(read) = read else { return Err(fault("is not an object".to_owned())) };
+    let attribute = |(name, value): (String, Value)| {
+        let values = match value {
+            Value::Array(values) => values,
+            one => vec![one],
+        };
+        let place = format!("attributes: /{name}");
+        let values = values.iter().map(|value| filter::value(value, &place));
+        Ok((name.clone(), Values { values: values.collect::<Result<_, Error>>()? }))
+    };
+    read.into_iter().map(attribute).collect()
 }

@@ -23,7 +23,8 @@ use self::measure::{mean, measure, significance};
 use crate::chunk::{chunk, indexed};
 use crate::embed::{Embedder, Side, normalise};
 use crate::fuse::{Candidate, DOCUMENT_WEIGHT, Fusion, rank};
-use crate::index::{Entry, Index, Query};
+use crate::index::embedded::Embedded;
+use crate::index::{Entries, Entry, Query};
 use crate::parse::parse;
 
 /// What was measured.
@@ -144,7 +145,7 @@ async fn build(
     dataset: &Dataset,
     model: Option<&dyn Embedder>,
     progress: impl Fn(usize),
-) -> Result<(Index, Owners), Broken> {
+) -> Result<(Embedded, Owners), Broken> {
     let mut owners = Owners::default();
     let mut files: Vec<(&str, Vec<Entry>)> = Vec::new();
     let mut known: FxHashMap<&str, usize> = FxHashMap::default();
@@ -178,14 +179,16 @@ async fn build(
             progress(done);
         }
     }
-    let mut index = Index::default();
-    files.into_iter().for_each(|(file, entries)| index.replace(file, entries));
+    let mut index = Embedded::default();
+    for (file, passages) in files {
+        index.replace(file, Entries { passages, ..Entries::default() });
+    }
     Ok((index, owners))
 }
 
 struct Run<'a> {
     dataset: &'a Dataset,
-    index: &'a Index,
+    index: &'a Embedded,
     owners: &'a Owners,
     vectors: &'a [Option<Vec<f32>>],
 }
@@ -195,9 +198,10 @@ impl Run<'_> {
     fn measured(&self, vectors: bool, fusion: Fusion, document_weight: f32) -> Vec<Measures> {
         let asked = self.dataset.queries.iter().zip(self.vectors);
         let of = |(query, vector): (&dataset::Query, &Option<Vec<f32>>)| {
-            let vector = vector.as_deref().filter(|_| vectors);
-            let candidates = self.index.candidates(Query { text: &query.text, vector });
-            measure(&self.documents(candidates, fusion, document_weight), &query.relevant)
+            let vector = vector.clone().filter(|_| vectors);
+            let asked = Query { text: query.text.clone(), vector, ..Query::default() };
+            let found = self.index.search(&asked);
+            measure(&self.documents(found.candidates, fusion, document_weight), &query.relevant)
         };
         asked.map(of).collect()
     }

@@ -1,4 +1,4 @@
-//! Exact BM25 over one tenant's passages, changed in place. Pure.
+//! Exact BM25 over one collection's passages, changed in place. Pure.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ const TOGETHER: f32 = 0.25;
 /// So many of the best passages are looked at for words that stand together.
 const LOOKED_AT: usize = 200;
 
-/// One tenant's passages by their terms. A passage is known by its slot, a small number that the caller
+/// One collection's passages by their terms. A passage is known by its slot, a small number that the caller
 /// gives it and may give again after [`Keyword::remove`].
 #[derive(Debug, Default)]
 pub(crate) struct Keyword {
@@ -140,7 +140,7 @@ impl Keyword {
     }
 
     /// Returns every slot's score, zero for a passage that holds none of the terms or is not `among`.
-    pub(crate) fn scores(&self, terms: &Terms, among: Option<&Slots>) -> Vec<f32> {
+    pub(super) fn scores(&self, terms: &Terms, among: Option<&Slots>) -> Vec<f32> {
         let mean = self.mean();
         let mut scores = vec![0.0; self.rows.len()];
         for (term, rarity) in &terms.distinct {
@@ -151,7 +151,7 @@ impl Keyword {
         }
         if let Some(among) = among {
             for (slot, score) in scores.iter_mut().enumerate() {
-                if !among.holds(slot) {
+                if !among.holds(slot as u32) {
                     *score = 0.0;
                 }
             }

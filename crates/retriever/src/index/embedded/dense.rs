@@ -1,4 +1,6 @@
-//! Exact dot products over one tenant's vectors. Pure.
+//! Exact dot products over one collection's vectors. Pure.
+
+use super::Slots;
 
 /// Vectors of one dimension, by slot, one after the other in memory.
 #[derive(Debug, Default)]
@@ -31,12 +33,22 @@ impl Dense {
         }
     }
 
-    /// Returns every slot's cosine with `query`.
-    pub(crate) fn scores(&self, query: &[f32]) -> Vec<f32> {
+    /// Returns every slot's cosine with `query`, zero for one that is not `among`.
+    pub(super) fn scores(&self, query: &[f32], among: Option<&Slots>) -> Vec<f32> {
         if self.dimension == 0 {
             return Vec::new();
         }
-        self.rows.chunks_exact(self.dimension).map(|row| dot(row, query)).collect()
+        let Some(among) = among else {
+            return self.rows.chunks_exact(self.dimension).map(|row| dot(row, query)).collect();
+        };
+        let mut scores = vec![0.0; self.rows.len() / self.dimension];
+        for slot in among.iter() {
+            let start = slot as usize * self.dimension;
+            if let Some(row) = self.rows.get(start..start + self.dimension) {
+                scores[slot as usize] = dot(row, query);
+            }
+        }
+        scores
     }
 }
 
@@ -62,9 +74,11 @@ mod tests {
         let vector: Vec<f32> = (0..37_u8).map(f32::from).collect();
         let mut dense = Dense::default();
         dense.insert(1, &vector);
-        let scores = dense.scores(&vector);
+        let scores = dense.scores(&vector, None);
         assert!(scores[0] == 0.0 && (scores[1] - 16_206.0_f32.sqrt()).abs() < 1e-3, "{scores:?}");
+        let among = |slot: u32| dense.scores(&vector, Some(&Slots::from_iter([slot])));
+        assert_eq!((among(0), among(1), among(70)), (vec![0.0; 2], scores, vec![0.0; 2]));
         dense.remove(1);
-        assert_eq!(dense.scores(&vector), [0.0, 0.0]);
+        assert_eq!(dense.scores(&vector, None), [0.0, 0.0]);
     }
 }

@@ -1,0 +1,494 @@
+//! Collections, documents and passages as rows in SQLite. Every method is for one tenant, but for the start's.
+
+use std::collections::HashMap;
+
+use futures::TryStreamExt as _;
+use proto::retriever::{Document, Passage, Values};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
+use types::TenantId;
+
+use crate::attributes::{Attributes, Kind, Known};
+use crate::chunk::indexed;
+use crate::index::{Entries, Entry, Scope};
+use crate::{Config, Error};
+
+/// What every tenant has from its beginning.
+pub(crate) const DEFAULT: &str = "default";
+
+const DOCUMENT: &str = "d.id, d.source, d.media_type, d.sha256, d.passages, d.characters, \
+d.updated_at, d.collection, d.private, d.attributes";
+
+/// The database.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    pool: SqlitePool,
+}
+
+/// One collection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Collection {
+    /// The identity of the model whose vectors it has; empty without one.
+    pub(crate) model: String,
+    pub(crate) is_empty: bool,
+}
+
+/// A document to be written.
+#[derive(Debug)]
+pub(crate) struct New {
+    pub(crate) document: Document,
+    pub(crate) attributes: Attributes,
+    pub(crate) text: String,
+    pub(crate) passages: Vec<NewPassage>,
+    /// Of which model its vectors are, and how many numbers each has.
+    pub(crate) model: (String, u32),
+}
+
+/// A passage to be written.
+#[derive(Debug)]
+pub(crate) struct NewPassage {
+    pub(crate) headings: Vec<String>,
+    /// Bytes of the document's text.
+    pub(crate) range: std::ops::Range<usize>,
+    /// In characters.
+    pub(crate) start: u64,
+    pub(crate) lines: (u32, u32),
+    /// The hash of what was embedded, and its vector.
+    pub(crate) vector: Option<([u8; 32], Vec<f32>)>,
+}
+
+impl Rows {
+    /// Opens the database, makes and migrates it.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or is of a later version.
+    pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
+        if let Some(directory) = config.database.parent() {
+            tokio::fs::create_dir_all(directory).await?;
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(&config.database)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal);
+        // One connection: SQLite has one writer, and a queue here is fairer than its busy timeout.
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await?;
+        sqlx::migrate!().run(&pool).await?;
+        Ok(Self { pool })
+    }
+
+    /// Gives every document of every tenant to `each`, by tenant.
+    pub(crate) async fn every(
+        &self,
+        mut each: impl AsyncFnMut(Scope, String, Entries) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let statement = format!(
+            "SELECT {DOCUMENT}, d.tenant, p.position, p.headings, p.text, p.vector
+             FROM passages p JOIN documents d ON d.tenant = p.tenant AND d.id = p.document
+             ORDER BY p.tenant, p.document, p.position"
+        );
+        let mut rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch(&self.pool);
+        let mut open: Option<(Scope, String, Entries)> = None;
+        while let Some(row) = rows.try_next().await? {
+            let (id, tenant): (&str, &str) = (row.try_get(0)?, row.try_get(10)?);
+            let goes_on = open.as_ref().is_some_and(|(scope, document, _)| {
+                document == id && scope.tenant.as_str() == tenant
+            });
+            if !goes_on {
+                let tenant = TenantId::new(tenant).map_err(|fault| Error::Broken(fault.into()))?;
+                let (document, attributes) = document(&row)?;
+                let scope = Scope { tenant, collection: document.collection.clone() };
+                let fields = attributes.fields(&document);
+                let next = (scope, document.id, Entries { passages: Vec::new(), fields });
+                if let Some((scope, document, entries)) = open.replace(next) {
+                    each(scope, document, entries).await?;
+                }
+            }
+            let headings = read_headings(row.try_get(12)?)?;
+            let vector = row.try_get::<Option<&[u8]>, _>(14)?.map(floats);
+            let text = indexed(&headings, row.try_get(13)?);
+            if let Some((_, document, entries)) = &mut open {
+                let id = passage_id(document, row.try_get(11)?);
+                entries.passages.push(Entry { id, text, vector });
+            }
+        }
+        match open {
+            Some((scope, document, entries)) => each(scope, document, entries).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a collection; tells whether it was not there.
+    pub(crate) async fn create(&self, scope: &Scope, now_ms: i64) -> Result<bool, Error> {
+        let mut db = self.pool.acquire().await?;
+        create(&mut db, scope, now_ms).await
+    }
+
+    /// Returns a collection; the default one is always there.
+    ///
+    /// # Errors
+    /// [`Error::NoCollection`] if there is none.
+    pub(crate) async fn collection(&self, scope: &Scope) -> Result<Collection, Error> {
+        let row = sqlx::query(
+            "SELECT model, NOT EXISTS (SELECT 1 FROM documents d WHERE d.tenant = c.tenant AND d.collection = c.name)
+             FROM collections c WHERE tenant = ? AND name = ?",
+        )
+        .bind(scope.tenant.as_str())
+        .bind(&scope.collection)
+        .fetch_optional(&self.pool)
+        .await?;
+        match row {
+            Some(row) => Ok(Collection { model: row.try_get(0)?, is_empty: row.try_get(1)? }),
+            None if scope.collection == DEFAULT => {
+                Ok(Collection { is_empty: true, ..Collection::default() })
+            }
+            None => Err(Error::NoCollection(scope.collection.clone())),
+        }
+    }
+
+    /// Lists a tenant's collections by name.
+    pub(crate) async fn collections(
+        &self,
+        tenant: &TenantId,
+    ) -> Result<Vec<proto::retriever::Collection>, Error> {
+        let rows = sqlx::query(
+            "SELECT c.name, c.model, c.dimension, c.created_at, COUNT(d.id), COALESCE(SUM(d.passages), 0)
+             FROM collections c LEFT JOIN documents d ON d.tenant = c.tenant AND d.collection = c.name
+             WHERE c.tenant = ? GROUP BY c.name ORDER BY c.name",
+        )
+        .bind(tenant.as_str())
+        .fetch_all(&self.pool)
+        .await?;
+        let mut collections = Vec::with_capacity(rows.len());
+        for row in rows {
+            let name: String = row.try_get(0)?;
+            let scope = Scope { tenant: tenant.clone(), collection: name };
+            let known = self.known(&scope).await?;
+            let fields = known.attributes().map(|(name, kind)| proto::retriever::Field {
+                name: name.to_owned(),
+                kind: kind.name().to_owned(),
+            });
+            collections.push(proto::retriever::Collection {
+                model: row.try_get(1)?,
+                dimension: row.try_get(2)?,
+                created_at_ms: row.try_get(3)?,
+                documents: unsigned(row.try_get(4)?),
+                passages: unsigned(row.try_get(5)?),
+                fields: fields.collect(),
+                name: scope.collection,
+            });
+        }
+        Ok(collections)
+    }
+
+    /// Removes a collection with its documents; tells whether it was there.
+    pub(crate) async fn remove(&self, scope: &Scope) -> Result<bool, Error> {
+        let statement = sqlx::query("DELETE FROM collections WHERE tenant = ? AND name = ?");
+        let statement = statement.bind(scope.tenant.as_str()).bind(&scope.collection);
+        Ok(statement.execute(&self.pool).await?.rows_affected() > 0)
+    }
+
+    /// Returns a collection's fields.
+    pub(crate) async fn known(&self, scope: &Scope) -> Result<Known, Error> {
+        let rows = sqlx::query("SELECT name, kind FROM fields WHERE tenant = ? AND collection = ?")
+            .bind(scope.tenant.as_str())
+            .bind(&scope.collection)
+            .fetch_all(&self.pool)
+            .await?;
+        let fields = rows.iter().map(|row| {
+            let kind = Kind::named(row.try_get(1)?).unwrap_or(Kind::Text);
+            Ok((row.try_get(0)?, kind))
+        });
+        Ok(Known::new(fields.collect::<Result<Vec<_>, sqlx::Error>>()?))
+    }
+
+    /// Returns the vectors that a tenant's passages have already, by the hash of what was embedded.
+    pub(crate) async fn vectors(
+        &self,
+        scope: &Scope,
+        hashes: &[[u8; 32]],
+    ) -> Result<HashMap<[u8; 32], Vec<f32>>, Error> {
+        let mut found = HashMap::new();
+        let mut db = self.pool.acquire().await?;
+        for hash in hashes {
+            // Two models never give one text one vector: the hash is of both.
+            let row =
+                sqlx::query("SELECT vector FROM passages WHERE tenant = ? AND sha256 = ? LIMIT 1")
+                    .bind(scope.tenant.as_str())
+                    .bind(hash.as_slice())
+                    .fetch_optional(&mut *db)
+                    .await?;
+            if let Some(row) = row {
+                found.insert(*hash, floats(row.try_get(0)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes a document in one transaction, in place of the one of the same id.
+    ///
+    /// # Errors
+    /// [`Error::NoCollection`] if the collection was removed, [`Error::Conflict`] if it has another model's vectors,
+    /// [`Error::Invalid`] for an attribute that has another kind there.
+    pub(crate) async fn write(&self, scope: &Scope, new: &New) -> Result<(), Error> {
+        let (tenant, document) = (scope.tenant.as_str(), &new.document);
+        let mut tx = self.pool.begin().await?;
+        if scope.collection == DEFAULT {
+            create(&mut tx, scope, document.updated_at_ms).await?;
+        }
+        let set = sqlx::query(
+            "UPDATE collections SET model = ?1, dimension = ?2 WHERE tenant = ?3 AND name = ?4 AND (model = ?1
+             OR NOT EXISTS (SELECT 1 FROM documents WHERE tenant = ?3 AND collection = ?4))",
+        )
+        .bind(&new.model.0)
+        .bind(new.model.1)
+        .bind(tenant)
+        .bind(&scope.collection)
+        .execute(&mut *tx)
+        .await?;
+        if set.rows_affected() == 0 {
+            drop(tx);
+            self.collection(scope).await?;
+            let fault = format!("collection {:?} has another model's vectors", scope.collection);
+            return Err(Error::Conflict(fault));
+        }
+        for (name, kind) in new.attributes.kinds() {
+            let row = sqlx::query(
+                "INSERT INTO fields (tenant, collection, name, kind) VALUES (?, ?, ?, ?)
+                 ON CONFLICT DO UPDATE SET kind = kind RETURNING kind",
+            )
+            .bind(tenant)
+            .bind(&scope.collection)
+            .bind(name)
+            .bind(kind.name())
+            .fetch_one(&mut *tx)
+            .await?;
+            let there: &str = row.try_get(0)?;
+            if there != kind.name() {
+                let (is, name) = (kind.name(), format!("/attributes/{name}"));
+                return Err(Error::Invalid(format!(
+                    "{name}: is a {is}, and a {there} in this collection"
+                )));
+            }
+        }
+        delete_rows(&mut tx, scope, &document.id).await?;
+        sqlx::query(
+            "INSERT INTO documents (tenant, id, collection, source, media_type, sha256, text, characters, passages,
+             updated_at, private, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(tenant)
+        .bind(&document.id)
+        .bind(&scope.collection)
+        .bind(&document.source)
+        .bind(&document.media_type)
+        .bind(&document.content_sha256)
+        .bind(&new.text)
+        .bind(i64::try_from(document.characters).unwrap_or(i64::MAX))
+        .bind(document.passages)
+        .bind(document.updated_at_ms)
+        .bind(document.private)
+        .bind(serde_json::to_string(&new.attributes).map_err(|fault| Error::Broken(fault.into()))?)
+        .execute(&mut *tx)
+        .await?;
+        for (passage, position) in new.passages.iter().zip(0_i64..) {
+            let vector = passage.vector.as_ref();
+            sqlx::query(
+                "INSERT INTO passages (tenant, document, position, headings, text, start, start_line, end_line,
+                 sha256, vector) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(tenant)
+            .bind(&document.id)
+            .bind(position)
+            .bind(serde_json::Value::from(passage.headings.clone()).to_string())
+            .bind(&new.text[passage.range.clone()])
+            .bind(i64::try_from(passage.start).unwrap_or(i64::MAX))
+            .bind(passage.lines.0)
+            .bind(passage.lines.1)
+            .bind(vector.map(|(hash, _)| hash.as_slice()))
+            .bind(vector.map(|(_, vector)| bytes(vector)))
+            .execute(&mut *tx)
+            .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Returns a document and its stored text.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none.
+    pub(crate) async fn read(
+        &self,
+        scope: &Scope,
+        id: &str,
+    ) -> Result<(Document, Attributes, String), Error> {
+        let statement = format!(
+            "SELECT {DOCUMENT}, d.text FROM documents d
+             WHERE d.tenant = ? AND d.collection = ? AND d.id = ?"
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(statement))
+            .bind(scope.tenant.as_str())
+            .bind(&scope.collection)
+            .bind(id)
+            .fetch_optional(&self.pool)
+            .await?
+            .ok_or_else(|| Error::NotFound(id.to_owned()))?;
+        let (document, attributes) = document(&row)?;
+        Ok((document, attributes, row.try_get(10)?))
+    }
+
+    /// Returns at most `count` documents whose source is after `after`, by source.
+    pub(crate) async fn list(
+        &self,
+        scope: &Scope,
+        after: &str,
+        count: u32,
+    ) -> Result<Vec<Document>, Error> {
+        let statement = format!(
+            "SELECT {DOCUMENT} FROM documents d
+             WHERE d.tenant = ? AND d.collection = ? AND d.source > ? ORDER BY d.source LIMIT ?"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
+            .bind(scope.tenant.as_str())
+            .bind(&scope.collection)
+            .bind(after)
+            .bind(count)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| Ok(document(row)?.0)).collect()
+    }
+
+    /// Removes a document and its passages.
+    pub(crate) async fn delete(&self, scope: &Scope, id: &str) -> Result<(), Error> {
+        let mut db = self.pool.acquire().await?;
+        delete_rows(&mut db, scope, id).await
+    }
+
+    /// Returns those of the passages that are there, by their ids.
+    pub(crate) async fn passages(
+        &self,
+        scope: &Scope,
+        ids: &[String],
+    ) -> Result<HashMap<String, Passage>, Error> {
+        let wanted: Vec<(&str, i64)> = ids.iter().filter_map(|id| passage_of(id)).collect();
+        let wanted = serde_json::to_string(&wanted).map_err(|fault| Error::Broken(fault.into()))?;
+        let rows = sqlx::query(
+            "SELECT p.document, p.position, d.source, p.headings, p.text, p.start, p.start_line, p.end_line,
+             d.private, d.attributes
+             FROM json_each(?1) w
+             JOIN passages p ON p.tenant = ?2 AND p.document = w.value ->> 0 AND p.position = w.value ->> 1
+             JOIN documents d ON d.tenant = p.tenant AND d.id = p.document
+             WHERE d.collection = ?3",
+        )
+        .bind(wanted)
+        .bind(scope.tenant.as_str())
+        .bind(&scope.collection)
+        .fetch_all(&self.pool)
+        .await?;
+        let passage = |row: &SqliteRow| {
+            let (document, text): (String, String) = (row.try_get(0)?, row.try_get(4)?);
+            let id = passage_id(&document, row.try_get(1)?);
+            let start = unsigned(row.try_get(5)?);
+            let passage = Passage {
+                id: id.clone(),
+                document_id: document,
+                source: row.try_get(2)?,
+                headings: read_headings(row.try_get(3)?)?,
+                start,
+                end: start + text.chars().count() as u64,
+                text,
+                start_line: row.try_get(6)?,
+                end_line: row.try_get(7)?,
+                private: row.try_get(8)?,
+                attributes: on_the_wire(&read_attributes(row.try_get(9)?)?),
+            };
+            Ok((id, passage))
+        };
+        rows.iter().map(passage).collect()
+    }
+}
+
+/// Returns a passage's id.
+pub(crate) fn passage_id(document: &str, position: i64) -> String {
+    format!("{document}-{position}")
+}
+
+fn passage_of(id: &str) -> Option<(&str, i64)> {
+    let (document, position) = id.rsplit_once('-')?;
+    Some((document, position.parse().ok()?))
+}
+
+async fn create(db: &mut SqliteConnection, scope: &Scope, now_ms: i64) -> Result<bool, Error> {
+    let made = sqlx::query(
+        "INSERT INTO collections (tenant, name, model, dimension, created_at) VALUES (?, ?, '', 0, ?)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(scope.tenant.as_str())
+    .bind(&scope.collection)
+    .bind(now_ms)
+    .execute(db)
+    .await?;
+    Ok(made.rows_affected() > 0)
+}
+
+async fn delete_rows(db: &mut SqliteConnection, scope: &Scope, id: &str) -> Result<(), Error> {
+    sqlx::query("DELETE FROM documents WHERE tenant = ? AND collection = ? AND id = ?")
+        .bind(scope.tenant.as_str())
+        .bind(&scope.collection)
+        .bind(id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Reads the columns [`DOCUMENT`].
+fn document(row: &SqliteRow) -> Result<(Document, Attributes), Error> {
+    let attributes = read_attributes(row.try_get(9)?)?;
+    let document = Document {
+        id: row.try_get(0)?,
+        source: row.try_get(1)?,
+        media_type: row.try_get(2)?,
+        content_sha256: row.try_get(3)?,
+        passages: row.try_get(4)?,
+        characters: unsigned(row.try_get(5)?),
+        updated_at_ms: row.try_get(6)?,
+        collection: row.try_get(7)?,
+        private: row.try_get(8)?,
+        attributes: on_the_wire(&attributes),
+    };
+    Ok((document, attributes))
+}
+
+pub(crate) fn on_the_wire(attributes: &Attributes) -> HashMap<String, Values> {
+    let values = |values: &[crate::attributes::Value]| Values {
+        values: values.iter().cloned().map(proto::retriever::Value::from).collect(),
+    };
+    attributes.0.iter().map(|(name, some)| (name.clone(), values(some))).collect()
+}
+
+fn read_attributes(json: &str) -> Result<Attributes, Error> {
+    serde_json::from_str(json).map_err(|fault| Error::Broken(fault.into()))
+}
+
+fn read_headings(json: &str) -> Result<Vec<String>, Error> {
+    serde_json::from_str(json).map_err(|fault| Error::Broken(fault.into()))
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
+
+fn bytes(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let (numbers, _) = bytes.as_chunks::<4>();
+    numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()
+}
