@@ -11,6 +11,7 @@ mod command_line;
 mod configuration;
 mod crashing;
 mod faults;
+mod ingesting;
 mod input;
 mod keys;
 mod limits;

@@ -38,8 +38,8 @@ pub use limiter::{LimitsConfig, Scope};
 pub use routes::ask::answer;
 use routes::maintenance as maintenance_routes;
 use routes::{
-    ask, batches, budget, chat, collections, costs, documents, files, health, keys, messages,
-    providers, responses, search, tools,
+    ask, batches, budget, chat, collections, costs, documents, files, health, ingest, keys,
+    messages, providers, responses, search, tools,
 };
 
 /// The services behind the gateway.
@@ -235,6 +235,10 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(collections::delete))
         .routes(routes!(documents::put, documents::list))
         .routes(routes!(documents::read, documents::delete))
+        .routes(routes!(ingest::create, ingest::list))
+        .routes(routes!(ingest::read))
+        .routes(routes!(ingest::add))
+        .routes(routes!(ingest::retry))
         .routes(routes!(tools::list))
         .routes(routes!(tools::call))
         .routes(routes!(budget::statements::user))

@@ -14,6 +14,8 @@ pub struct Config {
     pub max_document_bytes: usize,
     /// What turns texts into vectors; without it documents are found by their words alone.
     pub embedding: Option<Embedding>,
+    /// So many documents of ingest jobs are worked on at once.
+    pub ingest_workers: usize,
     /// How the two scores of a passage become one; `baton eval` names the best weight for judged queries.
     pub fusion: Fusion,
 }
@@ -35,6 +37,7 @@ impl Default for Config {
             database: "data/documents.db".into(),
             max_document_bytes: 10 * 1024 * 1024,
             embedding: None,
+            ingest_workers: 2,
             fusion: Fusion::default(),
         }
     }

@@ -13,6 +13,12 @@ pub enum Error {
     /// The tenant has no such collection.
     #[error("collection {0:?} does not exist")]
     NoCollection(String),
+    /// The tenant has no such job.
+    #[error("job {0:?} does not exist")]
+    NoJob(String),
+    /// Too much waits; later is fine.
+    #[error("{0}")]
+    Full(String),
     /// The collection was made with another model.
     #[error("{0}")]
     Conflict(String),
@@ -31,7 +37,8 @@ impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
-            Self::NotFound(_) | Self::NoCollection(_) => ErrorKind::NotFound,
+            Self::NotFound(_) | Self::NoCollection(_) | Self::NoJob(_) => ErrorKind::NotFound,
+            Self::Full(_) => ErrorKind::RateLimited,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Store(_) | Self::Model(_) => ErrorKind::Unavailable,
             Self::Broken(_) => ErrorKind::Internal,

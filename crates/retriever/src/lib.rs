@@ -11,6 +11,7 @@ pub mod evaluate;
 mod filter;
 mod fuse;
 mod index;
+mod jobs;
 mod parse;
 mod rows;
 mod service;
@@ -42,9 +43,10 @@ pub async fn server(config: Config) -> anyhow::Result<RetrieverServiceServer<Ser
         None => None,
     };
     let indexes = Arc::new(index::Memory::default());
-    let store = store::Store::open(&config, indexes, embedder).await?;
+    let store = Arc::new(store::Store::open(&config, indexes, embedder).await?);
+    let workers = jobs::Workers::start(&store, config.ingest_workers);
     // A message is a document and little more.
-    let server = RetrieverServiceServer::new(Service::new(Arc::new(store)));
+    let server = RetrieverServiceServer::new(Service::new(store, workers));
     Ok(server
         .max_decoding_message_size(limit.saturating_add(64 * 1024))
         .max_encoding_message_size(usize::MAX))

@@ -84,6 +84,11 @@ impl Rows {
         Ok(Self { pool })
     }
 
+    /// Returns the database, for what is kept beside the documents.
+    pub(crate) fn pool(&self) -> &SqlitePool {
+        &self.pool
+    }
+
     /// Gives every document of every tenant to `each`, by tenant.
     pub(crate) async fn every(
         &self,

@@ -2,16 +2,20 @@ use std::sync::Arc;
 
 use proto::retriever::retriever_service_server::RetrieverService;
 use proto::retriever::{
-    CreateCollectionRequest, CreateCollectionResponse, DeleteCollectionRequest,
-    DeleteCollectionResponse, DeleteDocumentRequest, DeleteDocumentResponse, GetDocumentRequest,
-    GetDocumentResponse, ListCollectionsRequest, ListCollectionsResponse, ListDocumentsRequest,
-    ListDocumentsResponse, PutDocumentRequest, PutDocumentResponse, SearchRequest, SearchResponse,
+    AddToJobRequest, AddToJobResponse, CreateCollectionRequest, CreateCollectionResponse,
+    CreateJobRequest, CreateJobResponse, DeleteCollectionRequest, DeleteCollectionResponse,
+    DeleteDocumentRequest, DeleteDocumentResponse, GetDocumentRequest, GetDocumentResponse,
+    GetJobRequest, GetJobResponse, ListCollectionsRequest, ListCollectionsResponse,
+    ListDocumentsRequest, ListDocumentsResponse, ListJobsRequest, ListJobsResponse,
+    PutDocumentRequest, PutDocumentResponse, RetryJobRequest, RetryJobResponse, SearchRequest,
+    SearchResponse,
 };
 use tonic::{Request, Response};
 use types::Privacy;
 
 use crate::Error;
 use crate::attributes::Attributes;
+use crate::jobs::Workers;
 use crate::store::{Collection, Put, Search, Store};
 
 /// Of so many fields the values are counted at once.
@@ -21,11 +25,13 @@ const FACETS: usize = 10;
 #[derive(Clone, Debug)]
 pub struct Service {
     store: Arc<Store>,
+    /// They work as long as the service is there.
+    _workers: Arc<Workers>,
 }
 
 impl Service {
-    pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Arc<Store>, workers: Workers) -> Self {
+        Self { store, _workers: Arc::new(workers) }
     }
 
     /// Returns the collection that a request is for: of its own tenant, by the name it gives.
@@ -71,9 +77,7 @@ impl RetrieverService for Service {
         let collection = self.collection(&request, &request.get_ref().collection)?;
         let size = between("page_size", request.get_ref().page_size, 100, 1000)?;
         let documents = collection.list(&request.get_ref().page_token, size).await?;
-        let whole = u32::try_from(documents.len()).is_ok_and(|count| count == size);
-        let last = documents.last().filter(|_| whole).map(|document| document.source.clone());
-        let next_page_token = last.unwrap_or_default();
+        let next_page_token = next(&documents, size, |document| &document.source);
         Ok(Response::new(ListDocumentsResponse { documents, next_page_token }))
     }
 
@@ -132,6 +136,69 @@ impl RetrieverService for Service {
         self.collection(&request, collection)?.remove().await?;
         Ok(Response::new(DeleteCollectionResponse {}))
     }
+
+    async fn create_job(
+        &self,
+        request: Request<CreateJobRequest>,
+    ) -> tonic::Result<Response<CreateJobResponse>> {
+        let collection = self.collection(&request, &request.get_ref().collection)?;
+        let job = Some(collection.begin().await?);
+        Ok(Response::new(CreateJobResponse { job }))
+    }
+
+    async fn add_to_job(
+        &self,
+        request: Request<AddToJobRequest>,
+    ) -> tonic::Result<Response<AddToJobResponse>> {
+        let context = runtime::context::read(&request)?;
+        let AddToJobRequest { job, document } = request.into_inner();
+        let mut document = document.unwrap_or_default();
+        document.private |= context.privacy == Privacy::Private;
+        self.store.check(&document.source, &document.media_type, document.content.len())?;
+        let attributes = Attributes::read(std::mem::take(&mut document.attributes))?;
+        self.store.queue().add(&context.tenant, &job, &document, &attributes).await?;
+        Ok(Response::new(AddToJobResponse {}))
+    }
+
+    async fn get_job(
+        &self,
+        request: Request<GetJobRequest>,
+    ) -> tonic::Result<Response<GetJobResponse>> {
+        let tenant = runtime::context::read(&request)?.tenant;
+        let message = request.get_ref();
+        let size = between("page_size", message.page_size, 100, 1000)?;
+        let (queue, job) = (self.store.queue(), &message.job);
+        // The job first: when it has ended, so has every document that is shown.
+        let job = Some(queue.read(&tenant, job).await?);
+        let tasks =
+            queue.tasks(&tenant, &message.job, &message.page_token, message.state(), size).await?;
+        let next_page_token = next(&tasks, size, |task| &task.source);
+        Ok(Response::new(GetJobResponse { job, tasks, next_page_token }))
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<ListJobsRequest>,
+    ) -> tonic::Result<Response<ListJobsResponse>> {
+        let tenant = runtime::context::read(&request)?.tenant;
+        let jobs = self.store.queue().list(&tenant).await?;
+        Ok(Response::new(ListJobsResponse { jobs }))
+    }
+
+    async fn retry_job(
+        &self,
+        request: Request<RetryJobRequest>,
+    ) -> tonic::Result<Response<RetryJobResponse>> {
+        let tenant = runtime::context::read(&request)?.tenant;
+        let queued = self.store.queue().retry(&tenant, &request.get_ref().job).await?;
+        Ok(Response::new(RetryJobResponse { queued }))
+    }
+}
+
+/// Returns where the next page begins: after the last of a whole one.
+fn next<T>(page: &[T], size: u32, source: impl Fn(&T) -> &String) -> String {
+    let is_whole = u32::try_from(page.len()).is_ok_and(|count| count == size);
+    page.last().filter(|_| is_whole).map(|last| source(last).clone()).unwrap_or_default()
 }
 
 /// A collection that is made or removed is named: nobody removes the default one by saying nothing.

@@ -14,6 +14,7 @@ use crate::embed::{Embedder, Side, normalise};
 use crate::filter::Filter;
 use crate::fuse::{self, Fusion, Ranked, rank};
 use crate::index::{Entries, Entry, Indexes, Query, Scope};
+use crate::jobs::Queue;
 use crate::parse::{media_type, parse};
 use crate::rows::{self, DEFAULT, New, NewPassage, Rows, on_the_wire, passage_id};
 use crate::{Config, Error};
@@ -22,6 +23,7 @@ use crate::{Config, Error};
 #[derive(Debug)]
 pub(crate) struct Store {
     rows: Rows,
+    queue: Queue,
     indexes: Arc<dyn Indexes>,
     embedder: Option<Arc<dyn Embedder>>,
     fusion: Fusion,
@@ -73,8 +75,9 @@ impl Store {
             indexes.open(&scope).await?.replace(&document, entries).await
         })
         .await?;
+        let queue = Queue::open(rows.pool().clone()).await?;
         let (fusion, max_bytes) = (config.fusion, config.max_document_bytes);
-        Ok(Self { rows, indexes, embedder, fusion, max_bytes, writers: Default::default() })
+        Ok(Self { rows, queue, indexes, embedder, fusion, max_bytes, writers: Default::default() })
     }
 
     /// Returns the handle of one collection; an empty name is the default one's.
@@ -97,6 +100,33 @@ impl Store {
         Ok(Collection { store: self, scope: Scope { tenant, collection } })
     }
 
+    /// Returns the documents that are stored while nobody waits.
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Checks what can be said of a document without reading it; returns its media type.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a source that cannot be, a media type that is not understood, or too many bytes.
+    pub(crate) fn check(
+        &self,
+        source: &str,
+        given_type: &str,
+        bytes: usize,
+    ) -> Result<&'static str, Error> {
+        if source.is_empty() || source.len() > 1024 || source.chars().any(char::is_control) {
+            let fault = "source must have 1 to 1024 bytes without control characters";
+            return Err(Error::Invalid(fault.to_owned()));
+        }
+        if bytes > self.max_bytes {
+            let most = self.max_bytes;
+            let fault = format!("{source:?} has {bytes} bytes, at most {most} are allowed");
+            return Err(Error::Invalid(fault));
+        }
+        media_type(source, given_type)
+    }
+
     /// Lists a tenant's collections by name.
     pub(crate) async fn collections(
         &self,
@@ -114,6 +144,15 @@ impl Store {
 }
 
 impl Collection<'_> {
+    /// Begins a job whose documents go here.
+    pub(crate) async fn begin(&self) -> Result<proto::retriever::Job, Error> {
+        self.store.rows.collection(&self.scope).await?;
+        if self.scope.collection == DEFAULT {
+            self.store.rows.create(&self.scope, SystemClock.now_ms()).await?;
+        }
+        self.store.queue.create(&self.scope).await
+    }
+
     /// Makes it; tells whether it was not there.
     pub(crate) async fn create(&self) -> Result<(proto::retriever::Collection, bool), Error> {
         let created = self.store.rows.create(&self.scope, SystemClock.now_ms()).await?;
@@ -138,17 +177,7 @@ impl Collection<'_> {
     /// Returns it, and false when all of it was there already.
     pub(crate) async fn put(&self, put: Put) -> Result<(Document, bool), Error> {
         let Put { source, media_type: given_type, content, attributes, private } = put;
-        if source.is_empty() || source.len() > 1024 || source.chars().any(char::is_control) {
-            let fault = "source must have 1 to 1024 bytes without control characters";
-            return Err(Error::Invalid(fault.to_owned()));
-        }
-        if content.len() > self.store.max_bytes {
-            let (is, most) = (content.len(), self.store.max_bytes);
-            return Err(Error::Invalid(format!(
-                "{source:?} has {is} bytes, at most {most} are allowed"
-            )));
-        }
-        let media_type = media_type(&source, &given_type)?;
+        let media_type = self.store.check(&source, &given_type, content.len())?;
         let embedder = self.embedder(&self.store.rows.collection(&self.scope).await?)?;
         let id = self.document_id(&source);
         let sha256 = hex(&Sha256::digest(&content));

@@ -4,14 +4,16 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proto::retriever::filter::Kind as FilterKind;
 use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use proto::retriever::value::Kind as ValueKind;
 use proto::retriever::{
-    Condition, CreateCollectionRequest, DeleteCollectionRequest, DeleteDocumentRequest, Filter,
-    Hit, ListCollectionsRequest, Operator, PutDocumentRequest, SearchRequest, SearchResponse,
-    Value, Values,
+    AddToJobRequest, Condition, CreateCollectionRequest, CreateJobRequest, DeleteCollectionRequest,
+    DeleteDocumentRequest, Filter, GetJobRequest, Hit, Job, ListCollectionsRequest, Operator,
+    PutDocumentRequest, RetryJobRequest, SearchRequest, SearchResponse, Task, TaskState, Value,
+    Values,
 };
 use retriever::{Config, Embedding};
 use runtime::context::request;
@@ -399,4 +401,100 @@ fn tiny_model(directory: &Path, seed: u8) -> PathBuf {
     file.extend(data);
     std::fs::write(model.join("model.safetensors"), file).unwrap();
     model
+}
+
+/// Waits until a job has nothing to do.
+async fn ended(caller: &mut Caller, job: &str) -> (Job, Vec<Task>) {
+    let wait = async {
+        loop {
+            let message = GetJobRequest { job: job.to_owned(), ..GetJobRequest::default() };
+            let message = request(&caller.context, message);
+            let reply = caller.client.get_job(message).await.unwrap().into_inner();
+            let job = reply.job.unwrap();
+            if job.queued + job.running == 0 {
+                return (job, reply.tasks);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap()
+}
+
+async fn begin(caller: &mut Caller) -> String {
+    let message = request(&caller.context, CreateJobRequest::default());
+    caller.client.create_job(message).await.unwrap().into_inner().job.unwrap().id
+}
+
+async fn add(caller: &mut Caller, job: &str, source: &str, text: &[u8]) -> tonic::Result<()> {
+    let (source, content) = (source.to_owned(), text.to_vec().into());
+    let document = Some(PutDocumentRequest { source, content, ..PutDocumentRequest::default() });
+    let message = AddToJobRequest { job: job.to_owned(), document };
+    caller.client.add_to_job(request(&caller.context, message)).await.map(|_| ())
+}
+
+#[tokio::test]
+async fn a_job_stores_what_can_be_stored_and_tells_why_the_rest_was_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut caller = Caller::new(&open(directory.path()).await, "a");
+    let job = begin(&mut caller).await;
+    add(&mut caller, &job, "good.md", b"# Good\n\nwords").await.unwrap();
+    add(&mut caller, &job, "bad.md", b"\xff").await.unwrap();
+    let (counts, tasks) = ended(&mut caller, &job).await;
+    assert_eq!((counts.done, counts.failed), (1, 1));
+    let shown: Vec<_> = tasks.iter().map(|task| (task.source.as_str(), task.state())).collect();
+    assert_eq!(shown, [("bad.md", TaskState::Failed), ("good.md", TaskState::Done)]);
+    assert!(tasks[0].reason.contains("byte 0 is not UTF-8"), "{}", tasks[0].reason);
+    assert_eq!(
+        caller.search("words").await[0].passage.as_ref().unwrap().document_id,
+        tasks[1].document_id
+    );
+
+    let retry = RetryJobRequest { job: job.clone() };
+    let retried = caller.client.retry_job(request(&caller.context, retry)).await.unwrap();
+    assert_eq!(retried.into_inner().queued, 1);
+    let (counts, tasks) = ended(&mut caller, &job).await;
+    assert_eq!((counts.done, counts.failed, tasks[0].attempts), (1, 1, 1));
+    // Sent once more, and right this time.
+    add(&mut caller, &job, "bad.md", b"better words").await.unwrap();
+    let (counts, _) = ended(&mut caller, &job).await;
+    assert_eq!((counts.done, counts.failed), (2, 0));
+    assert_eq!(caller.search("better").await.len(), 1);
+
+    let mut other = Caller::new(&open(directory.path()).await, "b");
+    let refused = add(&mut other, &job, "x.md", b"x").await.unwrap_err();
+    assert_eq!(runtime::error::kind_of(&refused), ErrorKind::NotFound);
+    let refused = add(&mut caller, &job, "", b"x").await.unwrap_err();
+    assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Invalid);
+}
+
+/// Twenty tenants put, replace, remove and search the same texts at the same time; each finds its own alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_tenant_finds_anothers_passages_in_ten_thousand_searches() {
+    let directory = tempfile::tempdir().unwrap();
+    let peer = with_model(directory.path(), 1).await.unwrap();
+    let work = async |number: usize| {
+        let tenant = format!("tenant{number}");
+        let mut caller = Caller::new(&peer, &tenant);
+        let mut found = 0;
+        for round in 0..500 {
+            if round % 25 == 0 {
+                let source = format!("{}.md", round / 25 % 10);
+                let text = format!("# Apple pear plum\n\nfig kiwi of {tenant} in round {round}");
+                let (id, _) = caller.put(&source, text.as_bytes()).await.unwrap();
+                if round % 100 == 50 {
+                    let message = DeleteDocumentRequest { id, ..DeleteDocumentRequest::default() };
+                    let message = request(&caller.context, message);
+                    caller.client.delete_document(message).await.unwrap();
+                }
+            }
+            let query = ["apple", "kiwi", "pear fig", "unheard of", "plum tenant3"][round % 5];
+            for hit in caller.search(query).await {
+                let text = hit.passage.unwrap().text;
+                assert!(text.contains(&format!("of {tenant} in")), "{tenant} finds {text:?}");
+                found += 1;
+            }
+        }
+        assert!(found > 500, "{found} passages found");
+    };
+    futures::future::join_all((0..20).map(work)).await;
 }

@@ -132,7 +132,11 @@ id!(
     BatchId, "batch id", "batch_"
 );
 id!(
-    /// The right to work on a batch, for a while.
+    /// One ingest job.
+    JobId, "job id", "job_"
+);
+id!(
+    /// The right to work on something, for a while.
     LeaseId, "lease id"
 );
 

@@ -19,8 +19,8 @@ mod time;
 pub use context::{Caching, CallContext, Privacy};
 pub use error::{Classify, ErrorKind};
 pub use ids::{
-    BatchId, DocumentId, FileId, IdError, KeyId, LeaseId, PassageId, RequestId, ReservationId,
-    ResponseId, RunId, TeamId, TenantId, UserId,
+    BatchId, DocumentId, FileId, IdError, JobId, KeyId, LeaseId, PassageId, RequestId,
+    ReservationId, ResponseId, RunId, TeamId, TenantId, UserId,
 };
 pub use money::{MoneyError, NanoUsd};
 pub use role::{Role, UnknownRole};

@@ -66,32 +66,9 @@ pub(crate) async fn put(
     headers: HeaderMap,
     content: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, axum::Json<Value>), Error> {
-    let content = content.map_err(|fault| {
-        let fault_text =
-            format!("{} (at most {} bytes)", fault.body_text(), app.config.max_body_bytes);
-        Error::with_status(fault.status(), fault_text)
-    })?;
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type =
-        media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-    // What curl and fetch send when nobody chose: no statement about the file.
-    let media_type = match media_type {
-        "application/octet-stream" | "application/x-www-form-urlencoded" => "",
-        chosen => chosen,
-    };
-    let media_type = media_type.to_owned();
-    let attributes = attributes(named.attributes.as_deref().unwrap_or("{}"))?;
-    let private = match named.privacy.as_deref() {
-        None | Some("public") => false,
-        Some("private") => true,
-        Some(other) => {
-            let fault = format!("privacy: {other:?} is neither public nor private");
-            return Err(Error::invalid(fault));
-        }
-    };
-    let (source, collection) = (named.source, grant.collection(named.collection)?);
-    let request =
-        PutDocumentRequest { source, content, media_type, collection, attributes, private };
+    let mut request = read_upload(&app, named, &headers, content)?;
+    request.collection =
+        grant.collection(Some(request.collection).filter(|name| !name.is_empty()))?;
     let request = runtime::context::request(&context, request);
     let reply = RetrieverServiceClient::new(app.peers.retriever.clone())
         .max_encoding_message_size(usize::MAX)
@@ -181,6 +158,47 @@ fn shown(document: &Document) -> Value {
         "collection": document.collection,
         "privacy": if document.private { "private" } else { "public" },
         "attributes": filter::shown(&document.attributes),
+    })
+}
+
+/// Reads an uploaded document; its collection is empty when none is named.
+///
+/// # Errors
+/// If the body is too large, or something said of it is malformed.
+pub(super) fn read_upload(
+    app: &App,
+    named: Named,
+    headers: &HeaderMap,
+    content: Result<Bytes, BytesRejection>,
+) -> Result<PutDocumentRequest, Error> {
+    let content = content.map_err(|fault| {
+        let fault_text =
+            format!("{} (at most {} bytes)", fault.body_text(), app.config.max_body_bytes);
+        Error::with_status(fault.status(), fault_text)
+    })?;
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type =
+        media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    // What curl and fetch send when nobody chose: no statement about the file.
+    let media_type = match media_type {
+        "application/octet-stream" | "application/x-www-form-urlencoded" => "",
+        chosen => chosen,
+    };
+    let private = match named.privacy.as_deref() {
+        None | Some("public") => false,
+        Some("private") => true,
+        Some(other) => {
+            let fault = format!("privacy: {other:?} is neither public nor private");
+            return Err(Error::invalid(fault));
+        }
+    };
+    Ok(PutDocumentRequest {
+        source: named.source,
+        content,
+        media_type: media_type.to_owned(),
+        collection: named.collection.unwrap_or_default(),
+        attributes: attributes(named.attributes.as_deref().unwrap_or("{}"))?,
+        private,
     })
 }
 

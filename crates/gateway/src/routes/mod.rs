@@ -11,6 +11,7 @@ pub(crate) mod documents;
 pub(crate) mod files;
 mod filter;
 pub(crate) mod health;
+pub(crate) mod ingest;
 mod json;
 pub(crate) mod keys;
 pub(crate) mod maintenance;

@@ -1,0 +1,209 @@
+//! Ingest jobs: documents that are stored while nobody waits.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode};
+use proto::retriever::retriever_service_client::RetrieverServiceClient;
+use proto::retriever::{
+    AddToJobRequest, CreateJobRequest, GetJobRequest, Job, ListJobsRequest, RetryJobRequest, Task,
+    TaskState,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use types::{CallContext, JobId};
+
+use super::documents::{Named, read_upload};
+use super::{Json, Path, Query};
+use crate::auth::{Grant, allows};
+use crate::{App, Error};
+
+/// A job to be made.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct New {
+    /// Where its documents go, `default` when absent
+    collection: Option<String>,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Page {
+    /// 1 to 1000, 100 when absent
+    page_size: Option<u32>,
+    /// `next_page_token` of the page before
+    page_token: Option<String>,
+    /// `queued`, `running`, `done` or `failed`: only documents that are so
+    state: Option<String>,
+}
+
+/// Begins an ingest job.
+#[utoipa::path(post, operation_id = "create_ingest_job", path = "/api/v1/ingest", tag = "documents", request_body = New,
+    responses((status = 201, description = "Begun"), (status = 404, description = "There is no such collection")))]
+pub(crate) async fn create(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Json(new): Json<New>,
+) -> Result<(StatusCode, axum::Json<Value>), Error> {
+    let request = CreateJobRequest { collection: grant.collection(new.collection)? };
+    let request = runtime::context::request(&context, request);
+    let reply =
+        RetrieverServiceClient::new(app.peers.retriever.clone()).create_job(request).await?;
+    Ok((StatusCode::CREATED, axum::Json(shown(&reply.into_inner().job.unwrap_or_default()))))
+}
+
+/// Adds a document to a job: the body is the file itself. What was accepted is not lost.
+///
+/// The same source again replaces the document, also when it was worked on already.
+#[utoipa::path(post, operation_id = "add_to_ingest_job", path = "/api/v1/ingest/{job}/documents", tag = "documents",
+    params(("job" = String, Path, description = "The job"), Named),
+    request_body(content = String, content_type = "text/markdown"),
+    responses((status = 202, description = "Accepted: it is stored and indexed while nobody waits"),
+        (status = 404, description = "There is no such job"), (status = 413, description = "Too large"),
+        (status = 429, description = "Too many documents wait")))]
+pub(crate) async fn add(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Path(job): Path<String>,
+    Query(named): Query<Named>,
+    headers: HeaderMap,
+    content: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, Error> {
+    let job = allowed(&app, &context, &grant, job).await?;
+    let document = read_upload(&app, named, &headers, content)?;
+    if !document.collection.is_empty() && document.collection != job.collection {
+        let fault = format!("collection: the job's documents go to {:?}", job.collection);
+        return Err(Error::invalid(fault));
+    }
+    let request = AddToJobRequest { job: job.id, document: Some(document) };
+    let request = runtime::context::request(&context, request);
+    RetrieverServiceClient::new(app.peers.retriever.clone())
+        .max_encoding_message_size(usize::MAX)
+        .add_to_job(request)
+        .await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Lists ingest jobs, the newest first.
+#[utoipa::path(get, operation_id = "list_ingest_jobs", path = "/api/v1/ingest", tag = "documents",
+    responses((status = 200, description = "The newest 100")))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
+) -> Result<axum::Json<Value>, Error> {
+    let request = runtime::context::request(&context, ListJobsRequest {});
+    let reply = RetrieverServiceClient::new(app.peers.retriever.clone()).list_jobs(request).await?;
+    let jobs = reply.into_inner().jobs;
+    let jobs = jobs.iter().filter(|job| allows(grant.collections.as_deref(), &job.collection));
+    Ok(axum::Json(json!({ "jobs": jobs.map(shown).collect::<Vec<_>>() })))
+}
+
+/// Tells where a job is, and each of its documents.
+#[utoipa::path(get, operation_id = "get_ingest_job", path = "/api/v1/ingest/{job}", tag = "documents",
+    params(("job" = String, Path, description = "The job"), Page),
+    responses((status = 200, description = "The job and a page of its documents, by source"),
+        (status = 404, description = "There is no such job")))]
+pub(crate) async fn read(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Path(job): Path<String>,
+    Query(page): Query<Page>,
+) -> Result<axum::Json<Value>, Error> {
+    let state = match page.state.as_deref() {
+        None => TaskState::Unspecified,
+        Some(name) => {
+            *STATES.iter().find(|state| state_name(**state) == name).ok_or_else(|| {
+                Error::invalid(format!("state: {name:?} is none of queued, running, done, failed"))
+            })?
+        }
+    };
+    let request = GetJobRequest {
+        job: JobId::new(job)?.to_string(),
+        page_size: page.page_size.unwrap_or_default(),
+        page_token: page.page_token.unwrap_or_default(),
+        state: state.into(),
+    };
+    let request = runtime::context::request(&context, request);
+    let reply = RetrieverServiceClient::new(app.peers.retriever.clone()).get_job(request).await?;
+    let reply = reply.into_inner();
+    let job = reply.job.unwrap_or_default();
+    grant.collection(Some(job.collection.clone()))?;
+    let mut body = shown(&job);
+    body["documents"] = reply.tasks.iter().map(document).collect();
+    body["next_page_token"] = Some(reply.next_page_token).filter(|token| !token.is_empty()).into();
+    Ok(axum::Json(body))
+}
+
+/// Has the documents of a job that failed worked on again.
+#[utoipa::path(post, operation_id = "retry_ingest_job", path = "/api/v1/ingest/{job}/retry", tag = "documents",
+    params(("job" = String, Path, description = "The job")),
+    responses((status = 200, description = "How many documents wait again"), (status = 404, description = "There is no such job")))]
+pub(crate) async fn retry(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Path(job): Path<String>,
+) -> Result<axum::Json<Value>, Error> {
+    let job = allowed(&app, &context, &grant, job).await?;
+    let request = runtime::context::request(&context, RetryJobRequest { job: job.id });
+    let reply = RetrieverServiceClient::new(app.peers.retriever.clone()).retry_job(request).await?;
+    Ok(axum::Json(json!({ "queued": reply.into_inner().queued })))
+}
+
+/// Returns a job whose collection the key may use.
+async fn allowed(
+    app: &App,
+    context: &CallContext,
+    grant: &Grant,
+    job: String,
+) -> Result<Job, Error> {
+    let (job, page_size) = (JobId::new(job)?.to_string(), 1);
+    let request = GetJobRequest { job, page_size, ..GetJobRequest::default() };
+    let request = runtime::context::request(context, request);
+    let reply = RetrieverServiceClient::new(app.peers.retriever.clone()).get_job(request).await?;
+    let job = reply.into_inner().job.unwrap_or_default();
+    grant.collection(Some(job.collection.clone()))?;
+    Ok(job)
+}
+
+const STATES: [TaskState; 4] =
+    [TaskState::Queued, TaskState::Running, TaskState::Done, TaskState::Failed];
+
+fn state_name(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Queued => "queued",
+        TaskState::Running => "running",
+        TaskState::Done => "done",
+        TaskState::Failed => "failed",
+        TaskState::Unspecified => "",
+    }
+}
+
+fn shown(job: &Job) -> Value {
+    json!({
+        "id": job.id,
+        "collection": job.collection,
+        "state": if job.queued + job.running > 0 { "running" } else { "ended" },
+        "counts": { "queued": job.queued, "running": job.running, "done": job.done, "failed": job.failed },
+        "created_at_ms": job.created_at_ms,
+    })
+}
+
+fn document(task: &Task) -> Value {
+    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    json!({
+        "source": task.source,
+        "state": state_name(task.state()),
+        "reason": text(&task.reason),
+        "document_id": text(&task.document_id),
+        "attempts": task.attempts,
+        "updated_at_ms": task.updated_at_ms,
+    })
+}

@@ -1,0 +1,100 @@
+//! Ingest jobs: documents that are stored and indexed while nobody waits.
+//!
+//! The queue is rows and leases beside the documents, not a job queue of its own, for the reasons that batches have
+//! theirs: `apalis-sqlite` pushes in a transaction of its own, leases workers and not jobs, so that one which lost a
+//! job is not told, and its migrations want the table in which `sqlx` counts ours.
+
+mod queue;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use types::{Classify as _, Clock as _, ErrorKind, LeaseId, SystemClock};
+
+pub(crate) use self::queue::Queue;
+use self::queue::{End, Task};
+use crate::Error;
+use crate::store::Store;
+
+/// So long a task is somebody's without a word from them.
+const LEASE: Duration = Duration::from_secs(20);
+/// So often whoever works on one is heard of.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// So often a worker without work looks for what became due, or what another process left.
+const LOOK: Duration = Duration::from_secs(1);
+/// A task is begun at most so often.
+const ATTEMPTS: u32 = 5;
+
+/// Who works on tasks, until it is dropped. What is cut off is begun again.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    _workers: JoinSet<()>,
+}
+
+impl Workers {
+    /// Begins to work.
+    pub(crate) fn start(store: &Arc<Store>, count: usize) -> Self {
+        let mut workers = JoinSet::new();
+        for _ in 0..count.max(1) {
+            workers.spawn(work(Arc::clone(store)));
+        }
+        Self { _workers: workers }
+    }
+}
+
+async fn work(store: Arc<Store>) {
+    let queue = store.queue();
+    loop {
+        let lease = LeaseId::generate();
+        let until = SystemClock.now_ms() + LEASE.as_millis() as i64;
+        match queue.claim(&lease, SystemClock.now_ms(), until).await {
+            Ok(Some(task)) => {
+                if let Err(fault) = done(&store, queue, &lease, task).await {
+                    // Its lease ends, and it is begun again.
+                    tracing::warn!(%fault, "a document's end could not be kept");
+                }
+            }
+            Ok(None) => {
+                let _ = tokio::time::timeout(LOOK, queue.changed()).await;
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "ingest jobs cannot be read");
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+/// Works on a task to its end and keeps it.
+async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Result<(), Error> {
+    if task.attempts > ATTEMPTS {
+        let reason = format!("was begun {ATTEMPTS} times, and each time its work was cut off");
+        return queue.end(lease, End::Failed(reason)).await;
+    }
+    let attempts = task.attempts;
+    let put = async {
+        let collection = store.collection(task.tenant, task.collection)?;
+        collection.put(task.put).await
+    };
+    tokio::pin!(put);
+    let ended = loop {
+        match tokio::time::timeout(HEARTBEAT, &mut put).await {
+            Ok(ended) => break ended,
+            Err(_) => {
+                let until = SystemClock.now_ms() + LEASE.as_millis() as i64;
+                queue.renew(lease, until).await?;
+            }
+        }
+    };
+    let end = match ended {
+        Ok((document, _)) => End::Done(document.id),
+        // The store or the model is away; the document is good.
+        Err(fault) if fault.kind() == ErrorKind::Unavailable && attempts < ATTEMPTS => {
+            let wait = Duration::from_secs(1 << attempts);
+            End::Later(fault.to_string(), SystemClock.now_ms() + wait.as_millis() as i64)
+        }
+        Err(fault) => End::Failed(fault.to_string()),
+    };
+    queue.end(lease, end).await
+}

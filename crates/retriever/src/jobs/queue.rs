@@ -1,0 +1,307 @@
+//! Jobs and their tasks as rows in SQLite.
+
+use proto::retriever::{Job, PutDocumentRequest, TaskState};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqlitePool};
+use tokio::sync::Notify;
+use types::{Clock as _, JobId, LeaseId, SystemClock, TenantId};
+
+use crate::Error;
+use crate::attributes::Attributes;
+use crate::index::Scope;
+use crate::store::Put;
+
+/// A tenant's documents that wait have at most so many bytes, …
+const MOST_BYTES: i64 = 2 * 1024 * 1024 * 1024;
+/// … and there are at most so many of them.
+const MOST_TASKS: i64 = 100_000;
+
+/// The states as they are written.
+const STATES: [(TaskState, &str); 4] = [
+    (TaskState::Queued, "queued"),
+    (TaskState::Running, "running"),
+    (TaskState::Done, "done"),
+    (TaskState::Failed, "failed"),
+];
+
+/// Every tenant's jobs.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pool: SqlitePool,
+    bell: Notify,
+}
+
+/// A document to be worked on.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) tenant: TenantId,
+    pub(crate) collection: String,
+    pub(crate) put: Put,
+    /// With this one.
+    pub(crate) attempts: u32,
+}
+
+/// How work on a task ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The document has this id.
+    Done(String),
+    /// It will not be better later, for this reason.
+    Failed(String),
+    /// It may be better at this time, for this reason.
+    Later(String, i64),
+}
+
+impl Queue {
+    /// Opens the queue. Nobody else works on this database: what was worked on when a process died waits again.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn open(pool: SqlitePool) -> Result<Self, Error> {
+        sqlx::query("UPDATE tasks SET state = 'queued', lease = '' WHERE state = 'running'")
+            .execute(&pool)
+            .await?;
+        Ok(Self { pool, bell: Notify::new() })
+    }
+
+    /// Waits until something may have become due.
+    pub(crate) async fn changed(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Makes a job.
+    pub(crate) async fn create(&self, scope: &Scope) -> Result<Job, Error> {
+        let (id, now) = (JobId::generate(), SystemClock.now_ms());
+        sqlx::query("INSERT INTO jobs (tenant, id, collection, created_at) VALUES (?, ?, ?, ?)")
+            .bind(scope.tenant.as_str())
+            .bind(id.as_str())
+            .bind(&scope.collection)
+            .bind(now)
+            .execute(&self.pool)
+            .await?;
+        let (id, collection) = (id.to_string(), scope.collection.clone());
+        Ok(Job { id, collection, created_at_ms: now, ..Job::default() })
+    }
+
+    /// Adds a document in one transaction.
+    ///
+    /// # Errors
+    /// [`Error::NoJob`] if there is no such job, [`Error::Full`] if too much waits.
+    pub(crate) async fn add(
+        &self,
+        tenant: &TenantId,
+        job: &str,
+        document: &PutDocumentRequest,
+        attributes: &Attributes,
+    ) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        let waiting = sqlx::query(
+            "SELECT COUNT(*), COALESCE(SUM(LENGTH(content)), 0) FROM tasks WHERE tenant = ? AND content IS NOT NULL",
+        )
+        .bind(tenant.as_str())
+        .fetch_one(&mut *tx)
+        .await?;
+        let (tasks, bytes): (i64, i64) = (waiting.try_get(0)?, waiting.try_get(1)?);
+        if tasks >= MOST_TASKS || bytes >= MOST_BYTES {
+            return Err(Error::Full(format!("{tasks} documents of {bytes} bytes wait already")));
+        }
+        let now = SystemClock.now_ms();
+        let attributes =
+            serde_json::to_string(attributes).map_err(|fault| Error::Broken(fault.into()))?;
+        let added = sqlx::query(
+            "INSERT INTO tasks (tenant, job, source, media_type, attributes, private, content, state, reason,
+             document, attempts, lease, due_at, updated_at)
+             SELECT tenant, id, ?3, ?4, ?5, ?6, ?7, 'queued', '', '', 0, '', ?8, ?8 FROM jobs
+             WHERE tenant = ?1 AND id = ?2
+             ON CONFLICT (tenant, job, source) DO UPDATE SET media_type = excluded.media_type,
+             attributes = excluded.attributes, private = excluded.private, content = excluded.content,
+             state = 'queued', reason = '', document = '', attempts = 0, lease = '', due_at = ?8, updated_at = ?8",
+        )
+        .bind(tenant.as_str())
+        .bind(job)
+        .bind(&document.source)
+        .bind(&document.media_type)
+        .bind(attributes)
+        .bind(document.private)
+        .bind(document.content.as_ref())
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+        if added.rows_affected() == 0 {
+            return Err(Error::NoJob(job.to_owned()));
+        }
+        tx.commit().await?;
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    /// Takes the task that has been due longest; one whose lease ended is due again.
+    pub(crate) async fn claim(
+        &self,
+        lease: &LeaseId,
+        now: i64,
+        until: i64,
+    ) -> Result<Option<Task>, Error> {
+        let row = sqlx::query(
+            "UPDATE tasks SET state = 'running', lease = ?1, due_at = ?2, attempts = attempts + 1, updated_at = ?3
+             WHERE rowid = (SELECT rowid FROM tasks WHERE state IN ('queued', 'running') AND due_at <= ?3
+             ORDER BY due_at LIMIT 1)
+             RETURNING tenant, job, source, media_type, attributes, private, content, attempts,
+             (SELECT collection FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job)",
+        )
+        .bind(lease.as_str())
+        .bind(until)
+        .bind(now)
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        // There may be more for another worker.
+        self.bell.notify_one();
+        let broken = |fault: Box<dyn std::error::Error + Send + Sync>| Error::Broken(fault);
+        let put = Put {
+            source: row.try_get(2)?,
+            media_type: row.try_get(3)?,
+            attributes: serde_json::from_str(row.try_get(4)?)
+                .map_err(|fault| broken(fault.into()))?,
+            private: row.try_get(5)?,
+            content: row.try_get::<Vec<u8>, _>(6)?.into(),
+        };
+        Ok(Some(Task {
+            tenant: TenantId::new(row.try_get::<String, _>(0)?)
+                .map_err(|fault| broken(fault.into()))?,
+            collection: row.try_get(8)?,
+            put,
+            attempts: row.try_get(7)?,
+        }))
+    }
+
+    /// Says that the task is still worked on.
+    pub(crate) async fn renew(&self, lease: &LeaseId, until: i64) -> Result<(), Error> {
+        sqlx::query("UPDATE tasks SET due_at = ? WHERE lease = ? AND state = 'running'")
+            .bind(until)
+            .bind(lease.as_str())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Keeps how work on a task ended; whoever lost its lease changes nothing.
+    pub(crate) async fn end(&self, lease: &LeaseId, end: End) -> Result<(), Error> {
+        let now = SystemClock.now_ms();
+        let (state, reason, document, due) = match end {
+            End::Done(document) => ("done", String::new(), document, now),
+            End::Failed(reason) => ("failed", reason, String::new(), now),
+            End::Later(reason, due) => ("queued", reason, String::new(), due),
+        };
+        // What failed is kept for another attempt.
+        sqlx::query(
+            "UPDATE tasks SET state = ?1, reason = ?2, document = ?3, due_at = ?4, updated_at = ?5, lease = '',
+             content = CASE ?1 WHEN 'done' THEN NULL ELSE content END
+             WHERE lease = ?6 AND state = 'running'",
+        )
+        .bind(state)
+        .bind(reason)
+        .bind(document)
+        .bind(due)
+        .bind(now)
+        .bind(lease.as_str())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Has what failed worked on again; returns how many documents that is.
+    pub(crate) async fn retry(&self, tenant: &TenantId, job: &str) -> Result<u64, Error> {
+        self.read(tenant, job).await?;
+        let queued = sqlx::query(
+            "UPDATE tasks SET state = 'queued', reason = '', attempts = 0, due_at = ?3, updated_at = ?3
+             WHERE tenant = ?1 AND job = ?2 AND state = 'failed'",
+        )
+        .bind(tenant.as_str())
+        .bind(job)
+        .bind(SystemClock.now_ms())
+        .execute(&self.pool)
+        .await?;
+        self.bell.notify_one();
+        Ok(queued.rows_affected())
+    }
+
+    /// Returns a job.
+    ///
+    /// # Errors
+    /// [`Error::NoJob`] if there is none.
+    pub(crate) async fn read(&self, tenant: &TenantId, id: &str) -> Result<Job, Error> {
+        let found = self.jobs(tenant, Some(id)).await?.pop();
+        found.ok_or_else(|| Error::NoJob(id.to_owned()))
+    }
+
+    /// Lists jobs, the newest first.
+    pub(crate) async fn list(&self, tenant: &TenantId) -> Result<Vec<Job>, Error> {
+        self.jobs(tenant, None).await
+    }
+
+    async fn jobs(&self, tenant: &TenantId, id: Option<&str>) -> Result<Vec<Job>, Error> {
+        let rows = sqlx::query(
+            "SELECT j.id, j.collection, j.created_at, COUNT(*) FILTER (WHERE t.state = 'queued'),
+             COUNT(*) FILTER (WHERE t.state = 'running'), COUNT(*) FILTER (WHERE t.state = 'done'),
+             COUNT(*) FILTER (WHERE t.state = 'failed')
+             FROM (SELECT * FROM jobs WHERE tenant = ?1 AND (?2 IS NULL OR id = ?2) ORDER BY id DESC LIMIT 100) j
+             LEFT JOIN tasks t ON t.tenant = j.tenant AND t.job = j.id
+             GROUP BY j.id ORDER BY j.id DESC",
+        )
+        .bind(tenant.as_str())
+        .bind(id)
+        .fetch_all(&self.pool)
+        .await?;
+        let job = |row: &SqliteRow| {
+            let count = |at: usize| Ok::<_, Error>(row.try_get::<i64, _>(at)?.unsigned_abs());
+            Ok(Job {
+                id: row.try_get(0)?,
+                collection: row.try_get(1)?,
+                created_at_ms: row.try_get(2)?,
+                queued: count(3)?,
+                running: count(4)?,
+                done: count(5)?,
+                failed: count(6)?,
+            })
+        };
+        rows.iter().map(job).collect()
+    }
+
+    /// Returns at most `count` documents of a job whose source is after `after`, by source.
+    pub(crate) async fn tasks(
+        &self,
+        tenant: &TenantId,
+        job: &str,
+        after: &str,
+        state: TaskState,
+        count: u32,
+    ) -> Result<Vec<proto::retriever::Task>, Error> {
+        let state = STATES.iter().find(|one| one.0 == state).map(|one| one.1);
+        let rows = sqlx::query(
+            "SELECT source, state, reason, document, attempts, updated_at FROM tasks
+             WHERE tenant = ?1 AND job = ?2 AND source > ?3 AND (?4 IS NULL OR state = ?4)
+             ORDER BY source LIMIT ?5",
+        )
+        .bind(tenant.as_str())
+        .bind(job)
+        .bind(after)
+        .bind(state)
+        .bind(count)
+        .fetch_all(&self.pool)
+        .await?;
+        let task = |row: &SqliteRow| {
+            let written: &str = row.try_get(1)?;
+            let state = STATES.iter().find(|one| one.1 == written).map(|one| one.0);
+            Ok(proto::retriever::Task {
+                source: row.try_get(0)?,
+                state: state.unwrap_or_default().into(),
+                reason: row.try_get(2)?,
+                document_id: row.try_get(3)?,
+                attempts: row.try_get(4)?,
+                updated_at_ms: row.try_get(5)?,
+            })
+        };
+        rows.iter().map(task).collect()
+    }
+}
