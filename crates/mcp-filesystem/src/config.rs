@@ -20,7 +20,7 @@ pub struct Config {
     pub max_file_bytes: u64,
     /// The most entries that one answer has.
     pub max_entries: usize,
-    /// How deep below where they start trees are walked.
+    /// How deep below where they start trees are walked; at most 256, as each level is held open.
     pub max_depth: usize,
     /// The longest that one call may take, in milliseconds.
     pub timeout_ms: u64,

@@ -15,6 +15,9 @@ use crate::{Config, Error};
 /// How often what another changes meanwhile is looked up anew.
 const ATTEMPTS: usize = 16;
 
+/// How deep trees may be walked: each level is held open, and is a call of its own.
+const DEEPEST: usize = 256;
+
 /// The directories that are served.
 #[derive(Debug)]
 pub(crate) struct Files {
@@ -61,6 +64,11 @@ impl Files {
             Root::open(path).map_err(told)
         });
         let roots = roots.collect::<anyhow::Result<Vec<_>>>()?;
+        anyhow::ensure!(
+            config.max_depth <= DEEPEST,
+            "mcp_filesystem.max_depth: {} is more than {DEEPEST}",
+            config.max_depth
+        );
         anyhow::ensure!(!roots.is_empty(), "mcp_filesystem.root: no directory is given");
         let policy = Policy::new(&config.forbidden)
             .map_err(|fault| fault.context("mcp_filesystem.forbidden"))?;

@@ -47,6 +47,7 @@ impl Files {
         deadline: &Deadline,
     ) -> Result<String, Error> {
         let (found, directory) = self.directory(path)?;
+        few(excluded)?;
         // A name without a star is excluded wherever it stands, with all below.
         let excluded = excluded.iter().flat_map(|pattern| match pattern.contains('*') {
             true => vec![pattern.clone()],
@@ -69,6 +70,7 @@ impl Files {
         excluded: &[String],
         deadline: &Deadline,
     ) -> Result<String, Error> {
+        few(excluded)?;
         let (found, directory) = self.directory(path)?;
         let (wanted, excluded) = (glob(pattern)?, globs(excluded)?);
         let mut walk = Walk { files: self, path, deadline, excluded, told: 0 };
@@ -180,10 +182,14 @@ impl Walk<'_> {
     }
 }
 
-fn globs(patterns: &[String]) -> Result<Vec<GlobMatcher>, Error> {
-    if patterns.len() > MOST * 3 {
-        return Err(Error::Invalid(format!("there are more than {MOST} patterns")));
+fn few(patterns: &[String]) -> Result<(), Error> {
+    match patterns.len() {
+        ..=MOST => Ok(()),
+        count => Err(Error::Invalid(format!("{count} patterns; at most {MOST} are looked for"))),
     }
+}
+
+fn globs(patterns: &[String]) -> Result<Vec<GlobMatcher>, Error> {
     patterns.iter().map(|pattern| glob(pattern)).collect()
 }
 

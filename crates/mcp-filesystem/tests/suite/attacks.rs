@@ -219,6 +219,14 @@ async fn what_is_larger_than_allowed_is_neither_read_nor_written() {
     let part = |part: &str| json!({ "path": "long", part: 2 });
     assert_eq!(server.ask("read_text_file", part("head")).await.unwrap(), "x\nx");
     assert_eq!(server.ask("read_text_file", part("tail")).await.unwrap(), "x\nx\n");
+    // It says that it is empty, and is not.
+    let config = mcp_filesystem::Config {
+        root: Path::new("/proc/self").to_owned().into(),
+        read_only: true,
+        ..config
+    };
+    let told = Connection::to(&config).await.read("maps").await.unwrap_err();
+    assert!(told.contains("more than 1000 bytes"), "{told}");
     let told = server.write("notes.txt", &"x".repeat(1001)).await.unwrap_err();
     assert!(told.contains("more than 1000 bytes"), "{told}");
     assert_eq!(place.bytes("data/notes.txt"), b"one\ntwo\nthree\n");

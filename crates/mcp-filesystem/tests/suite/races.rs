@@ -1,5 +1,6 @@
 //! What goes on at the same time.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -61,9 +62,10 @@ impl Drop for Busy {
     }
 }
 
-/// Looks where a path really leads, and opens it then, as the reference server does.
+/// Looks where a path really leads and whether that has one name, and opens it then.
 fn naive_read(root: &Path, path: &str) -> Option<Vec<u8>> {
-    root.join(path).canonicalize().ok()?.starts_with(root).then_some(())?;
+    let place = root.join(path).canonicalize().ok()?;
+    (place.starts_with(root) && place.metadata().ok()?.nlink() == 1).then_some(())?;
     std::fs::read(root.join(path)).ok()
 }
 
@@ -119,9 +121,22 @@ async fn a_file_that_is_swapped_with_a_link_out_loses_nothing() {
     let place = Place::new();
     place.make("data/file", b"mine");
     place.link("../secret.txt", "data/link");
+    swapped(&place).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_file_that_is_swapped_with_a_second_name_of_one_outside_loses_nothing() {
+    let place = Place::new();
+    place.make("data/file", b"mine");
+    std::fs::hard_link(place.at("secret.txt"), place.at("data/link")).unwrap();
+    swapped(&place).await;
+}
+
+/// Swaps `file` with `link`, by which the secret is read, and reads and writes meanwhile.
+async fn swapped(place: &Place) {
     let server = place.connect().await;
-    let swapping = Busy::swapping(&place, "data/file", "data/link");
-    let (losing, lost) = Busy::losing(&place, "file", "sub/naive.txt");
+    let swapping = Busy::swapping(place, "data/file", "data/link");
+    let (losing, lost) = Busy::losing(place, "file", "sub/naive.txt");
     let (began, mut mine, mut calls) = (Instant::now(), 0, 0);
     while (calls < 600 || lost.load(Ordering::Relaxed) == 0)
         && began.elapsed() < Duration::from_secs(60)

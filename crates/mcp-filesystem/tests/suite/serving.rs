@@ -81,7 +81,7 @@ async fn what_misses_the_schema_is_pointed_at_and_an_unknown_tool_has_its_neighb
         (
             "directory_tree",
             json!({ "path": ".", "excludePatterns": vec!["x"; 257] }),
-            "256 patterns",
+            "257 patterns",
         ),
         ("edit_file", edits(json!({ "oldText": "x" })), "/edits/0: missing field `newText`"),
         (
@@ -110,6 +110,7 @@ async fn a_configuration_that_is_not_good_does_not_start() {
         (with(Roots::Many(Vec::new())), "no directory is given"),
         (with(place.at("nowhere").into()), "nowhere"),
         (with(place.at("secret.txt").into()), "secret.txt"),
+        (mcp_filesystem::Config { max_depth: 257, ..good.clone() }, "max_depth"),
         (mcp_filesystem::Config { forbidden: vec!["a/b".into()], ..good.clone() }, "is a path"),
         (mcp_filesystem::Config { forbidden: vec!["[".into()], ..good.clone() }, "forbidden"),
     ] {
