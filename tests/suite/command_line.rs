@@ -209,6 +209,22 @@ async fn a_folder_is_sent_to_a_running_system_and_searched_there() {
         assert!(found.output.starts_with("1. ./deploy.rs:1  roll_back  ("), "{}", found.output);
         let found = baton(place.path(), &["search", "pear price", "--url", &system.url]).await;
         assert!(found.output.contains("1. ./prices.csv:2  fruit, price  ("), "{}", found.output);
+
+        let office = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/retriever/tests/documents");
+        let office = baton(place.path(), &["ingest", office, "--url", &system.url]).await;
+        assert!(
+            office.output.contains("6 files ingested, 0 unchanged, 0 refused"),
+            "{}",
+            office.errors
+        );
+        let folder = place.path();
+        for (query, place) in [
+            ("channel seventeen", "/manual.pdf p. 2  Station manual › Radio  ("),
+            ("green switch price", "/stock.xlsx:4  Stock › Part, Count, Price, Ordered, Note  ("),
+        ] {
+            let found = baton(folder, &["search", query, "--url", &system.url]).await;
+            assert!(found.output.lines().next().unwrap().contains(place), "{}", found.output);
+        }
         let none = baton(place.path(), &["ingest", ".", "--url", "http://127.0.0.1:1"]).await;
         assert_eq!(none.code, 4, "{}", none.errors);
     }

@@ -53,7 +53,7 @@ enum Command {
     Ask {
         /// The question
         question: String,
-        /// A folder of Markdown, text and HTML files, ingested first
+        /// A folder of documents, ingested first
         #[arg(long)]
         docs: Option<PathBuf>,
         /// A route or a model

@@ -90,6 +90,8 @@ fn cite(mark: usize, passage: &Passage, bytes: Range<usize>) -> Citation {
         start_line,
         end_line,
         quote: quote.to_owned(),
+        start_page: passage.start_page,
+        end_page: passage.end_page,
     }
 }
 

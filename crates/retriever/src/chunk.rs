@@ -18,6 +18,8 @@ pub(crate) struct Chunk {
     pub(crate) headings: Vec<String>,
     /// Lines of the file, from 1, first and last.
     pub(crate) lines: (u32, u32),
+    /// Its pages, from 1, first and last; zeros when the file has none.
+    pub(crate) pages: (u32, u32),
 }
 
 /// Returns passages in order, without overlap, that hold every character but white space. A passage
@@ -37,12 +39,15 @@ pub(crate) fn chunk(parsed: &Parsed) -> Vec<Chunk> {
                 *held += words;
             } else {
                 chunks.extend(open.take().map(|open| open.0));
-                let chunk = Chunk { range, headings: block.headings.clone(), lines: block.lines };
-                open = Some((chunk, words));
+                let (headings, lines) = (block.headings.clone(), block.lines);
+                open = Some((Chunk { range, headings, lines, pages: (0, 0) }, words));
             }
         }
     }
     chunks.extend(open.map(|open| open.0));
+    for chunk in &mut chunks {
+        chunk.pages = parsed.pages_of(&chunk.range);
+    }
     chunks
 }
 

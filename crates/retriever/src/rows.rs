@@ -55,6 +55,7 @@ pub(crate) struct NewPassage {
     /// In characters.
     pub(crate) start: u64,
     pub(crate) lines: (u32, u32),
+    pub(crate) pages: (u32, u32),
     /// The hash of what was embedded, and its vector.
     pub(crate) vector: Option<([u8; 32], Vec<f32>)>,
 }
@@ -306,7 +307,7 @@ impl Rows {
             let vector = passage.vector.as_ref();
             sqlx::query(
                 "INSERT INTO passages (tenant, document, position, headings, text, start, start_line, end_line,
-                 sha256, vector) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 start_page, end_page, sha256, vector) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(tenant)
             .bind(&document.id)
@@ -316,6 +317,8 @@ impl Rows {
             .bind(i64::try_from(passage.start).unwrap_or(i64::MAX))
             .bind(passage.lines.0)
             .bind(passage.lines.1)
+            .bind(passage.pages.0)
+            .bind(passage.pages.1)
             .bind(vector.map(|(hash, _)| hash.as_slice()))
             .bind(vector.map(|(_, vector)| bytes(vector)))
             .execute(&mut *tx)
@@ -385,7 +388,7 @@ impl Rows {
         let wanted = serde_json::to_string(&wanted).map_err(|fault| Error::Broken(fault.into()))?;
         let rows = sqlx::query(
             "SELECT p.document, p.position, d.source, p.headings, p.text, p.start, p.start_line, p.end_line,
-             d.private, d.attributes
+             p.start_page, p.end_page, d.private, d.attributes
              FROM json_each(?1) w
              JOIN passages p ON p.tenant = ?2 AND p.document = w.value ->> 0 AND p.position = w.value ->> 1
              JOIN documents d ON d.tenant = p.tenant AND d.id = p.document
@@ -410,8 +413,10 @@ impl Rows {
                 text,
                 start_line: row.try_get(6)?,
                 end_line: row.try_get(7)?,
-                private: row.try_get(8)?,
-                attributes: on_the_wire(&read_attributes(row.try_get(9)?)?),
+                start_page: row.try_get(8)?,
+                end_page: row.try_get(9)?,
+                private: row.try_get(10)?,
+                attributes: on_the_wire(&read_attributes(row.try_get(11)?)?),
             };
             Ok((id, passage))
         };

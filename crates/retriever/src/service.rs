@@ -154,7 +154,7 @@ impl RetrieverService for Service {
         let AddToJobRequest { job, document } = request.into_inner();
         let mut document = document.unwrap_or_default();
         document.private |= context.privacy == Privacy::Private;
-        self.store.check(&document.source, &document.media_type, document.content.len())?;
+        self.store.check(&document.source, &document.media_type, &document.content)?;
         let attributes = Attributes::read(std::mem::take(&mut document.attributes))?;
         self.store.queue().add(&context.tenant, &job, &document, &attributes).await?;
         Ok(Response::new(AddToJobResponse {}))

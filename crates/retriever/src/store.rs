@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use types::{Clock as _, SystemClock, TenantId};
 
 use crate::attributes::Attributes;
-use crate::chunk::{chunk, indexed};
+use crate::chunk::{Chunk, chunk, indexed};
 use crate::embed::{Embedder, Side, normalise};
 use crate::filter::Filter;
 use crate::fuse::{self, Fusion, Ranked, rank};
@@ -105,7 +105,7 @@ impl Store {
         &self.queue
     }
 
-    /// Checks what can be said of a document without reading it; returns its media type.
+    /// Checks what can be said of a document without parsing it; returns its media type.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a source that cannot be, a media type that is not understood, or too many bytes.
@@ -113,18 +113,18 @@ impl Store {
         &self,
         source: &str,
         given_type: &str,
-        bytes: usize,
+        content: &[u8],
     ) -> Result<&'static str, Error> {
         if source.is_empty() || source.len() > 1024 || source.chars().any(char::is_control) {
             let fault = "source must have 1 to 1024 bytes without control characters";
             return Err(Error::Invalid(fault.to_owned()));
         }
-        if bytes > self.max_bytes {
-            let most = self.max_bytes;
-            let fault = format!("{source:?} has {bytes} bytes, at most {most} are allowed");
+        if content.len() > self.max_bytes {
+            let (is, most) = (content.len(), self.max_bytes);
+            let fault = format!("{source:?} has {is} bytes, at most {most} are allowed");
             return Err(Error::Invalid(fault));
         }
-        media_type(source, given_type)
+        media_type(source, given_type, content)
     }
 
     /// Lists a tenant's collections by name.
@@ -177,7 +177,7 @@ impl Collection<'_> {
     /// Returns it, and false when all of it was there already.
     pub(crate) async fn put(&self, put: Put) -> Result<(Document, bool), Error> {
         let Put { source, media_type: given_type, content, attributes, private } = put;
-        let media_type = self.store.check(&source, &given_type, content.len())?;
+        let media_type = self.store.check(&source, &given_type, &content)?;
         let embedder = self.embedder(&self.store.rows.collection(&self.scope).await?)?;
         let id = self.document_id(&source);
         let sha256 = hex(&Sha256::digest(&content));
@@ -210,8 +210,8 @@ impl Collection<'_> {
             .map(|(chunk, vector)| {
                 characters += text[bytes..chunk.range.start].chars().count() as u64;
                 bytes = chunk.range.start;
-                let (headings, lines) = (chunk.headings, chunk.lines);
-                NewPassage { headings, range: chunk.range, start: characters, lines, vector }
+                let Chunk { range, headings, lines, pages } = chunk;
+                NewPassage { headings, range, start: characters, lines, pages, vector }
             })
             .collect();
         let document = Document {

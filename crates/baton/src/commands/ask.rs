@@ -107,10 +107,11 @@ fn print(done: &Completed, started: Instant) {
 }
 
 fn place(citation: &Citation) -> String {
-    let lines = match citation.start_line == citation.end_line {
-        true => citation.start_line.to_string(),
-        false => format!("{}–{}", citation.start_line, citation.end_line),
+    let (mark, first, last) = match citation.start_page {
+        0 => (":", citation.start_line, citation.end_line),
+        page => (" p. ", page, citation.end_page),
     };
+    let last = if first == last { String::new() } else { format!("–{last}") };
     let heading = citation.headings.join(" › ");
-    format!("[{}] {}:{lines}  {heading}", citation.number, citation.source)
+    format!("[{}] {}{mark}{first}{last}  {heading}", citation.number, citation.source)
 }

@@ -18,8 +18,8 @@ pub(crate) struct Ingested {
     pub(crate) refused: Vec<String>,
 }
 
-/// Stores every file that can be read (Markdown, text, HTML, JSON, tables, source code) below `folder` that ignore files do not exclude. One
-/// bad file never stops the others.
+/// Stores every file that can be read (docs/documents.md lists them) below `folder` that ignore files do
+/// not exclude. One bad file never stops the others.
 ///
 /// # Errors
 /// If the folder is missing or holds no such file, or the retriever fails.

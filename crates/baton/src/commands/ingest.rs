@@ -135,13 +135,16 @@ fn shown(hit: &Value, number: usize) -> String {
     let text = |name: &str| hit[name].as_str().unwrap_or_default();
     let headings = hit["headings"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let headings = headings.collect::<Vec<_>>().join(" › ");
-    let (source, line) = (text("source"), &hit["start_line"]);
+    let place = match &hit["start_page"] {
+        Value::Null => format!("{}:{}", text("source"), hit["start_line"]),
+        page => format!("{} p. {page}", text("source")),
+    };
     let score = hit["score"].as_f64().unwrap_or_default();
     let lines: Vec<_> = text("text").lines().filter(|line| !line.trim().is_empty()).collect();
     let more = if lines.len() > LINES { "\n   …" } else { "" };
     let lines: String =
         lines.iter().take(LINES).map(|line| format!("\n   {}", cut(line))).collect();
-    format!("{number}. {source}:{line}  {headings}  ({score:.2}){lines}{more}")
+    format!("{number}. {place}  {headings}  ({score:.2}){lines}{more}")
 }
 
 /// How much of a passage is shown.

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{CallContext, ErrorKind, NanoUsd, RunId};
 
+use super::search::page;
 use super::{Json, Path, filter};
 use crate::auth::Grant;
 use crate::limiter::Used;
@@ -188,6 +189,8 @@ fn citation(citation: &Citation) -> Value {
         "end": citation.end,
         "start_line": citation.start_line,
         "end_line": citation.end_line,
+        "start_page": page(citation.start_page),
+        "end_page": page(citation.end_page),
         "quote": citation.quote,
     })
 }

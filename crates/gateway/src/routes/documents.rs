@@ -50,13 +50,14 @@ pub(crate) struct Page {
     collection: Option<String>,
 }
 
-/// Stores a document: the body is the file itself, in UTF-8.
+/// Stores a document: the body is the file itself.
 ///
-/// Replaces the document of the same source; the same again changes nothing.
+/// Replaces the document of the same source; the same again changes nothing. `Content-Type` may name the
+/// file's type, which its source's ending tells otherwise.
 #[utoipa::path(post, operation_id = "put_document", path = "/api/v1/documents", tag = "documents", params(Named),
-    request_body(content = String, content_type = "text/markdown"),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, description = "Was there already"), (status = 201, description = "Stored"),
-        (status = 400, description = "Not text"), (status = 404, description = "There is no such collection"),
+        (status = 400, description = "Cannot be read"), (status = 404, description = "There is no such collection"),
         (status = 409, description = "The collection has another model's vectors"), (status = 413, description = "Too large")))]
 pub(crate) async fn put(
     State(app): State<App>,

@@ -84,6 +84,11 @@ pub(crate) async fn alias(
     search(app, context, grant, body).await
 }
 
+/// Shows a page; files that have none have null.
+pub(super) fn page(number: u32) -> Option<u32> {
+    (number > 0).then_some(number)
+}
+
 fn shown(hit: Hit, explain: bool) -> Option<Value> {
     let passage = hit.passage?;
     let mut shown = json!({
@@ -96,6 +101,8 @@ fn shown(hit: Hit, explain: bool) -> Option<Value> {
         "end": passage.end,
         "start_line": passage.start_line,
         "end_line": passage.end_line,
+        "start_page": page(passage.start_page),
+        "end_page": page(passage.end_page),
         "privacy": if passage.private { "private" } else { "public" },
         "attributes": filter::shown(&passage.attributes),
         "score": hit.score,

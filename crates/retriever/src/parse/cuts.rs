@@ -1,6 +1,6 @@
 //! A text whose blocks are told by where each begins. Pure.
 
-use super::{Block, Parsed};
+use super::{Block, Parsed, newlines};
 
 /// Where blocks of a text begin, each with the headings above it, in order.
 #[derive(Debug, Default)]
@@ -38,12 +38,8 @@ impl Cuts {
             });
             (line, counted) = (last, end);
         }
-        Parsed { text: text.to_owned(), blocks }
+        Parsed { text: text.to_owned(), blocks, pages: Vec::new() }
     }
-}
-
-fn newlines(text: &str) -> u32 {
-    u32::try_from(text.bytes().filter(|byte| *byte == b'\n').count()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

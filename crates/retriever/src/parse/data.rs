@@ -1,18 +1,16 @@
 //! JSON, cut at its objects, and tables, cut at their rows. Pure.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
 use super::cuts::Cuts;
-use super::{Parsed, paragraphs};
+use super::{LONGEST_HEADING, Parsed, paragraphs};
 use crate::chunk::{MOST, words};
 
 /// How deep values are looked into.
 const DEEPEST: usize = 16;
-
-/// The longest heading that a table's first row makes, in bytes.
-const LONGEST: usize = 300;
 
 /// Parses JSON, or as plain text what only calls itself so. An entry of an object stands below its
 /// name; one that is long is cut at its own. The stored text is the file itself.
@@ -121,11 +119,16 @@ pub(super) fn table(text: &str) -> Parsed {
         }
         if heading.is_empty() {
             let names: Vec<_> = row.iter().map(String::from_utf8_lossy).collect();
-            let names = names.join(", ");
-            heading.push(names[..names.floor_char_boundary(LONGEST)].to_owned());
+            heading.push(column_names(&names));
         }
     }
     cuts.apply(text)
+}
+
+/// Returns the heading that the names of a table's columns make.
+pub(super) fn column_names<S: Borrow<str>>(names: &[S]) -> String {
+    let names = names.join(", ");
+    names[..names.floor_char_boundary(LONGEST_HEADING)].to_owned()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-use super::{Block, Outline, Parsed};
+use super::{Block, Outline, Parsed, newlines};
 
 /// Parses Markdown; the stored text is the file itself, so its lines are the file's.
 pub(super) fn parse(text: &str) -> Parsed {
@@ -45,11 +45,7 @@ pub(super) fn parse(text: &str) -> Parsed {
         }
     }
     blocks.retain(|block| !block.range.is_empty());
-    Parsed { text: text.to_owned(), blocks }
-}
-
-fn newlines(text: &str) -> u32 {
-    u32::try_from(text.matches('\n').count()).unwrap_or(u32::MAX)
+    Parsed { text: text.to_owned(), blocks, pages: Vec::new() }
 }
 
 #[cfg(test)]

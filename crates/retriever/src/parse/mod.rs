@@ -1,12 +1,31 @@
 //! From bytes to a text that is stored and cited, and its blocks. Pure.
 
+mod archive;
 mod code;
 mod cuts;
 mod data;
+mod docx;
+#[cfg(test)]
+mod files;
 mod html;
+mod kind;
 mod markdown;
+mod pdf;
+mod sheets;
+
+use std::ops::Range;
+
+pub use kind::is_document;
+pub(crate) use kind::media_type;
+use kind::{DOCX, PDF, XLSX};
 
 use crate::Error;
+
+/// The longest text that a file may hold, in bytes: a small file can unpack to a large one.
+const MOST_TEXT: usize = 32 * 1024 * 1024;
+
+/// The longest heading, in bytes.
+const LONGEST_HEADING: usize = 300;
 
 /// What a file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,75 +34,96 @@ pub(crate) struct Parsed {
     pub(crate) text: String,
     /// Its parts in order; between them lies nothing but white space.
     pub(crate) blocks: Vec<Block>,
+    /// Where each page begins, in bytes of the text; empty when the file has none.
+    pub(crate) pages: Vec<usize>,
+}
+
+impl Parsed {
+    /// Returns the first and the last page of a part of the text, from 1, or zeros when there is none.
+    pub(crate) fn pages_of(&self, range: &Range<usize>) -> (u32, u32) {
+        let page = |at: usize| {
+            let before = self.pages.partition_point(|begin| *begin <= at);
+            u32::try_from(before).unwrap_or(u32::MAX)
+        };
+        (page(range.start), page(range.end.saturating_sub(1)))
+    }
+
+    /// Adds a block behind `between`.
+    fn write(
+        &mut self,
+        between: &str,
+        text: &str,
+        headings: Vec<String>,
+        lines: (u32, u32),
+    ) -> Result<(), String> {
+        if self.text.len() + between.len() + text.len() > MOST_TEXT {
+            return Err(format!("it holds more than {MOST_TEXT} bytes of text"));
+        }
+        self.text.push_str(between);
+        let start = self.text.len();
+        self.text.push_str(text);
+        self.blocks.push(Block { range: start..self.text.len(), headings, lines });
+        Ok(())
+    }
+
+    /// Gives every block its lines in the text, where the file has no lines of its own.
+    fn count_lines(&mut self) {
+        let (mut line, mut counted) = (1, 0);
+        for block in &mut self.blocks {
+            line += newlines(&self.text[counted..block.range.start]);
+            let last = line + newlines(&self.text[block.range.clone()]);
+            block.lines = (line, last);
+            (line, counted) = (last, block.range.end);
+        }
+    }
+}
+
+fn newlines(text: &str) -> u32 {
+    u32::try_from(memchr::memchr_iter(b'\n', text.as_bytes()).count()).unwrap_or(u32::MAX)
 }
 
 /// A paragraph, list, code block, table or heading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Block {
     /// Bytes of the text.
-    pub(crate) range: std::ops::Range<usize>,
+    pub(crate) range: Range<usize>,
     /// The headings above it, outermost first; a heading counts as below itself.
     pub(crate) headings: Vec<String>,
     /// Lines of the file, from 1, first and last.
     pub(crate) lines: (u32, u32),
 }
 
-/// Media types that are understood, each with the file endings that mean it.
-const KINDS: [(&str, &[&str]); 14] = [
-    ("text/markdown", &["md", "markdown"]),
-    ("text/html", &["html", "htm"]),
-    ("text/plain", &["txt", "text"]),
-    ("text/csv", &["csv", "tsv"]),
-    ("application/json", &["json"]),
-    ("application/x-ndjson", &["ndjson", "jsonl"]),
-    ("text/x-c", &["c", "h"]),
-    ("text/x-go", &["go"]),
-    ("text/x-java", &["java"]),
-    ("text/javascript", &["js", "mjs", "cjs", "jsx"]),
-    ("text/x-python", &["py", "pyi"]),
-    ("text/x-rust", &["rs"]),
-    ("text/x-typescript", &["ts", "mts", "cts"]),
-    ("text/x-tsx", &["tsx"]),
-];
-
-/// Returns the media type to read `source` as: the `given` one, else what its ending means, else
-/// plain text.
+/// Parses `content`, which is of `media_type` as [`media_type`] told it.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a given type that is not understood.
-pub(crate) fn media_type(source: &str, given: &str) -> Result<&'static str, Error> {
-    if !given.is_empty() {
-        let known = KINDS.iter().find(|kind| kind.0 == given).map(|kind| kind.0);
-        return known.ok_or_else(|| {
-            let known: Vec<_> = KINDS.iter().map(|kind| kind.0).collect();
-            Error::Invalid(format!("media type {given:?} is none of {}", known.join(", ")))
-        });
-    }
-    Ok(told(source).unwrap_or("text/plain"))
-}
-
-/// Tells whether a file's ending is one that is understood.
-#[must_use]
-pub fn is_document(source: &str) -> bool {
-    told(source).is_some()
-}
-
-/// Returns the media type that a file's ending means.
-fn told(source: &str) -> Option<&'static str> {
-    let ending = source.rsplit_once('.')?.1.to_lowercase();
-    KINDS.iter().find(|kind| kind.1.contains(&ending.as_str())).map(|kind| kind.0)
-}
-
-/// Parses `content`.
-///
-/// # Errors
-/// [`Error::Invalid`] if it is not UTF-8 text.
+/// [`Error::Invalid`] if it cannot be read as that; the message has the reason.
 pub(crate) fn parse(source: &str, media_type: &str, content: &[u8]) -> Result<Parsed, Error> {
-    let not_text = |why: &str| Error::Invalid(format!("{source:?} is not text: {why}"));
+    let parsed = match media_type {
+        PDF => pdf::parse(content),
+        DOCX => docx::parse(content),
+        XLSX => sheets::parse(content),
+        _ => return text(source, media_type, content),
+    };
+    let parsed = parsed.and_then(|parsed| match parsed.blocks.is_empty() {
+        true => Err("it holds no text".to_owned()),
+        false => Ok(parsed),
+    });
+    parsed.map_err(|why| Error::Invalid(format!("{source:?} cannot be read: {why}")))
+}
+
+/// Parses what is text itself.
+fn text(source: &str, media_type: &str, content: &[u8]) -> Result<Parsed, Error> {
+    let not_text = |why: String| {
+        let why = kind::what(content).map_or(why, |what| format!("it is {what}"));
+        Error::Invalid(format!("{source:?} is not text: {why}"))
+    };
     let text = std::str::from_utf8(content)
-        .map_err(|fault| not_text(&format!("byte {} is not UTF-8", fault.valid_up_to())))?;
+        .map_err(|fault| not_text(format!("byte {} is not UTF-8", fault.valid_up_to())))?;
     if let Some(at) = text.find('\0') {
-        return Err(not_text(&format!("byte {at} is NUL")));
+        return Err(not_text(format!("byte {at} is NUL")));
+    }
+    if text.starts_with("{\\rtf") {
+        return Err(not_text("it is RTF".to_owned()));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     Ok(match media_type {
@@ -117,7 +157,7 @@ fn paragraphs(text: &str) -> Parsed {
         at += line.len();
     }
     blocks.extend(open);
-    Parsed { text: text.to_owned(), blocks }
+    Parsed { text: text.to_owned(), blocks, pages: Vec::new() }
 }
 
 /// The headings that are open, by level.
@@ -125,7 +165,9 @@ fn paragraphs(text: &str) -> Parsed {
 struct Outline(Vec<(u8, String)>);
 
 impl Outline {
-    fn enter(&mut self, level: u8, heading: String) {
+    fn enter(&mut self, level: u8, mut heading: String) {
+        // Every block below it has a copy.
+        heading.truncate(heading.floor_char_boundary(LONGEST_HEADING));
         self.0.retain(|open| open.0 < level);
         self.0.push((level, heading));
     }
@@ -153,13 +195,5 @@ mod tests {
             let fault = parse("x.txt", "text/plain", content).unwrap_err().to_string();
             assert!(fault.contains("\"x.txt\" is not text: byte"), "{fault}");
         }
-    }
-
-    #[test]
-    fn the_ending_tells_the_type_unless_one_is_given() {
-        assert_eq!(media_type("a/B.MD", "").unwrap(), "text/markdown");
-        assert_eq!(media_type("noending", "").unwrap(), "text/plain");
-        assert_eq!(media_type("a.md", "text/html").unwrap(), "text/html");
-        assert!(media_type("a.md", "image/png").is_err());
     }
 }
