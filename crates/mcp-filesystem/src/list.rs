@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Stat, fstat, statat};
 
@@ -114,8 +113,8 @@ pub(crate) fn shown(name: &OsStr) -> String {
 fn status(found: &Found<'_>, open: &OwnedFd, name: &OsStr, kind: FileType) -> Option<Stat> {
     match kind {
         FileType::Symlink => {
-            let path = found.inside.join(name);
-            fstat(found.root.handle(Path::new(&path), Links::Followed).ok()?).ok()
+            let handle = found.root.handle(&found.inside.join(name), Links::Followed);
+            fstat(handle.ok()?).ok()
         }
         _ => statat(open, name, AtFlags::SYMLINK_NOFOLLOW).ok(),
     }

@@ -3,11 +3,11 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchmod, fchown, fdatasync,
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid, fchmod, fchown, fdatasync, fstat,
     linkat, mkdirat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
@@ -77,32 +77,35 @@ impl Files {
         let parts: Vec<_> = given.components().collect();
         let mut there = parts.len();
         let mut directory = loop {
-            let existing: std::path::PathBuf = parts[..there].iter().collect();
+            let existing: PathBuf = parts[..there].iter().collect();
             match root.handle(&existing, Links::Followed) {
                 Ok(directory) => break directory,
                 Err(Errno::NOENT) if there > 0 => there -= 1,
                 Err(fault) => return Err(told(fault)),
             }
         };
-        let missing = &parts[there..];
-        let rest: std::path::PathBuf = missing.iter().collect();
+        let names = parts[there..].iter().map(|part| match part {
+            Component::Normal(name) => Ok(Path::new(*name)),
+            // What is above a directory that is not there is not known either.
+            _ => Err(Error::Missing(path.to_owned())),
+        });
+        let names = names.collect::<Result<Vec<_>, _>>()?;
+        let rest: PathBuf = names.iter().collect();
         self.policy.write(path, &root.place_of(&directory).map_err(told)?.join(rest))?;
-        for part in missing {
-            let Component::Normal(name) = part else {
-                return Err(Error::Missing(path.to_owned()));
-            };
-            match mkdirat(&directory, *name, Mode::from_raw_mode(0o777)) {
+        for name in names {
+            match mkdirat(&directory, name, Mode::from_raw_mode(0o777)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(fault) => return Err(told(fault)),
             }
-            directory = beneath(&directory, Path::new(name), OFlags::PATH, Links::Refused)
-                .map_err(|fault| match fault {
+            directory = beneath(&directory, name, OFlags::PATH, Links::Refused).map_err(
+                |fault| match fault {
                     // There was nothing behind it: a link to nothing.
                     Errno::LOOP => Error::Dangling(path.to_owned()),
                     fault => told(fault),
-                })?;
+                },
+            )?;
         }
-        let stat = rustix::fs::fstat(&directory).map_err(told)?;
+        let stat = fstat(&directory).map_err(told)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Ok(()),
             _ => Err(Error::Exists(path.to_owned())),

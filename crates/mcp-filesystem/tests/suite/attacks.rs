@@ -450,6 +450,7 @@ async fn a_write_that_fails_leaves_nothing_and_one_that_works_keeps_the_mode() {
     let before = place.everything();
     assert!(server.write("sub", "x").await.unwrap_err().contains("not a regular file"));
     assert!(server.write("nowhere/x", "x").await.unwrap_err().contains("does not exist"));
+    assert!(server.make("nowhere/../x").await.unwrap_err().contains("does not exist"));
     assert!(server.rename("notes.txt", "sub").await.unwrap_err().contains("exists already"));
     assert!(server.rename("sub", "sub/below").await.unwrap_err().contains("lies in"));
     assert!(server.rename("nothing", "x").await.unwrap_err().contains("does not exist"));
