@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::fuse::Fusion;
@@ -14,6 +15,8 @@ pub struct Config {
     pub max_document_bytes: usize,
     /// What turns texts into vectors; without it documents are found by their words alone.
     pub embedding: Option<Embedding>,
+    /// Where passages are found; without it in this process's memory, filled at every start.
+    pub qdrant: Option<Qdrant>,
     /// So many documents of ingest jobs are worked on at once.
     pub ingest_workers: usize,
     /// How the two scores of a passage become one; `baton eval` names the best weight for judged queries.
@@ -31,12 +34,24 @@ pub struct Embedding {
     pub threads: usize,
 }
 
+/// A Qdrant server or cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Qdrant {
+    /// Where its gRPC interface is, such as `http://qdrant:6334`.
+    pub url: String,
+    /// Its key, if it asks for one.
+    #[serde(default, skip_serializing)]
+    pub api_key: Option<SecretString>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             database: "data/documents.db".into(),
             max_document_bytes: 10 * 1024 * 1024,
             embedding: None,
+            qdrant: None,
             ingest_workers: 2,
             fusion: Fusion::default(),
         }

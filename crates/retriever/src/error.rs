@@ -16,6 +16,9 @@ pub enum Error {
     /// The tenant has no such job.
     #[error("job {0:?} does not exist")]
     NoJob(String),
+    /// The index is not reached, or fails.
+    #[error("the index is unavailable")]
+    Index(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Too much waits; later is fine.
     #[error("{0}")]
     Full(String),
@@ -40,7 +43,7 @@ impl Classify for Error {
             Self::NotFound(_) | Self::NoCollection(_) | Self::NoJob(_) => ErrorKind::NotFound,
             Self::Full(_) => ErrorKind::RateLimited,
             Self::Conflict(_) => ErrorKind::Conflict,
-            Self::Store(_) | Self::Model(_) => ErrorKind::Unavailable,
+            Self::Store(_) | Self::Index(_) | Self::Model(_) => ErrorKind::Unavailable,
             Self::Broken(_) => ErrorKind::Internal,
         }
     }

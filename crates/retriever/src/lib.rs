@@ -21,8 +21,9 @@ mod tokenize;
 use std::sync::Arc;
 
 use proto::retriever::retriever_service_server::RetrieverServiceServer;
+use secrecy::ExposeSecret;
 
-pub use config::{Config, Embedding};
+pub use config::{Config, Embedding, Qdrant};
 pub use error::Error;
 pub use fuse::Fusion;
 pub use parse::is_document;
@@ -42,7 +43,13 @@ pub async fn server(config: Config) -> anyhow::Result<RetrieverServiceServer<Ser
         }
         None => None,
     };
-    let indexes = Arc::new(index::Memory::default());
+    let indexes: Arc<dyn index::Indexes> = match &config.qdrant {
+        Some(config::Qdrant { url, api_key }) => {
+            let key = api_key.as_ref().map(ExposeSecret::expose_secret);
+            Arc::new(index::Qdrant::new(url, key)?)
+        }
+        None => Arc::new(index::Memory::default()),
+    };
     let store = Arc::new(store::Store::open(&config, indexes, embedder).await?);
     let workers = jobs::Workers::start(&store, config.ingest_workers);
     // A message is a document and little more.

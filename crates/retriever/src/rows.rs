@@ -25,6 +25,8 @@ d.updated_at, d.collection, d.private, d.attributes";
 #[derive(Debug)]
 pub(crate) struct Rows {
     pool: SqlitePool,
+    /// Whether what changes is kept in mind until the index has heard of it.
+    outlived: bool,
 }
 
 /// One collection.
@@ -61,11 +63,12 @@ pub(crate) struct NewPassage {
 }
 
 impl Rows {
-    /// Opens the database, makes and migrates it.
+    /// Opens the database, makes and migrates it. The index may be one that is there after this process (it is
+    /// `outlived` by it): then what changes is kept in mind until [`Self::indexed`].
     ///
     /// # Errors
     /// If it cannot be opened, or is of a later version.
-    pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) async fn open(config: &Config, outlived: bool) -> anyhow::Result<Self> {
         if let Some(directory) = config.database.parent() {
             tokio::fs::create_dir_all(directory).await?;
         }
@@ -82,7 +85,7 @@ impl Rows {
             .connect_with(options)
             .await?;
         sqlx::migrate!().run(&pool).await?;
-        Ok(Self { pool })
+        Ok(Self { pool, outlived })
     }
 
     /// Returns the database, for what is kept beside the documents.
@@ -196,9 +199,13 @@ impl Rows {
 
     /// Removes a collection with its documents; tells whether it was there.
     pub(crate) async fn remove(&self, scope: &Scope) -> Result<bool, Error> {
+        let mut tx = self.pool.begin().await?;
         let statement = sqlx::query("DELETE FROM collections WHERE tenant = ? AND name = ?");
         let statement = statement.bind(scope.tenant.as_str()).bind(&scope.collection);
-        Ok(statement.execute(&self.pool).await?.rows_affected() > 0)
+        let removed = statement.execute(&mut *tx).await?.rows_affected() > 0;
+        self.unindexed(&mut tx, scope, "").await?;
+        tx.commit().await?;
+        Ok(removed)
     }
 
     /// Returns a collection's fields.
@@ -324,7 +331,111 @@ impl Rows {
             .execute(&mut *tx)
             .await?;
         }
+        self.unindexed(&mut tx, scope, &document.id).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Keeps in mind that the index has yet to hear of a document, or of a collection's end.
+    async fn unindexed(
+        &self,
+        db: &mut SqliteConnection,
+        scope: &Scope,
+        document: &str,
+    ) -> Result<(), Error> {
+        if self.outlived {
+            sqlx::query(
+                "INSERT INTO unindexed (tenant, collection, document) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            )
+            .bind(scope.tenant.as_str())
+            .bind(&scope.collection)
+            .bind(document)
+            .execute(db)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets that the index has yet to hear of a document, or of a collection's end.
+    pub(crate) async fn indexed(&self, scope: &Scope, document: &str) -> Result<(), Error> {
+        if self.outlived {
+            sqlx::query(
+                "DELETE FROM unindexed WHERE tenant = ? AND collection = ? AND document = ?",
+            )
+            .bind(scope.tenant.as_str())
+            .bind(&scope.collection)
+            .bind(document)
+            .execute(&self.pool)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Returns at most 100 of the documents and collections that the index has yet to hear of.
+    pub(crate) async fn behind(&self) -> Result<Vec<(Scope, String)>, Error> {
+        let rows = sqlx::query("SELECT tenant, collection, document FROM unindexed LIMIT 100")
+            .fetch_all(&self.pool)
+            .await?;
+        let row = |row: &SqliteRow| {
+            let tenant = TenantId::new(row.try_get::<String, _>(0)?);
+            let tenant = tenant.map_err(|fault| Error::Broken(fault.into()))?;
+            Ok((Scope { tenant, collection: row.try_get(1)? }, row.try_get(2)?))
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// Returns every collection of every tenant, with how many passages it has.
+    pub(crate) async fn sizes(&self) -> Result<Vec<(Scope, u64)>, Error> {
+        let rows = sqlx::query(
+            "SELECT c.tenant, c.name, COALESCE(SUM(d.passages), 0) FROM collections c
+             LEFT JOIN documents d ON d.tenant = c.tenant AND d.collection = c.name GROUP BY c.tenant, c.name",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let row = |row: &SqliteRow| {
+            let tenant = TenantId::new(row.try_get::<String, _>(0)?);
+            let tenant = tenant.map_err(|fault| Error::Broken(fault.into()))?;
+            Ok((Scope { tenant, collection: row.try_get(1)? }, unsigned(row.try_get(2)?)))
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// Keeps in mind that the index has yet to hear of every document of a collection.
+    pub(crate) async fn unindex(&self, scope: &Scope) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO unindexed SELECT tenant, collection, id FROM documents
+             WHERE tenant = ? AND collection = ? ON CONFLICT DO NOTHING",
+        )
+        .bind(scope.tenant.as_str())
+        .bind(&scope.collection)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Returns what is indexed of a document; none when it is not there.
+    pub(crate) async fn entries(&self, scope: &Scope, id: &str) -> Result<Option<Entries>, Error> {
+        let (document, attributes) = match self.read(scope, id).await {
+            Ok((document, attributes, _)) => (document, attributes),
+            Err(Error::NotFound(_)) => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
+        let rows = sqlx::query(
+            "SELECT position, headings, text, vector FROM passages
+             WHERE tenant = ? AND document = ? ORDER BY position",
+        )
+        .bind(scope.tenant.as_str())
+        .bind(id)
+        .fetch_all(&self.pool)
+        .await?;
+        let entry = |row: &SqliteRow| {
+            Ok(Entry {
+                id: passage_id(id, row.try_get(0)?),
+                text: indexed(&read_headings(row.try_get(1)?)?, row.try_get(2)?),
+                vector: row.try_get::<Option<&[u8]>, _>(3)?.map(floats),
+            })
+        };
+        let passages = rows.iter().map(entry).collect::<Result<_, Error>>()?;
+        Ok(Some(Entries { passages, fields: attributes.fields(&document) }))
     }
 
     /// Returns a document and its stored text.
@@ -374,8 +485,10 @@ impl Rows {
 
     /// Removes a document and its passages.
     pub(crate) async fn delete(&self, scope: &Scope, id: &str) -> Result<(), Error> {
-        let mut db = self.pool.acquire().await?;
-        delete_rows(&mut db, scope, id).await
+        let mut tx = self.pool.begin().await?;
+        delete_rows(&mut tx, scope, id).await?;
+        self.unindexed(&mut tx, scope, id).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Returns those of the passages that are there, by their ids.

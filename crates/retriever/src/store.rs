@@ -61,7 +61,7 @@ pub(crate) struct Search {
 }
 
 impl Store {
-    /// Opens the database and fills the indexes from it.
+    /// Opens the database, and fills from it the indexes that are empty at every start.
     ///
     /// # Errors
     /// If the database cannot be opened or read.
@@ -70,11 +70,13 @@ impl Store {
         indexes: Arc<dyn Indexes>,
         embedder: Option<Arc<dyn Embedder>>,
     ) -> anyhow::Result<Self> {
-        let rows = Rows::open(config).await?;
-        rows.every(async |scope, document, entries| {
-            indexes.open(&scope).await?.replace(&document, entries).await
-        })
-        .await?;
+        let rows = Rows::open(config, indexes.outlives()).await?;
+        if !indexes.outlives() {
+            rows.every(async |scope, document, entries| {
+                indexes.open(&scope).await?.replace(&document, entries).await
+            })
+            .await?;
+        }
         let queue = Queue::open(rows.pool().clone()).await?;
         let (fusion, max_bytes) = (config.fusion, config.max_document_bytes);
         Ok(Self { rows, queue, indexes, embedder, fusion, max_bytes, writers: Default::default() })
@@ -98,6 +100,36 @@ impl Store {
             )));
         }
         Ok(Collection { store: self, scope: Scope { tenant, collection } })
+    }
+
+    /// Tells the index, if it is one that outlives this process, what it has not heard of: because it was away, or
+    /// we were. The first time, `compare` what it has with what there is.
+    ///
+    /// # Errors
+    /// If it is away still.
+    pub(crate) async fn catch_up(&self, compare: bool) -> Result<(), Error> {
+        if !self.indexes.outlives() {
+            return Ok(());
+        }
+        if compare {
+            for (scope, passages) in self.rows.sizes().await? {
+                if self.indexes.open(&scope).await?.len().await? != passages {
+                    self.rows.unindex(&scope).await?;
+                }
+            }
+        }
+        loop {
+            let behind = self.rows.behind().await?;
+            if behind.is_empty() {
+                return Ok(());
+            }
+            for (scope, document) in behind {
+                let collection = Collection { store: self, scope };
+                let lock = collection.lock();
+                let _writing = lock.lock().await;
+                collection.reindex(&document).await?;
+            }
+        }
     }
 
     /// Returns the documents that are stored while nobody waits.
@@ -166,7 +198,7 @@ impl Collection<'_> {
         let lock = self.lock();
         let _writing = lock.lock().await;
         let there = self.store.rows.remove(&self.scope).await?;
-        self.store.indexes.remove(&self.scope).await?;
+        self.reindex("").await?;
         match there || self.scope.collection == DEFAULT {
             true => Ok(()),
             false => Err(Error::NoCollection(self.scope.collection.clone())),
@@ -186,6 +218,10 @@ impl Collection<'_> {
             && document.media_type == media_type
             && (document.private, &there) == (private, &attributes)
         {
+            if self.store.indexes.outlives() {
+                // It may be that the index was away when it was stored.
+                self.store.catch_up(false).await?;
+            }
             return Ok((document, false));
         }
         let name = source.clone();
@@ -245,7 +281,28 @@ impl Collection<'_> {
         };
         let index = self.store.indexes.open(&self.scope).await?;
         index.replace(&document.id, entries).await?;
+        self.store.rows.indexed(&self.scope, &document.id).await?;
         Ok((document, true))
+    }
+
+    /// Has the index hear what a document is now, or, without one, that the collection has ended; for whoever
+    /// holds the lock.
+    async fn reindex(&self, document: &str) -> Result<(), Error> {
+        let entries = match document {
+            "" => {
+                self.store.indexes.remove(&self.scope).await?;
+                // It may have been made again since: what is in it then is told anew.
+                self.store.rows.unindex(&self.scope).await?;
+                return self.store.rows.indexed(&self.scope, "").await;
+            }
+            document => self.store.rows.entries(&self.scope, document).await?,
+        };
+        let index = self.store.indexes.open(&self.scope).await?;
+        match entries {
+            Some(entries) => index.replace(document, entries).await?,
+            None => index.remove(document).await?,
+        }
+        self.store.rows.indexed(&self.scope, document).await
     }
 
     /// Returns a document and its stored text.
@@ -266,7 +323,8 @@ impl Collection<'_> {
         let _writing = lock.lock().await;
         self.get(id).await?;
         self.store.rows.delete(&self.scope, id).await?;
-        self.store.indexes.open(&self.scope).await?.remove(id).await
+        self.store.indexes.open(&self.scope).await?.remove(id).await?;
+        self.store.rows.indexed(&self.scope, id).await
     }
 
     /// Returns the best passages, best first.

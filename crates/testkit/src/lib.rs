@@ -7,8 +7,10 @@ pub mod hook;
 pub mod postgres;
 pub mod process;
 pub mod provider;
+mod qdrant;
 pub mod redis;
 
 pub use postgres::Postgres;
 pub use process::Process;
+pub use qdrant::Qdrant;
 pub use redis::Redis;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use types::TenantId;
 
-use super::{Entries, Entry, Index, Indexes, Memory, Query, Scope};
+use super::{Entries, Entry, Index, Indexes, Memory, Qdrant, Query, Scope};
 use crate::attributes::Value;
 use crate::filter::{End, Filter};
 
@@ -276,4 +276,32 @@ async fn all(indexes: Arc<dyn Indexes>) {
 #[tokio::test]
 async fn memory_keeps_the_contract() {
     all(Arc::new(Memory::default())).await;
+}
+
+#[tokio::test]
+async fn qdrant_keeps_the_contract() {
+    let server = testkit::Qdrant::start().await.unwrap();
+    all(Arc::new(Qdrant::new(&server.url, None).unwrap())).await;
+}
+
+/// What another process made is found, also where nothing was asked of this one before.
+#[tokio::test]
+async fn qdrant_keeps_what_it_has_after_the_process() {
+    let server = testkit::Qdrant::start().await.unwrap();
+    let scope = scope("one");
+    let tags = [("tags", text("x"))];
+    for round in 0..2 {
+        let indexes = Qdrant::new(&server.url, None).unwrap();
+        let index = indexes.open(&scope).await.unwrap();
+        if round == 0 {
+            let passages = [("apple", [1.0, 0.0]), ("pear", [0.0, 1.0])];
+            index.replace("a", entries("a", &passages, &tags)).await.unwrap();
+        }
+        assert_eq!(index.len().await.unwrap(), 2);
+        let facets = vec!["tags".to_owned()];
+        let vector = Some(vec![0.0, 1.0]);
+        let query = Query { text: "pear".to_owned(), vector, filter: None, facets };
+        let found = index.search(query).await.unwrap();
+        assert_eq!((found.candidates.len(), found.facets), (2, vec![vec![(text("x"), 1)]]));
+    }
 }

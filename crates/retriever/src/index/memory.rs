@@ -34,6 +34,10 @@ impl Indexes for Memory {
         self.collections.write().unwrap_or_else(PoisonError::into_inner).remove(scope);
         Ok(())
     }
+
+    fn outlives(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -57,6 +61,10 @@ impl Index for Collection {
     async fn search(&self, query: Query) -> Result<Found, Error> {
         self.apart(move |one| one.read().unwrap_or_else(PoisonError::into_inner).search(&query))
             .await
+    }
+
+    async fn len(&self) -> Result<u64, Error> {
+        Ok(self.0.read().unwrap_or_else(PoisonError::into_inner).len() as u64)
     }
 }
 

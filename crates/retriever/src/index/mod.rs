@@ -6,6 +6,7 @@
 mod contract;
 pub(crate) mod embedded;
 mod memory;
+mod qdrant;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use types::TenantId;
 
 pub(crate) use self::memory::Memory;
+pub(crate) use self::qdrant::Qdrant;
 use crate::Error;
 use crate::attributes::Value;
 use crate::filter::Filter;
@@ -22,6 +24,11 @@ use crate::fuse::Candidate;
 
 /// So many of the best passages of each side are ranked together.
 pub(crate) const DEPTH: usize = 1000;
+/// Of the documents of so many of the best passages, …
+const LEADING: usize = 20;
+/// … so many passages around them are ranked also when they hold no word of the query: what answers a
+/// question may go on in other words.
+const AROUND: usize = 10;
 /// So many values of a field are told.
 pub(crate) const FACET_VALUES: usize = 20;
 
@@ -81,13 +88,16 @@ pub(crate) trait Indexes: Send + Sync + Debug {
 
     /// Removes everything of a collection. Idempotent.
     async fn remove(&self, scope: &Scope) -> Result<(), Error>;
+
+    /// Tells whether what is in them is there after this process.
+    fn outlives(&self) -> bool;
 }
 
 /// The index of one collection. Every statistic is of this collection's passages alone.
 #[async_trait]
 pub(crate) trait Index: Send + Sync + Debug {
-    /// Puts a document's passages in place of what it had. Idempotent. A search that runs meanwhile finds those
-    /// of before or those of after.
+    /// Puts a document's passages in place of what it had. Idempotent. A search that runs meanwhile finds each
+    /// passage as it was before or as it is after.
     async fn replace(&self, document: &str, entries: Entries) -> Result<(), Error>;
 
     /// Removes a document's passages and everything made from them. Idempotent.
@@ -95,4 +105,7 @@ pub(crate) trait Index: Send + Sync + Debug {
 
     /// Returns what answers a query.
     async fn search(&self, query: Query) -> Result<Found, Error>;
+
+    /// Returns how many passages there are.
+    async fn len(&self) -> Result<u64, Error>;
 }

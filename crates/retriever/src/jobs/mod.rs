@@ -23,6 +23,8 @@ const LEASE: Duration = Duration::from_secs(20);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// So often a worker without work looks for what became due, or what another process left.
 const LOOK: Duration = Duration::from_secs(1);
+/// So often an index that was away is told what it missed.
+const FOLLOW: Duration = Duration::from_secs(5);
 /// A task is begun at most so often.
 const ATTEMPTS: u32 = 5;
 
@@ -36,10 +38,23 @@ impl Workers {
     /// Begins to work.
     pub(crate) fn start(store: &Arc<Store>, count: usize) -> Self {
         let mut workers = JoinSet::new();
+        workers.spawn(follow(Arc::clone(store)));
         for _ in 0..count.max(1) {
             workers.spawn(work(Arc::clone(store)));
         }
         Self { _workers: workers }
+    }
+}
+
+/// Has the index hear of what it missed.
+async fn follow(store: Arc<Store>) {
+    let mut compare = true;
+    loop {
+        match store.catch_up(compare).await {
+            Ok(()) => compare = false,
+            Err(fault) => tracing::warn!(%fault, "the index has not heard of every change"),
+        }
+        tokio::time::sleep(FOLLOW).await;
     }
 }
 

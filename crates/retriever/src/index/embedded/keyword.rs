@@ -10,7 +10,7 @@ use crate::tokenize::each_term;
 const K1: f32 = 1.2;
 const B: f32 = 0.75;
 /// How much a word of a passage's context counts, of one of its own.
-const CONTEXT: f32 = 0.5;
+pub(super) const CONTEXT: f32 = 0.5;
 /// How much two words that stand together as in the query count, of the rarer of them.
 const TOGETHER: f32 = 0.25;
 /// So many of the best passages are looked at for words that stand together.
@@ -188,7 +188,7 @@ impl Row {
 
 /// BM25's term frequency, as of Robertson and Zaragoza, 2009: it grows to K1 + 1, and slower in a
 /// `long` passage (its length by the mean).
-fn saturated(frequency: f32, long: f32) -> f32 {
+pub(super) fn saturated(frequency: f32, long: f32) -> f32 {
     frequency * (K1 + 1.0) / (frequency + K1 * (1.0 - B + B * long))
 }
 

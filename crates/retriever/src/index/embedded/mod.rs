@@ -4,22 +4,17 @@ mod dense;
 mod fields;
 mod keyword;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rustc_hash::FxHashMap;
 
 use self::dense::Dense;
 use self::fields::Fields;
 use self::keyword::{Context, Keyword};
-use super::{DEPTH, Entries, Entry, FACET_VALUES, Found, Query};
+use super::{AROUND, DEPTH, Entries, Entry, FACET_VALUES, Found, LEADING, Query};
 use crate::attributes::Value;
 use crate::fuse::Candidate;
 
-/// Of the documents of so many of the best passages, …
-const LEADING: usize = 20;
-/// … so many passages around them are ranked also when they hold no word of the query: what answers a
-/// question may go on in other words.
-const AROUND: usize = 10;
 /// So many words of a document's beginning are every passage's context.
 const CONTEXT_WORDS: usize = 40;
 
@@ -153,6 +148,43 @@ impl Embedded {
         found.sort_unstable();
         found.dedup();
     }
+}
+
+/// A passage's words, each with how often it stands there, as [`Embedded`] counts them.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    frequencies: HashMap<String, f32>,
+    length: f32,
+}
+
+impl Words {
+    /// Returns each word's part of BM25 without its rarity, for passages of this mean length.
+    pub(super) fn weighed(self, mean: f32) -> HashMap<String, f32> {
+        let long = self.length / mean;
+        let weigh = |(word, often)| (word, keyword::saturated(often, long));
+        self.frequencies.into_iter().map(weigh).collect()
+    }
+}
+
+/// Returns the words of a document's passages, with those of their context.
+pub(super) fn words(passages: &[Entry]) -> Vec<Words> {
+    let mut context = Words::default();
+    let count = |words: &mut Words, text: &str, weight: f32| {
+        crate::tokenize::each_term(text, |term| {
+            *words.frequencies.entry(term.to_owned()).or_default() += weight;
+            words.length += weight;
+        });
+    };
+    count(&mut context, &beginning(passages), keyword::CONTEXT);
+    let of = |(entry, at): (&Entry, usize)| {
+        let mut words = Words::default();
+        if at > 0 {
+            words = Words { frequencies: context.frequencies.clone(), length: context.length };
+        }
+        count(&mut words, &entry.text, 1.0);
+        words
+    };
+    passages.iter().zip(0..).map(of).collect()
 }
 
 /// Returns a document's first words.
