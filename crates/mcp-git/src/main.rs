@@ -1,8 +1,15 @@
-//! The git server, alone.
+//! The git server, alone; and, as `mcp-git worker`, the process that does one call's work.
 
-use mcp_git::{Config, Git};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match std::env::args_os().nth(1) {
+        Some(first) if first == "worker" => mcp_git::work(),
+        _ => serve(),
+    }
+}
 
 #[tokio::main]
-async fn main() -> std::process::ExitCode {
-    mcp_server::run("mcp-git", |_: &Config| Ok(Git), |config| config.access).await
+async fn serve() -> ExitCode {
+    mcp_server::run("mcp-git", mcp_git::Git::open, |config| config.access).await
 }

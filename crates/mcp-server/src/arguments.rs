@@ -28,15 +28,22 @@ impl<T: JsonSchema> JsonSchema for Parameters<T> {
 impl<S, T: DeserializeOwned> FromContextPart<ToolCallContext<'_, S>> for Parameters<T> {
     fn from_context_part(context: &mut ToolCallContext<S>) -> Result<Self, ErrorData> {
         let arguments = Value::Object(context.arguments.take().unwrap_or_default());
-        serde_path_to_error::deserialize(arguments).map(Self).map_err(|fault| {
-            let told = match pointer(fault.path()) {
-                pointer if pointer.is_empty() => fault.inner().to_string(),
-                pointer => format!("{pointer}: {}", fault.inner()),
-            };
+        read(arguments).map(Self).map_err(|told| {
             // Told in these words, rmcp makes of it a result that the model reads.
             ErrorData::invalid_params(format!("failed to deserialize parameters: {told}"), None)
         })
     }
+}
+
+/// Reads a tool's arguments.
+///
+/// # Errors
+/// What is wrong with them, with a JSON pointer to it.
+pub fn read<T: DeserializeOwned>(arguments: Value) -> Result<T, String> {
+    serde_path_to_error::deserialize(arguments).map_err(|fault| match pointer(fault.path()) {
+        pointer if pointer.is_empty() => fault.inner().to_string(),
+        pointer => format!("{pointer}: {}", fault.inner()),
+    })
 }
 
 /// Calls the tool of `server` that `request` names.
@@ -50,16 +57,17 @@ pub async fn call<S: Send + Sync + 'static>(
     context: RequestContext<RoleServer>,
 ) -> Result<CallToolResponse, ErrorData> {
     if !tools.has_route(&request.name) {
-        return Err(unknown(tools, &request.name));
+        let all = tools.list_all();
+        return Err(unknown(&request.name, all.iter().map(|tool| tool.name.as_ref())));
     }
     tools.call(ToolCallContext::new(server, request, context)).await
 }
 
-fn unknown<S: Send + Sync + 'static>(tools: &ToolRouter<S>, name: &str) -> ErrorData {
+/// Returns that there is no tool `name`, and which of those that there are is called nearly so.
+pub fn unknown<'a>(name: &str, tools: impl Iterator<Item = &'a str>) -> ErrorData {
     // Names are short; whatever is longer than any is near to none.
     let asked: String = name.chars().take(128).collect();
-    let near = |tool: &rmcp::model::Tool| strsim::jaro_winkler(&asked, &tool.name) > 0.85;
-    let near: Vec<_> = tools.list_all().into_iter().filter(near).map(|tool| tool.name).collect();
+    let near: Vec<_> = tools.filter(|tool| strsim::jaro_winkler(&asked, tool) > 0.85).collect();
     let hint = match near.is_empty() {
         true => String::new(),
         false => format!("; there is {}", near.join(", ")),

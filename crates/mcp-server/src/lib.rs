@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use arguments::{Parameters, call};
+pub use arguments::{Parameters, call, read, unknown};
 pub use blocking::{Blocking, Deadline, Unfinished};
 
 /// The largest message that is read, in bytes.
