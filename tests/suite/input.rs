@@ -54,6 +54,27 @@ async fn bad_input_is_told_what_is_wrong_and_changes_nothing() {
     }
 }
 
+#[tokio::test]
+async fn a_document_that_takes_all_memory_is_refused_alone() {
+    // Six long headings are copied for each of many paragraphs.
+    let headings = (1..=6).map(|level| format!("{} {}\n\n", "#".repeat(level), "h".repeat(300)));
+    let document = headings.collect::<String>() + &"word\n\n".repeat(500_000);
+    for shape in Shape::ALL {
+        let settings = "[retriever.parsing]\nmemory_bytes = 134217728\n";
+        let system = System::start(shape, settings).await.unwrap();
+        let put = async |source: &str, body: String| {
+            let url = format!("{}/api/v1/documents?source={source}", system.url);
+            let reply = system.client().post(url).body(body).send().await.unwrap();
+            (reply.status().as_u16(), reply.text().await.unwrap())
+        };
+        let (status, error) = put("large.md", document.clone()).await;
+        let reason =
+            "\\\"large.md\\\" cannot be read: it needs more than 134217728 bytes of memory";
+        assert!(status == 400 && error.contains(reason), "{status} {error}");
+        assert_eq!(put("small.md", "# A\n\nword".to_owned()).await.0, 201);
+    }
+}
+
 /// A dialect of model requests: how a conversation is put, and a tool.
 struct Dialect {
     path: &'static str,

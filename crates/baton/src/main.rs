@@ -4,7 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+fn main() -> ExitCode {
+    retriever::parse_worker(std::env::args_os()).unwrap_or_else(run)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     baton::cli::run(baton::cli::Cli::parse()).await
 }

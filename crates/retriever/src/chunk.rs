@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::parse::Parsed;
 
 /// A passage is closed when it has so many words, …
@@ -10,7 +12,7 @@ const ENOUGH: usize = 150;
 pub(crate) const MOST: usize = 300;
 
 /// A passage of a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Chunk {
     /// Bytes of the text; always at character borders.
     pub(crate) range: Range<usize>,

@@ -19,6 +19,8 @@ pub struct Config {
     pub qdrant: Option<Qdrant>,
     /// So many documents of ingest jobs are worked on at once.
     pub ingest_workers: usize,
+    /// How documents are parsed.
+    pub parsing: Parsing,
     /// How the two scores of a passage become one; `baton eval` names the best weight for judged queries.
     pub fusion: Fusion,
 }
@@ -45,6 +47,55 @@ pub struct Qdrant {
     pub api_key: Option<SecretString>,
 }
 
+/// The processes that documents are parsed in, each for one of them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Parsing {
+    /// The program that is started, whose `main` calls [`crate::parse_worker`]; none: documents are parsed
+    /// in this process, unlimited. No configuration says it: see [`Config::isolated`].
+    #[serde(skip)]
+    pub program: Option<PathBuf>,
+    /// So many documents are parsed at once.
+    pub workers: usize,
+    /// So much memory each may take, in bytes.
+    pub memory_bytes: u64,
+    /// So long each may keep a processor, in seconds.
+    pub cpu_seconds: u64,
+    /// So long each may take in all, in milliseconds.
+    pub deadline_ms: u64,
+}
+
+impl Default for Parsing {
+    fn default() -> Self {
+        Self {
+            program: None,
+            workers: 2,
+            memory_bytes: 512 * 1024 * 1024,
+            cpu_seconds: 30,
+            deadline_ms: 120_000,
+        }
+    }
+}
+
+impl Parsing {
+    fn check(&self) -> anyhow::Result<()> {
+        let Self { workers, memory_bytes, cpu_seconds, deadline_ms, .. } = *self;
+        for (name, value, least) in [
+            ("workers", workers as u64, 1),
+            ("memory_bytes", memory_bytes, 64 * 1024 * 1024),
+            ("cpu_seconds", cpu_seconds, 1),
+            ("deadline_ms", deadline_ms, 1),
+        ] {
+            anyhow::ensure!(
+                value >= least,
+                "retriever.parsing.{name}: {value} is less than {least}"
+            );
+        }
+        anyhow::ensure!(workers <= 1024, "retriever.parsing.workers: {workers} is more than 1024");
+        Ok(())
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -53,14 +104,24 @@ impl Default for Config {
             embedding: None,
             qdrant: None,
             ingest_workers: 2,
+            parsing: Parsing::default(),
             fusion: Fusion::default(),
         }
     }
 }
 
 impl Config {
+    /// Has this very program parse documents, each in a process of its own: for programs whose `main` calls
+    /// [`crate::parse_worker`]. It is found also after its file was replaced.
+    #[must_use]
+    pub fn isolated(mut self) -> Self {
+        self.parsing.program = Some("/proc/self/exe".into());
+        self
+    }
+
     /// Checks what types cannot say.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
+        self.parsing.check()?;
         match self.fusion {
             Fusion::Convex { dense_weight } if !(0.0..=1.0).contains(&dense_weight) => {
                 anyhow::bail!("retriever.fusion.convex.dense_weight: {dense_weight} is not 0 to 1")

@@ -11,6 +11,7 @@ pub mod evaluate;
 mod filter;
 mod fuse;
 mod index;
+mod isolate;
 mod jobs;
 mod parse;
 mod rows;
@@ -23,9 +24,10 @@ use std::sync::Arc;
 use proto::retriever::retriever_service_server::RetrieverServiceServer;
 use secrecy::ExposeSecret;
 
-pub use config::{Config, Embedding, Qdrant};
+pub use config::{Config, Embedding, Parsing, Qdrant};
 pub use error::Error;
 pub use fuse::Fusion;
+pub use isolate::parse_worker;
 pub use parse::is_document;
 pub use service::Service;
 

@@ -9,13 +9,14 @@ use sha2::{Digest as _, Sha256};
 use types::{Clock as _, SystemClock, TenantId};
 
 use crate::attributes::Attributes;
-use crate::chunk::{Chunk, chunk, indexed};
+use crate::chunk::{Chunk, indexed};
 use crate::embed::{Embedder, Side, normalise};
 use crate::filter::Filter;
 use crate::fuse::{self, Fusion, Ranked, rank};
 use crate::index::{Entries, Entry, Indexes, Query, Scope};
+use crate::isolate::{Cut, Parsers};
 use crate::jobs::Queue;
-use crate::parse::{media_type, parse};
+use crate::parse::media_type;
 use crate::rows::{self, DEFAULT, New, NewPassage, Rows, on_the_wire, passage_id};
 use crate::{Config, Error};
 
@@ -24,6 +25,7 @@ use crate::{Config, Error};
 pub(crate) struct Store {
     rows: Rows,
     queue: Queue,
+    parsers: Parsers,
     indexes: Arc<dyn Indexes>,
     embedder: Option<Arc<dyn Embedder>>,
     fusion: Fusion,
@@ -78,8 +80,16 @@ impl Store {
             .await?;
         }
         let queue = Queue::open(rows.pool().clone()).await?;
-        let (fusion, max_bytes) = (config.fusion, config.max_document_bytes);
-        Ok(Self { rows, queue, indexes, embedder, fusion, max_bytes, writers: Default::default() })
+        Ok(Self {
+            rows,
+            queue,
+            parsers: Parsers::new(config),
+            indexes,
+            embedder,
+            fusion: config.fusion,
+            max_bytes: config.max_document_bytes,
+            writers: Default::default(),
+        })
     }
 
     /// Returns the handle of one collection; an empty name is the default one's.
@@ -224,13 +234,7 @@ impl Collection<'_> {
             }
             return Ok((document, false));
         }
-        let name = source.clone();
-        let cut = tokio::task::spawn_blocking(move || {
-            let parsed = parse(&name, media_type, &content)?;
-            let chunks = chunk(&parsed);
-            Ok::<_, Error>((parsed.text, chunks))
-        });
-        let (text, chunks) = cut.await.map_err(|fault| Error::Broken(fault.into()))??;
+        let Cut { text, chunks } = self.store.parsers.cut(&source, media_type, &content).await?;
         let texts: Vec<String> =
             chunks.iter().map(|one| indexed(&one.headings, &text[one.range.clone()])).collect();
         let vectors = match &embedder {

@@ -8,7 +8,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 /// What an archive may unpack to in all, in bytes: ten kilobytes can be made to hold ten megabytes.
-const MOST_UNPACKED: u64 = 256 * 1024 * 1024;
+const MOST_UNPACKED: u64 = 128 * 1024 * 1024;
 
 /// An archive, and how much of it may still be unpacked.
 pub(super) struct Archive<'a> {
@@ -76,13 +76,20 @@ pub(super) fn read(
     mut see: impl FnMut(Piece<'_>) -> Result<(), String>,
 ) -> Result<(), String> {
     let mut reader = Reader::from_str(xml);
+    let mut open = 0_usize;
     loop {
         let at = reader.buffer_position();
         let wrong =
             |fault: &dyn std::fmt::Display| format!("its XML is broken at byte {at}: {fault}");
         match reader.read_event().map_err(|fault| wrong(&fault))? {
-            Event::Start(tag) => see(Piece::Start(tag.local_name().as_ref(), &tag))?,
-            Event::End(tag) => see(Piece::End(tag.local_name().as_ref()))?,
+            Event::Start(tag) => {
+                open += 1;
+                see(Piece::Start(tag.local_name().as_ref(), &tag))?;
+            }
+            Event::End(tag) => {
+                open = open.saturating_sub(1);
+                see(Piece::End(tag.local_name().as_ref()))?;
+            }
             Event::Empty(tag) => {
                 see(Piece::Start(tag.local_name().as_ref(), &tag))?;
                 see(Piece::End(tag.local_name().as_ref()))?;
@@ -96,6 +103,7 @@ pub(super) fn read(
                 }
             }
             Event::DocType(_) => return Err("its XML declares a document type".to_owned()),
+            Event::Eof if open > 0 => return Err(wrong(&"it ends early")),
             Event::Eof => return Ok(()),
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
         }

@@ -1,6 +1,9 @@
+use std::ops::Range;
+
+use html5gum::emitters::default::DefaultEmitter;
 use html5gum::{Token, Tokenizer};
 
-use super::{Block, Outline, Parsed};
+use super::{Block, Outline, Parsed, newlines};
 
 /// Elements whose text nobody reads.
 const SILENT: [&str; 7] = ["script", "style", "noscript", "template", "svg", "nav", "title"];
@@ -35,21 +38,21 @@ const BREAKING: [&str; 27] = [
     "h6",
 ];
 
-/// Parses HTML: the stored text is what a reader sees, a block a line. Lines are the file's, counted
-/// by what each block's own text and tags hold.
+/// Parses HTML: the stored text is what a reader sees, a block a line. Lines are the file's.
 pub(super) fn parse(html: &str) -> Parsed {
-    let mut page = Page::default();
-    for token in Tokenizer::new(html) {
+    let mut page = Page { html, line: 1, ..Page::default() };
+    for token in Tokenizer::new_with_emitter(html, DefaultEmitter::<usize>::new_with_span()) {
         let Ok(token) = token;
         match token {
             Token::StartTag(tag) => page.open(&name(&tag.name)),
             Token::EndTag(tag) => page.close(&name(&tag.name)),
-            Token::String(text) => page.read(&String::from_utf8_lossy(&text)),
+            Token::String(text) => {
+                page.read(&String::from_utf8_lossy(&text), text.span.start..text.span.end);
+            }
             _ => {}
         }
     }
     page.break_block();
-    place(html, &mut page.parsed);
     page.parsed
 }
 
@@ -58,15 +61,20 @@ fn name(bytes: &[u8]) -> String {
 }
 
 #[derive(Default)]
-struct Page {
+struct Page<'a> {
+    html: &'a str,
     parsed: Parsed,
     outline: Outline,
-    /// The block that is being read, with white space folded.
+    /// The block that is being read, and where it stands in the file.
     block: String,
+    place: Option<Range<usize>>,
     silent: Vec<String>,
+    /// The line of the byte up to which lines are counted.
+    line: u32,
+    counted: usize,
 }
 
-impl Page {
+impl Page<'_> {
     fn open(&mut self, name: &str) {
         if SILENT.contains(&name) {
             self.silent.push(name.to_owned());
@@ -91,23 +99,40 @@ impl Page {
         }
     }
 
-    fn read(&mut self, text: &str) {
-        if self.silent.is_empty() {
-            self.block.push_str(text);
+    fn read(&mut self, text: &str, place: Range<usize>) {
+        if !self.silent.is_empty() {
+            return;
+        }
+        self.block.push_str(text);
+        let written = self.html.get(place.clone()).unwrap_or_default();
+        if !written.trim().is_empty() {
+            let start = place.start + (written.len() - written.trim_start().len());
+            let end = place.start + written.trim_end().len();
+            self.place = Some(self.place.take().map_or(start, |place| place.start)..end);
         }
     }
 
     fn break_block(&mut self) {
         let block = fold(&std::mem::take(&mut self.block));
+        let place = self.place.take().unwrap_or(self.counted..self.counted);
         if block.is_empty() {
             return;
         }
+        let first = self.line_at(place.start);
+        let lines = (first, self.line_at(place.end));
         let text = &mut self.parsed.text;
         let start = text.len();
         text.push_str(&block);
         let range = start..text.len();
         text.push('\n');
-        self.parsed.blocks.push(Block { range, headings: self.outline.path(), lines: (1, 1) });
+        self.parsed.blocks.push(Block { range, headings: self.outline.path(), lines });
+    }
+
+    /// Returns the line of a byte behind those that were asked for before.
+    fn line_at(&mut self, at: usize) -> u32 {
+        self.line += newlines(self.html.get(self.counted..at).unwrap_or_default());
+        self.counted = self.counted.max(at);
+        self.line
     }
 }
 
@@ -120,23 +145,6 @@ fn heading(name: &str) -> Option<u8> {
 
 fn fold(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Finds the lines of each block by looking its first and last word up in the file, in order.
-fn place(html: &str, parsed: &mut Parsed) {
-    let (mut at, mut line) = (0, 1);
-    for block in &mut parsed.blocks {
-        let words: Vec<&str> = parsed.text[block.range.clone()].split(' ').collect();
-        let mut first = None;
-        for word in words {
-            // A word that holds an entity stands otherwise in the file: the next one will do.
-            let Some(found) = html[at..].find(word) else { continue };
-            line += u32::try_from(html[at..at + found].matches('\n').count()).unwrap_or(0);
-            at += found;
-            first.get_or_insert(line);
-        }
-        block.lines = (first.unwrap_or(line), line);
-    }
 }
 
 #[cfg(test)]
