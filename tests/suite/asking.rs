@@ -1,5 +1,7 @@
 //! From a document to a cited answer.
 
+use std::path::Path;
+
 use journeys::{Shape, System, priced};
 use serde_json::{Value, json};
 
@@ -63,5 +65,48 @@ async fn one_question_is_one_trace_in_every_service() {
     for process in system.processes {
         let (status, log) = process.stop().await.unwrap();
         assert!(status.success() && log.contains(trace), "{status} {log}");
+    }
+}
+
+/// Without any model: what our own documents say is found, quoted and cited.
+#[tokio::test]
+async fn ten_questions_to_our_documents_are_answered_by_quoting_them() {
+    let system = System::start(Shape::One, "").await.unwrap();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    for file in std::fs::read_dir(docs).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        system.upload(&name, &std::fs::read_to_string(&path).unwrap()).await.unwrap();
+    }
+    for (question, source, fact) in [
+        ("How long is a webhook retried?", "operations.md", "for a week"),
+        ("How do I revoke a key?", "operations.md", "everywhere within a second"),
+        ("How is maintenance mode switched on?", "operations.md", "baton maintenance on"),
+        ("How do I verify the audit log?", "operations.md", "baton audit verify"),
+        ("How is a key rotated?", "operations.md", "baton keys rotate"),
+        (
+            "How many documents of a tenant may wait in ingest jobs?",
+            "documents.md",
+            "100,000 documents",
+        ),
+        ("How many words has a passage?", "documents.md", "150 to 300 words"),
+        (
+            "What is the most that a document may have in attributes?",
+            "documents.md",
+            "At most 32 attributes",
+        ),
+        ("What is BM25's k1?", "retrieval.md", "k1 1.2"),
+        ("What happens when Redis is down?", "configuration.md", "each router decides alone"),
+    ] {
+        let (_, answer) =
+            system.post("/api/v1/ask", &json!({ "question": question })).await.unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["provider"], "extractive");
+        let text = answer["answer"].as_str().unwrap();
+        assert!(text.contains(fact), "{question} {text}");
+        let cited = answer["citations"].as_array().unwrap().iter().any(|citation| {
+            citation["source"] == source && citation["quote"].as_str().unwrap().contains(fact)
+        });
+        assert!(cited, "{question} {answer}");
     }
 }

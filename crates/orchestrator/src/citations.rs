@@ -99,8 +99,8 @@ fn count(chars: std::str::Chars<'_>) -> u64 {
     chars.count() as u64
 }
 
-/// Cuts after `.`, `!`, `?` (with marks that follow) before white space, at blank lines, and before
-/// headings and list items; a line's end alone ends no sentence.
+/// Cuts after `.`, `!`, `?` (with marks that follow) before white space, after marks before a capital letter, at
+/// blank lines, and before headings and list items; a line's end alone ends no sentence.
 fn sentences_of(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -129,6 +129,14 @@ fn sentence_end(text: &str) -> usize {
             }
             '.' | '!' | '?' if text[after..].starts_with(char::is_whitespace) => {
                 return after + marks_end(&text[after..]);
+            }
+            // What was quoted may have no end of its own, such as code.
+            '[' => {
+                let end = at + marks_end(&text[at..]);
+                let next = text[end..].trim_start().chars().next();
+                if end > at && next.is_none_or(|c| c.is_uppercase()) {
+                    return end;
+                }
             }
             _ => {}
         }
@@ -209,6 +217,16 @@ mod tests {
         assert_eq!((citation.start_line, citation.end_line), (8, 8));
         assert_eq!(citation.quote, "Run the script.");
         assert!((checked.confidence - 1.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn what_has_no_end_of_its_own_is_cited_by_itself() {
+        let passages =
+            [passage("    baton off\n\nIt waits a while. Then it ends."), passage("More.")];
+        let checked = check("baton off [1] It waits a while. [1] More [2].", &passages);
+        assert_eq!(checked.citations[0].quote, "baton off\n\nIt waits a while.");
+        let within = check("It waits [1] a while.", &passages);
+        assert_eq!(within.citations[0].quote, "It waits a while.");
     }
 
     #[test]
