@@ -39,6 +39,11 @@ for dialect in chat messages responses embeddings; do
 done
 mkdir -p fuzz/corpus/price && echo -n 0.15 >fuzz/corpus/price/plain
 
+mkdir -p fuzz/corpus/file_{pdf,docx,xlsx,html}
+cp crates/retriever/tests/documents/*.pdf fuzz/corpus/file_pdf
+unzip -p crates/retriever/tests/documents/handbook.docx word/document.xml >fuzz/corpus/file_docx/handbook
+unzip -p crates/retriever/tests/documents/stock.xlsx xl/worksheets/sheet1.xml >fuzz/corpus/file_xlsx/stock
+
 # libFuzzer asks the compiler for what only its unfinished options give; no sanitizer is needed, as there
 # is no unsafe code.
 export RUSTC_BOOTSTRAP=1

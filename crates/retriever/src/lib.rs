@@ -10,6 +10,9 @@ mod error;
 pub mod evaluate;
 mod filter;
 mod fuse;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod isolate;
 mod jobs;

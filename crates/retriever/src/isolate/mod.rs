@@ -40,14 +40,14 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
-    fn of(source: &str, media_type: &str, content: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn of(source: &str, media_type: &str, content: &[u8]) -> Result<Self, Error> {
         let parsed = parse(source, media_type, content)?;
         let chunks = chunk(&parsed);
         Ok(Self { text: parsed.text, chunks })
     }
 
     /// Tells whether passages are parts of the text, in order.
-    fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         let mut end = 0;
         self.chunks.iter().all(|chunk| {
             let Range { start, end: next } = chunk.range;

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|parts: &str| retriever::fuzzing::docx(parts));
