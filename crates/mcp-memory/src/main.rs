@@ -4,5 +4,9 @@ use mcp_memory::{Config, Memory};
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
-    mcp_server::run("mcp-memory", |_: &Config| Ok(Memory), |config| config.access).await
+    if mcp_memory::is_command() {
+        return mcp_memory::run_command().await;
+    }
+    let open = async |config: &Config| Memory::open(config).await;
+    mcp_server::run_async("mcp-memory", open, |config| config.access).await
 }

@@ -62,12 +62,25 @@ where
     C: Serialize + DeserializeOwned + Default,
     H: ServerHandler + Clone,
 {
+    run_async(name, async |config: &C| build(config), access).await
+}
+
+/// As [`run`], where `build` waits for something.
+pub async fn run_async<C, H>(
+    name: &'static str,
+    build: impl AsyncFnOnce(&C) -> anyhow::Result<H>,
+    access: impl FnOnce(C) -> Access,
+) -> ExitCode
+where
+    C: Serialize + DeserializeOwned + Default,
+    H: ServerHandler + Clone,
+{
     let arguments = Arguments::parse();
     let served = match arguments.stdio {
         true => serve_stdio(&arguments.process, name, build).await,
         false => {
             let serve = |config: C, node: Node| async move {
-                let handler = build(&config)?;
+                let handler = build(&config).await?;
                 node.health.started();
                 let Node { listener, health, stop, drain, .. } = node;
                 let closing = CancellationToken::new();
@@ -113,7 +126,7 @@ pub async fn serve<H: ServerHandler + Clone>(
 async fn serve_stdio<C, H>(
     arguments: &process::Arguments,
     name: &'static str,
-    build: impl FnOnce(&C) -> anyhow::Result<H>,
+    build: impl AsyncFnOnce(&C) -> anyhow::Result<H>,
 ) -> anyhow::Result<()>
 where
     C: Serialize + DeserializeOwned + Default,
@@ -121,6 +134,6 @@ where
 {
     let (process, config): (process::Process, C) = arguments.load(name)?;
     let _flush = runtime::telemetry::init(name, &process.telemetry)?;
-    build(&config)?.serve(stdio()).await?.waiting().await?;
+    build(&config).await?.serve(stdio()).await?.waiting().await?;
     Ok(())
 }
