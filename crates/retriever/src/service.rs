@@ -11,6 +11,7 @@ use proto::retriever::{
     SearchResponse,
 };
 use tonic::{Request, Response};
+use tracing::Instrument as _;
 use types::Privacy;
 
 use crate::Error;
@@ -47,17 +48,18 @@ impl RetrieverService for Service {
         &self,
         request: Request<PutDocumentRequest>,
     ) -> tonic::Result<Response<PutDocumentResponse>> {
-        let collection = self.collection(&request, &request.get_ref().collection)?;
-        let is_private = runtime::context::read(&request)?.privacy == Privacy::Private;
+        let context = runtime::context::read(&request)?;
         let message = request.into_inner();
         let put = Put {
             source: message.source,
             media_type: message.media_type,
             content: message.content,
             attributes: Attributes::read(message.attributes)?,
-            private: message.private || is_private,
+            private: message.private || context.privacy == Privacy::Private,
         };
-        let (document, changed) = collection.put(put).await?;
+        let (store, name) = (Arc::clone(&self.store), message.collection);
+        let put = async move { store.collection(context.tenant, name)?.put(put).await };
+        let (document, changed) = whole(put).await?;
         Ok(Response::new(PutDocumentResponse { document: Some(document), changed }))
     }
 
@@ -85,8 +87,9 @@ impl RetrieverService for Service {
         &self,
         request: Request<DeleteDocumentRequest>,
     ) -> tonic::Result<Response<DeleteDocumentResponse>> {
-        let collection = self.collection(&request, &request.get_ref().collection)?;
-        collection.delete(&request.get_ref().id).await?;
+        let (store, tenant) = (Arc::clone(&self.store), runtime::context::read(&request)?.tenant);
+        let DeleteDocumentRequest { id, collection } = request.into_inner();
+        whole(async move { store.collection(tenant, collection)?.delete(&id).await }).await?;
         Ok(Response::new(DeleteDocumentResponse {}))
     }
 
@@ -132,8 +135,9 @@ impl RetrieverService for Service {
         &self,
         request: Request<DeleteCollectionRequest>,
     ) -> tonic::Result<Response<DeleteCollectionResponse>> {
-        let collection = named(&request.get_ref().name)?;
-        self.collection(&request, collection)?.remove().await?;
+        let (store, tenant) = (Arc::clone(&self.store), runtime::context::read(&request)?.tenant);
+        let name = named(&request.get_ref().name)?.to_owned();
+        whole(async move { store.collection(tenant, name)?.remove().await }).await?;
         Ok(Response::new(DeleteCollectionResponse {}))
     }
 
@@ -199,6 +203,14 @@ impl RetrieverService for Service {
 fn next<T>(page: &[T], size: u32, source: impl Fn(&T) -> &String) -> String {
     let is_whole = u32::try_from(page.len()).is_ok_and(|count| count == size);
     page.last().filter(|_| is_whole).map(|last| source(last).clone()).unwrap_or_default()
+}
+
+/// Works to the end also when whoever asked has gone: rows and index never part.
+async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::spawn(work.in_current_span());
+    done.await.map_err(|fault| Error::Broken(fault.into()))?
 }
 
 /// A collection that is made or removed is named: nobody removes the default one by saying nothing.

@@ -14,9 +14,9 @@ use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use proto::retriever::value::Kind as ValueKind;
 use proto::retriever::{
     AddToJobRequest, Condition, CreateCollectionRequest, CreateJobRequest, DeleteCollectionRequest,
-    DeleteDocumentRequest, Filter, GetJobRequest, Hit, Job, ListCollectionsRequest, Operator,
-    PutDocumentRequest, RetryJobRequest, SearchRequest, SearchResponse, Task, TaskState, Value,
-    Values,
+    DeleteDocumentRequest, Filter, GetJobRequest, Hit, Job, ListCollectionsRequest,
+    ListDocumentsRequest, Operator, PutDocumentRequest, RetryJobRequest, SearchRequest,
+    SearchResponse, Task, TaskState, Value, Values,
 };
 use retriever::{Config, Embedding, Qdrant};
 use runtime::context::request;
@@ -468,6 +468,47 @@ async fn a_job_stores_what_can_be_stored_and_tells_why_the_rest_was_not() {
     assert_eq!(runtime::error::kind_of(&refused), ErrorKind::NotFound);
     let refused = add(&mut caller, &job, "", b"x").await.unwrap_err();
     assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Invalid);
+}
+
+/// Whenever a caller hangs up: a document is there and found, or neither.
+#[tokio::test]
+async fn a_caller_that_hangs_up_leaves_no_document_that_is_not_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut caller = Caller::new(&open(directory.path()).await, "a");
+    for number in 0..200 {
+        let mut hasty = Caller { client: caller.client.clone(), context: caller.context.clone() };
+        let put = tokio::spawn(async move {
+            hasty.put(&format!("{number}.txt"), format!("word{number}").as_bytes()).await
+        });
+        for _ in 0..number {
+            tokio::task::yield_now().await;
+        }
+        put.abort();
+    }
+    caller.put("last.txt", b"last").await.unwrap();
+    let agree = async {
+        loop {
+            let message =
+                ListDocumentsRequest { page_size: 1000, ..ListDocumentsRequest::default() };
+            let message = request(&caller.context, message);
+            let listed =
+                caller.client.list_documents(message).await.unwrap().into_inner().documents;
+            let mut found = 0;
+            for document in &listed {
+                let word = document.source.replace(".txt", "").replace("last", "");
+                let query = if word.is_empty() { "last".to_owned() } else { format!("word{word}") };
+                let hits = caller.search(&query).await;
+                found += usize::from(
+                    hits.iter().any(|hit| hit.passage.as_ref().unwrap().document_id == document.id),
+                );
+            }
+            if found == listed.len() {
+                return found;
+            }
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(60), agree).await.unwrap();
+    assert!(found > 1, "none was put: {found}");
 }
 
 /// The index is gone, comes back empty, and is filled again; nothing of it is lost, and nothing hangs.
