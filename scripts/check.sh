@@ -9,6 +9,9 @@ step() { printf '\n== %s\n' "$*"; }
 step "format"
 cargo fmt --all --check
 
+step "no unresolved merge"
+if git grep -nE '^(<<<<<<<|>>>>>>>) '; then exit 1; fi
+
 step "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 

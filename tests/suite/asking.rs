@@ -90,11 +90,7 @@ async fn ten_questions_to_our_documents_are_answered_by_quoting_them() {
             "100,000 documents",
         ),
         ("How many words has a passage?", "documents.md", "150 to 300 words"),
-        (
-            "What is the most that a document may have in attributes?",
-            "documents.md",
-            "At most 32 attributes",
-        ),
+        ("How many values has an attribute at most?", "documents.md", "of at most 64 values"),
         ("What is BM25's k1?", "retrieval.md", "k1 1.2"),
         ("What happens when Redis is down?", "configuration.md", "each router decides alone"),
     ] {

@@ -113,5 +113,10 @@ async fn what_reads_a_private_document_stays_here() {
         let (_, document) = put(&system, &[("source", "a.md"), ("privacy", "private")], text).await;
         assert_eq!((&document["privacy"], &document["changed"]), (&json!("private"), &json!(true)));
         assert_eq!(ask().await, "extractive");
+        // Only who says so makes it public again.
+        let (_, document) = put(&system, &[("source", "a.md")], text).await;
+        assert_eq!(document["privacy"], json!("private"));
+        put(&system, &[("source", "a.md"), ("privacy", "public")], text).await;
+        assert_eq!(ask().await, "mock");
     }
 }

@@ -21,6 +21,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use runtime::metrics::Metrics;
 use runtime::probes::Health;
 use runtime::transport::Peer;
@@ -99,6 +100,13 @@ struct Shared {
 }
 
 impl Shared {
+    /// Returns a client of the retriever: documents and what is found in them are as large as they are.
+    fn retriever(&self) -> RetrieverServiceClient<Peer> {
+        RetrieverServiceClient::new(self.peers.retriever.clone())
+            .max_encoding_message_size(usize::MAX)
+            .max_decoding_message_size(usize::MAX)
+    }
+
     /// Tells whether nobody has to say who they are.
     fn is_open(&self) -> bool {
         self.keys.is_empty() && self.issuers.is_empty()

@@ -115,7 +115,11 @@ async fn answer(question: &Question, peers: Peers, events: &mut Events) -> Resul
     let (top_k, filter) = (question.top_k, filter.clone());
     let search = SearchRequest { query, top_k, collection, filter, ..SearchRequest::default() };
     let search = runtime::context::request(&events.context, search);
-    let found = RetrieverServiceClient::new(peers.retriever).search(search).await?.into_inner();
+    let found = RetrieverServiceClient::new(peers.retriever)
+        .max_decoding_message_size(usize::MAX)
+        .search(search)
+        .await?
+        .into_inner();
     let hits = found.hits.into_iter().filter_map(|hit| Some((hit.passage?, hit.score)));
     let (passages, scores): (Vec<Passage>, Vec<f64>) = hits.unzip();
     let count = u32::try_from(passages.len()).unwrap_or(u32::MAX);

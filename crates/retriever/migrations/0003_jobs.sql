@@ -14,7 +14,7 @@ CREATE TABLE tasks (
     source       TEXT NOT NULL,
     media_type   TEXT NOT NULL, -- empty: told from the source
     attributes   TEXT NOT NULL, -- a JSON object of arrays
-    private      INTEGER NOT NULL,
+    private      INTEGER, -- NULL: as the document is, or public
     content      BLOB, -- gone when it is done
     state        TEXT NOT NULL, -- queued, running, done or failed
     reason       TEXT NOT NULL,

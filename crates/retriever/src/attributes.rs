@@ -18,6 +18,9 @@ const MOST_VALUES: usize = 64;
 /// … each of so many bytes.
 const MOST_BYTES: usize = 256;
 
+/// So many fields are named to whoever asks for one that is not there.
+const SHOWN: usize = 30;
+
 /// What every document has besides its attributes. An attribute cannot be called so.
 const OWN: [(&str, Kind); 5] = [
     ("document_id", Kind::Text),
@@ -210,7 +213,7 @@ impl Known {
     /// [`Error::Invalid`] if no document has such a field, with those that there are.
     pub(crate) fn kind(&self, field: &str, place: &str) -> Result<Kind, Error> {
         self.0.get(field).copied().ok_or_else(|| {
-            let known: Vec<_> = self.0.keys().map(String::as_str).collect();
+            let known: Vec<_> = self.0.keys().map(String::as_str).take(SHOWN).collect();
             let known = known.join(", ");
             Error::Invalid(format!("{place}: no document has a field {field:?}; there are {known}"))
         })

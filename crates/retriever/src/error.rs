@@ -19,6 +19,9 @@ pub enum Error {
     /// The index is not reached, or fails.
     #[error("the index is unavailable")]
     Index(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Whoever worked on it has no right to it any more.
+    #[error("the document was sent again, or its job has ended")]
+    Lost,
     /// Too much waits; later is fine.
     #[error("{0}")]
     Full(String),
@@ -42,7 +45,7 @@ impl Classify for Error {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::NotFound(_) | Self::NoCollection(_) | Self::NoJob(_) => ErrorKind::NotFound,
             Self::Full(_) => ErrorKind::RateLimited,
-            Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Conflict(_) | Self::Lost => ErrorKind::Conflict,
             Self::Store(_) | Self::Index(_) | Self::Model(_) => ErrorKind::Unavailable,
             Self::Broken(_) => ErrorKind::Internal,
         }

@@ -34,7 +34,7 @@ pub use isolate::parse_worker;
 pub use parse::is_document;
 pub use service::Service;
 
-/// Opens the model and the store, rebuilds the index from it and returns the service.
+/// Opens the model and the store, fills an index that is in memory from it, and returns the service.
 ///
 /// # Errors
 /// If the configuration is invalid, or the model or the store cannot be opened or read.

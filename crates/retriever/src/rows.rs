@@ -8,7 +8,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Row as _, SqliteConnection, SqlitePool};
-use types::TenantId;
+use types::{LeaseId, TenantId};
 
 use crate::attributes::{Attributes, Kind, Known};
 use crate::chunk::indexed;
@@ -17,6 +17,9 @@ use crate::{Config, Error};
 
 /// What every tenant has from its beginning.
 pub(crate) const DEFAULT: &str = "default";
+
+/// So many attributes a collection's documents have in all.
+const MOST_FIELDS: i64 = 256;
 
 const DOCUMENT: &str = "d.id, d.source, d.media_type, d.sha256, d.passages, d.characters, \
 d.updated_at, d.collection, d.private, d.attributes";
@@ -249,10 +252,23 @@ impl Rows {
     ///
     /// # Errors
     /// [`Error::NoCollection`] if the collection was removed, [`Error::Conflict`] if it has another model's vectors,
-    /// [`Error::Invalid`] for an attribute that has another kind there.
-    pub(crate) async fn write(&self, scope: &Scope, new: &New) -> Result<(), Error> {
+    /// [`Error::Invalid`] for an attribute that has another kind there or is one too many, [`Error::Lost`] if it is
+    /// written for a job whose lease is another's.
+    pub(crate) async fn write(
+        &self,
+        scope: &Scope,
+        new: &New,
+        lease: Option<&LeaseId>,
+    ) -> Result<(), Error> {
         let (tenant, document) = (scope.tenant.as_str(), &new.document);
         let mut tx = self.pool.begin().await?;
+        if let Some(lease) = lease {
+            let held = sqlx::query("SELECT 1 FROM tasks WHERE lease = ? AND state = 'running'")
+                .bind(lease.as_str())
+                .fetch_optional(&mut *tx)
+                .await?;
+            held.ok_or(Error::Lost)?;
+        }
         if scope.collection == DEFAULT {
             create(&mut tx, scope, document.updated_at_ms).await?;
         }
@@ -290,6 +306,18 @@ impl Rows {
                     "{name}: is a {is}, and a {there} in this collection"
                 )));
             }
+        }
+        let fields: i64 =
+            sqlx::query("SELECT COUNT(*) FROM fields WHERE tenant = ? AND collection = ?")
+                .bind(tenant)
+                .bind(&scope.collection)
+                .fetch_one(&mut *tx)
+                .await?
+                .try_get(0)?;
+        if fields > MOST_FIELDS {
+            return Err(Error::Invalid(format!(
+                "/attributes: a collection has at most {MOST_FIELDS} attributes by different names"
+            )));
         }
         delete_rows(&mut tx, scope, &document.id).await?;
         sqlx::query(
@@ -370,11 +398,24 @@ impl Rows {
         Ok(())
     }
 
-    /// Returns at most 100 of the documents and collections that the index has yet to hear of.
-    pub(crate) async fn behind(&self) -> Result<Vec<(Scope, String)>, Error> {
-        let rows = sqlx::query("SELECT tenant, collection, document FROM unindexed LIMIT 100")
-            .fetch_all(&self.pool)
-            .await?;
+    /// Returns at most 100 of the documents and collections that the index has yet to hear of, behind one of them.
+    pub(crate) async fn behind(
+        &self,
+        after: Option<&(Scope, String)>,
+    ) -> Result<Vec<(Scope, String)>, Error> {
+        let (tenant, collection, document) = after.map_or(("", "", ""), |(scope, document)| {
+            (scope.tenant.as_str(), scope.collection.as_str(), document.as_str())
+        });
+        let rows = sqlx::query(
+            "SELECT tenant, collection, document FROM unindexed
+             WHERE (tenant, collection, document) > (?, ?, ?)
+             ORDER BY tenant, collection, document LIMIT 100",
+        )
+        .bind(tenant)
+        .bind(collection)
+        .bind(document)
+        .fetch_all(&self.pool)
+        .await?;
         let row = |row: &SqliteRow| {
             let tenant = TenantId::new(row.try_get::<String, _>(0)?);
             let tenant = tenant.map_err(|fault| Error::Broken(fault.into()))?;
@@ -397,6 +438,12 @@ impl Rows {
             Ok((Scope { tenant, collection: row.try_get(1)? }, unsigned(row.try_get(2)?)))
         };
         rows.iter().map(row).collect()
+    }
+
+    /// Keeps in mind that the index has to begin a collection anew.
+    pub(crate) async fn end_anew(&self, scope: &Scope) -> Result<(), Error> {
+        let mut db = self.pool.acquire().await?;
+        self.unindexed(&mut db, scope, "").await
     }
 
     /// Keeps in mind that the index has yet to hear of every document of a collection.

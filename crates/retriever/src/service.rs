@@ -12,7 +12,7 @@ use proto::retriever::{
 };
 use tonic::{Request, Response};
 use tracing::Instrument as _;
-use types::Privacy;
+use types::{CallContext, Privacy};
 
 use crate::Error;
 use crate::attributes::Attributes;
@@ -55,7 +55,7 @@ impl RetrieverService for Service {
             media_type: message.media_type,
             content: message.content,
             attributes: Attributes::read(message.attributes)?,
-            private: message.private || context.privacy == Privacy::Private,
+            private: raised(message.private, &context),
         };
         let (store, name) = (Arc::clone(&self.store), message.collection);
         let put = async move { store.collection(context.tenant, name)?.put(put).await };
@@ -157,7 +157,7 @@ impl RetrieverService for Service {
         let context = runtime::context::read(&request)?;
         let AddToJobRequest { job, document } = request.into_inner();
         let mut document = document.unwrap_or_default();
-        document.private |= context.privacy == Privacy::Private;
+        document.private = raised(document.private, &context);
         self.store.check(&document.source, &document.media_type, &document.content)?;
         let attributes = Attributes::read(std::mem::take(&mut document.attributes))?;
         self.store.queue().add(&context.tenant, &job, &document, &attributes).await?;
@@ -203,6 +203,14 @@ impl RetrieverService for Service {
 fn next<T>(page: &[T], size: u32, source: impl Fn(&T) -> &String) -> String {
     let is_whole = u32::try_from(page.len()).is_ok_and(|count| count == size);
     page.last().filter(|_| is_whole).map(|last| source(last).clone()).unwrap_or_default()
+}
+
+/// A private call stores private documents, whatever it says of them.
+fn raised(private: Option<bool>, context: &CallContext) -> Option<bool> {
+    match context.privacy {
+        Privacy::Private => Some(true),
+        Privacy::Public => private,
+    }
 }
 
 /// Works to the end also when whoever asked has gone: rows and index never part.

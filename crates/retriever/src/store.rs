@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use proto::retriever::{Document, Explanation, Facet, FacetValue, Hit, SearchResponse};
 use sha2::{Digest as _, Sha256};
-use types::{Clock as _, SystemClock, TenantId};
+use types::{Clock as _, LeaseId, SystemClock, TenantId};
 
 use crate::attributes::Attributes;
 use crate::chunk::{Chunk, indexed};
@@ -49,7 +49,8 @@ pub(crate) struct Put {
     pub(crate) media_type: String,
     pub(crate) content: bytes::Bytes,
     pub(crate) attributes: Attributes,
-    pub(crate) private: bool,
+    /// None: as the document of the same source is, or else public.
+    pub(crate) private: Option<bool>,
 }
 
 /// A search.
@@ -106,7 +107,7 @@ impl Store {
         let begins = collection.starts_with(|c: char| c.is_ascii_alphanumeric());
         if collection.len() > 64 || !begins || !collection.chars().all(allowed) {
             return Err(Error::Invalid(format!(
-                "/collection: {collection:?} is not 1 to 64 of a-z, 0-9, - and _"
+                "/collection: {collection:?} is not 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit"
             )));
         }
         Ok(Collection { store: self, scope: Scope { tenant, collection } })
@@ -124,20 +125,24 @@ impl Store {
         if compare {
             for (scope, passages) in self.rows.sizes().await? {
                 if self.indexes.open(&scope).await?.len().await? != passages {
-                    self.rows.unindex(&scope).await?;
+                    // Whatever it has that is no more goes as well.
+                    self.rows.end_anew(&scope).await?;
                 }
             }
         }
+        let mut after = None;
+        let mut first_fault = Ok(());
         loop {
-            let behind = self.rows.behind().await?;
-            if behind.is_empty() {
-                return Ok(());
-            }
+            let behind = self.rows.behind(after.as_ref()).await?;
+            let Some(last) = behind.last() else { return first_fault };
+            after = Some(last.clone());
             for (scope, document) in behind {
                 let collection = Collection { store: self, scope };
                 let lock = collection.lock();
                 let _writing = lock.lock().await;
-                collection.reindex(&document).await?;
+                // One collection's fault does not keep the others from being told.
+                let told = collection.reindex(&document).await;
+                first_fault = first_fault.and(told);
             }
         }
     }
@@ -205,10 +210,16 @@ impl Collection<'_> {
 
     /// Removes it with its documents and everything made from them.
     pub(crate) async fn remove(&self) -> Result<(), Error> {
+        self.store.rows.collection(&self.scope).await?;
         let lock = self.lock();
         let _writing = lock.lock().await;
         let there = self.store.rows.remove(&self.scope).await?;
-        self.reindex("").await?;
+        match self.reindex("").await {
+            Err(fault) if self.store.indexes.outlives() => {
+                tracing::warn!(%fault, "the index hears of a collection's end later");
+            }
+            told => told?,
+        }
         match there || self.scope.collection == DEFAULT {
             true => Ok(()),
             false => Err(Error::NoCollection(self.scope.collection.clone())),
@@ -218,20 +229,34 @@ impl Collection<'_> {
     /// Stores and indexes a document in one transaction, in place of the one of the same source.
     /// Returns it, and false when all of it was there already.
     pub(crate) async fn put(&self, put: Put) -> Result<(Document, bool), Error> {
+        self.write(put, None).await
+    }
+
+    /// As [`Self::put`], for whoever works on it for a job.
+    ///
+    /// # Errors
+    /// Also [`Error::Lost`] if the lease is another's by now; nothing changed.
+    pub(crate) async fn put_under(
+        &self,
+        lease: &LeaseId,
+        put: Put,
+    ) -> Result<(Document, bool), Error> {
+        self.write(put, Some(lease)).await
+    }
+
+    async fn write(&self, put: Put, lease: Option<&LeaseId>) -> Result<(Document, bool), Error> {
         let Put { source, media_type: given_type, content, attributes, private } = put;
         let media_type = self.store.check(&source, &given_type, &content)?;
         let embedder = self.embedder(&self.store.rows.collection(&self.scope).await?)?;
         let id = self.document_id(&source);
         let sha256 = hex(&Sha256::digest(&content));
-        if let Some((document, there)) = self.find(&id).await?
+        let there = self.find(&id).await?;
+        let private = private.unwrap_or(there.as_ref().is_some_and(|there| there.0.private));
+        if let Some((document, there)) = there
             && document.content_sha256 == sha256
             && document.media_type == media_type
             && (document.private, &there) == (private, &attributes)
         {
-            if self.store.indexes.outlives() {
-                // It may be that the index was away when it was stored.
-                self.store.catch_up(false).await?;
-            }
             return Ok((document, false));
         }
         let Cut { text, chunks } = self.store.parsers.cut(&source, media_type, &content).await?;
@@ -272,7 +297,7 @@ impl Collection<'_> {
         let new = New { document, attributes, text, passages, model };
         let lock = self.lock();
         let _writing = lock.lock().await;
-        self.store.rows.write(&self.scope, &new).await?;
+        self.store.rows.write(&self.scope, &new, lease).await?;
         let New { document, attributes, passages, .. } = new;
         let entry = |((passage, text), position): ((NewPassage, String), i64)| Entry {
             id: passage_id(&document.id, position),
@@ -284,9 +309,22 @@ impl Collection<'_> {
             fields: attributes.fields(&document),
         };
         let index = self.store.indexes.open(&self.scope).await?;
-        index.replace(&document.id, entries).await?;
-        self.store.rows.indexed(&self.scope, &document.id).await?;
+        let told = index.replace(&document.id, entries).await;
+        self.told(&document.id, told).await?;
         Ok((document, true))
+    }
+
+    /// Forgets that the index has yet to hear of a document, if it has. One that outlives this process and is away
+    /// is told later.
+    async fn told(&self, document: &str, told: Result<(), Error>) -> Result<(), Error> {
+        match told {
+            Ok(()) => self.store.rows.indexed(&self.scope, document).await,
+            Err(fault) if self.store.indexes.outlives() => {
+                tracing::warn!(%fault, "the index hears of a document later");
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Has the index hear what a document is now, or, without one, that the collection has ended; for whoever
@@ -323,12 +361,12 @@ impl Collection<'_> {
 
     /// Removes a document, its passages and everything made from them.
     pub(crate) async fn delete(&self, id: &str) -> Result<(), Error> {
+        self.get(id).await?;
         let lock = self.lock();
         let _writing = lock.lock().await;
-        self.get(id).await?;
         self.store.rows.delete(&self.scope, id).await?;
-        self.store.indexes.open(&self.scope).await?.remove(id).await?;
-        self.store.rows.indexed(&self.scope, id).await
+        let told = self.store.indexes.open(&self.scope).await?.remove(id).await;
+        self.told(id, told).await
     }
 
     /// Returns the best passages, best first.

@@ -139,7 +139,7 @@ async fn documents_are_filtered_by_their_attributes_also_after_a_restart() {
             source: source.to_owned(),
             content: "the same words".into(),
             attributes: attributes(&[("year", ValueKind::Number(year))]),
-            private: source == "new.txt",
+            private: Some(source == "new.txt"),
             ..PutDocumentRequest::default()
         };
         assert!(caller.send(message.clone()).await.unwrap().1);
@@ -531,10 +531,10 @@ async fn without_its_qdrant_a_search_fails_clearly_and_what_was_missed_is_told_l
     let query = || SearchRequest { query: "words".to_owned(), ..SearchRequest::default() };
     let fault = caller.ask(query()).await.unwrap_err();
     assert_eq!(runtime::error::kind_of(&fault), ErrorKind::Unavailable);
-    let fault = caller.put("c.txt", b"fig words").await.unwrap_err();
-    assert_eq!(runtime::error::kind_of(&fault), ErrorKind::Unavailable);
+    // What the rows have, the index hears of later.
+    caller.put("c.txt", b"fig words").await.unwrap();
     let delete = DeleteDocumentRequest { id: gone, ..DeleteDocumentRequest::default() };
-    caller.client.delete_document(request(&caller.context, delete)).await.unwrap_err();
+    caller.client.delete_document(request(&caller.context, delete)).await.unwrap();
     let _server = testkit::Qdrant::stand_in(&address).await.unwrap();
     // It has lost everything: at its start the retriever compares, and tells all of it.
     let mut caller = open().await;

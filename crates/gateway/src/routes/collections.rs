@@ -3,7 +3,6 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use proto::retriever::{
     Collection, CreateCollectionRequest, DeleteCollectionRequest, ListCollectionsRequest,
 };
@@ -32,8 +31,7 @@ pub(crate) async fn list(
     Extension(grant): Extension<Arc<Grant>>,
 ) -> Result<axum::Json<Value>, Error> {
     let request = runtime::context::request(&context, ListCollectionsRequest {});
-    let reply =
-        RetrieverServiceClient::new(app.peers.retriever.clone()).list_collections(request).await?;
+    let reply = app.retriever().list_collections(request).await?;
     let all = reply.into_inner().collections;
     let allowed = all.iter().filter(|one| allows(grant.collections.as_deref(), &one.name));
     Ok(axum::Json(json!({ "collections": allowed.map(shown).collect::<Vec<_>>() })))
@@ -51,10 +49,7 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, axum::Json<Value>), Error> {
     let request = CreateCollectionRequest { name: grant.collection(Some(new.name))? };
     let request = runtime::context::request(&context, request);
-    let reply = RetrieverServiceClient::new(app.peers.retriever.clone())
-        .create_collection(request)
-        .await?
-        .into_inner();
+    let reply = app.retriever().create_collection(request).await?.into_inner();
     let status = if reply.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, axum::Json(shown(&reply.collection.unwrap_or_default()))))
 }
@@ -71,7 +66,7 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, Error> {
     let request = DeleteCollectionRequest { name: grant.collection(Some(name))? };
     let request = runtime::context::request(&context, request);
-    RetrieverServiceClient::new(app.peers.retriever.clone()).delete_collection(request).await?;
+    app.retriever().delete_collection(request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

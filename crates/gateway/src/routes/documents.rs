@@ -6,7 +6,6 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
-use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use proto::retriever::{
     DeleteDocumentRequest, Document, GetDocumentRequest, ListDocumentsRequest, PutDocumentRequest,
     Values,
@@ -28,7 +27,8 @@ pub(crate) struct Named {
     collection: Option<String>,
     /// What it is filtered by: a JSON object, each value a text, a number, true, false, or a list of them
     attributes: Option<String>,
-    /// `private`: whatever reads it may not leave the machine
+    /// `private`: whatever reads it may not leave the machine. When absent, what the document of the same source is,
+    /// or else `public`
     privacy: Option<String>,
 }
 
@@ -71,11 +71,7 @@ pub(crate) async fn put(
     request.collection =
         grant.collection(Some(request.collection).filter(|name| !name.is_empty()))?;
     let request = runtime::context::request(&context, request);
-    let reply = RetrieverServiceClient::new(app.peers.retriever.clone())
-        .max_encoding_message_size(usize::MAX)
-        .put_document(request)
-        .await?
-        .into_inner();
+    let reply = app.retriever().put_document(request).await?.into_inner();
     let status = if reply.changed { StatusCode::CREATED } else { StatusCode::OK };
     let mut body = shown(&reply.document.unwrap_or_default());
     body["changed"] = reply.changed.into();
@@ -97,8 +93,7 @@ pub(crate) async fn list(
         collection: grant.collection(page.collection)?,
     };
     let request = runtime::context::request(&context, request);
-    let reply =
-        RetrieverServiceClient::new(app.peers.retriever.clone()).list_documents(request).await?;
+    let reply = app.retriever().list_documents(request).await?;
     let reply = reply.into_inner();
     let documents: Vec<Value> = reply.documents.iter().map(shown).collect();
     let next = Some(reply.next_page_token).filter(|token| !token.is_empty());
@@ -119,11 +114,7 @@ pub(crate) async fn read(
     let (id, collection) = (DocumentId::new(id)?.to_string(), grant.collection(within.collection)?);
     let request = GetDocumentRequest { id, collection };
     let request = runtime::context::request(&context, request);
-    let reply = RetrieverServiceClient::new(app.peers.retriever.clone())
-        .max_decoding_message_size(usize::MAX)
-        .get_document(request)
-        .await?
-        .into_inner();
+    let reply = app.retriever().get_document(request).await?.into_inner();
     let mut body = shown(&reply.document.unwrap_or_default());
     body["text"] = reply.text.into();
     Ok(axum::Json(body))
@@ -143,7 +134,7 @@ pub(crate) async fn delete(
     let (id, collection) = (DocumentId::new(id)?.to_string(), grant.collection(within.collection)?);
     let request = DeleteDocumentRequest { id, collection };
     let request = runtime::context::request(&context, request);
-    RetrieverServiceClient::new(app.peers.retriever.clone()).delete_document(request).await?;
+    app.retriever().delete_document(request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -186,8 +177,9 @@ pub(super) fn read_upload(
         chosen => chosen,
     };
     let private = match named.privacy.as_deref() {
-        None | Some("public") => false,
-        Some("private") => true,
+        None => None,
+        Some("public") => Some(false),
+        Some("private") => Some(true),
         Some(other) => {
             let fault = format!("privacy: {other:?} is neither public nor private");
             return Err(Error::invalid(fault));

@@ -7,7 +7,6 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode};
-use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use proto::retriever::{
     AddToJobRequest, CreateJobRequest, GetJobRequest, Job, ListJobsRequest, RetryJobRequest, Task,
     TaskState,
@@ -51,8 +50,7 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, axum::Json<Value>), Error> {
     let request = CreateJobRequest { collection: grant.collection(new.collection)? };
     let request = runtime::context::request(&context, request);
-    let reply =
-        RetrieverServiceClient::new(app.peers.retriever.clone()).create_job(request).await?;
+    let reply = app.retriever().create_job(request).await?;
     Ok((StatusCode::CREATED, axum::Json(shown(&reply.into_inner().job.unwrap_or_default()))))
 }
 
@@ -82,10 +80,7 @@ pub(crate) async fn add(
     }
     let request = AddToJobRequest { job: job.id, document: Some(document) };
     let request = runtime::context::request(&context, request);
-    RetrieverServiceClient::new(app.peers.retriever.clone())
-        .max_encoding_message_size(usize::MAX)
-        .add_to_job(request)
-        .await?;
+    app.retriever().add_to_job(request).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -98,7 +93,7 @@ pub(crate) async fn list(
     Extension(grant): Extension<Arc<Grant>>,
 ) -> Result<axum::Json<Value>, Error> {
     let request = runtime::context::request(&context, ListJobsRequest {});
-    let reply = RetrieverServiceClient::new(app.peers.retriever.clone()).list_jobs(request).await?;
+    let reply = app.retriever().list_jobs(request).await?;
     let jobs = reply.into_inner().jobs;
     let jobs = jobs.iter().filter(|job| allows(grant.collections.as_deref(), &job.collection));
     Ok(axum::Json(json!({ "jobs": jobs.map(shown).collect::<Vec<_>>() })))
@@ -131,7 +126,7 @@ pub(crate) async fn read(
         state: state.into(),
     };
     let request = runtime::context::request(&context, request);
-    let reply = RetrieverServiceClient::new(app.peers.retriever.clone()).get_job(request).await?;
+    let reply = app.retriever().get_job(request).await?;
     let reply = reply.into_inner();
     let job = reply.job.unwrap_or_default();
     grant.collection(Some(job.collection.clone()))?;
@@ -153,7 +148,7 @@ pub(crate) async fn retry(
 ) -> Result<axum::Json<Value>, Error> {
     let job = allowed(&app, &context, &grant, job).await?;
     let request = runtime::context::request(&context, RetryJobRequest { job: job.id });
-    let reply = RetrieverServiceClient::new(app.peers.retriever.clone()).retry_job(request).await?;
+    let reply = app.retriever().retry_job(request).await?;
     Ok(axum::Json(json!({ "queued": reply.into_inner().queued })))
 }
 
@@ -167,7 +162,7 @@ async fn allowed(
     let (job, page_size) = (JobId::new(job)?.to_string(), 1);
     let request = GetJobRequest { job, page_size, ..GetJobRequest::default() };
     let request = runtime::context::request(context, request);
-    let reply = RetrieverServiceClient::new(app.peers.retriever.clone()).get_job(request).await?;
+    let reply = app.retriever().get_job(request).await?;
     let job = reply.into_inner().job.unwrap_or_default();
     grant.collection(Some(job.collection.clone()))?;
     Ok(job)

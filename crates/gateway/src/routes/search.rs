@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use proto::retriever::{Facet, Hit, SearchRequest};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -60,10 +59,7 @@ pub(crate) async fn search(
         one_per_document: search.one_per_document,
     };
     let request = runtime::context::request(&context, request);
-    let reply = RetrieverServiceClient::new(app.peers.retriever.clone())
-        .search(request)
-        .await?
-        .into_inner();
+    let reply = app.retriever().search(request).await?.into_inner();
     let hits = reply.hits.into_iter().filter_map(|hit| shown(hit, search.explain));
     let mut body = json!({ "results": hits.collect::<Vec<_>>() });
     if !reply.facets.is_empty() {

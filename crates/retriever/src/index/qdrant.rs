@@ -131,7 +131,7 @@ impl Index for Collection {
         let points = points(document, &passages, &payload);
         for some in points.chunks(BATCH) {
             let upsert = UpsertPointsBuilder::new(&self.name, some.to_vec()).wait(true);
-            self.client.upsert_points(upsert).await.map_err(away)?;
+            self.heard(self.client.upsert_points(upsert).await).await?;
         }
         // What the document had behind its new end.
         let behind = Range { gte: Some(count as f64), ..Range::default() };
@@ -288,9 +288,17 @@ impl Collection {
         Ok(())
     }
 
+    /// After a fault, what is there is looked at anew: it may be gone.
+    async fn heard<T>(&self, answer: Result<T, QdrantError>) -> Result<T, Error> {
+        if answer.is_err() {
+            *self.made.lock().await = None;
+        }
+        answer.map_err(away)
+    }
+
     async fn delete(&self, which: Conditions) -> Result<(), Error> {
         let delete = DeletePointsBuilder::new(&self.name).points(which).wait(true);
-        self.client.delete_points(delete).await.map_err(away)?;
+        self.heard(self.client.delete_points(delete).await).await?;
         Ok(())
     }
 
@@ -299,7 +307,7 @@ impl Collection {
             return Ok(Vec::new());
         }
         let batch = QueryBatchPointsBuilder::new(&self.name, asked);
-        let reply = self.client.query_batch(batch).await.map_err(away)?;
+        let reply = self.heard(self.client.query_batch(batch).await).await?;
         Ok(reply.result.into_iter().map(|one| one.result).collect())
     }
 

@@ -21,7 +21,7 @@ use crate::store::Store;
 const LEASE: Duration = Duration::from_secs(20);
 /// So often whoever works on one is heard of.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// So often a worker without work looks for what became due, or what another process left.
+/// So often a worker without work looks for what became due.
 const LOOK: Duration = Duration::from_secs(1);
 /// So often an index that was away is told what it missed.
 const FOLLOW: Duration = Duration::from_secs(5);
@@ -90,7 +90,7 @@ async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Resu
     let attempts = task.attempts;
     let put = async {
         let collection = store.collection(task.tenant, task.collection)?;
-        collection.put(task.put).await
+        collection.put_under(lease, task.put).await
     };
     tokio::pin!(put);
     let ended = loop {
@@ -98,14 +98,18 @@ async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Resu
             Ok(ended) => break ended,
             Err(_) => {
                 let until = SystemClock.now_ms() + LEASE.as_millis() as i64;
-                queue.renew(lease, until).await?;
+                if let Err(fault) = queue.renew(lease, until).await {
+                    tracing::warn!(%fault, "a document's lease was not renewed");
+                }
             }
         }
     };
     let end = match ended {
         Ok((document, _)) => End::Done(document.id),
-        // The store or the model is away; the document is good.
-        Err(fault) if fault.kind() == ErrorKind::Unavailable && attempts < ATTEMPTS => {
+        // It was sent again, or its job has ended with its collection: another's work by now.
+        Err(Error::Lost) => return Ok(()),
+        // The store or the model is away; the document is good, and was not to blame.
+        Err(fault) if fault.kind() == ErrorKind::Unavailable => {
             let wait = Duration::from_secs(1 << attempts);
             End::Later(fault.to_string(), SystemClock.now_ms() + wait.as_millis() as i64)
         }

@@ -58,7 +58,7 @@ impl Queue {
     /// # Errors
     /// If the database fails.
     pub(crate) async fn open(pool: SqlitePool) -> Result<Self, Error> {
-        sqlx::query("UPDATE tasks SET state = 'queued', lease = '' WHERE state = 'running'")
+        sqlx::query("UPDATE tasks SET state = 'queued', lease = '', due_at = updated_at WHERE state = 'running'")
             .execute(&pool)
             .await?;
         Ok(Self { pool, bell: Notify::new() })
@@ -96,7 +96,8 @@ impl Queue {
     ) -> Result<(), Error> {
         let mut tx = self.pool.begin().await?;
         let waiting = sqlx::query(
-            "SELECT COUNT(*), COALESCE(SUM(LENGTH(content)), 0) FROM tasks WHERE tenant = ? AND content IS NOT NULL",
+            "SELECT COUNT(*), COALESCE(SUM(LENGTH(content)), 0) FROM tasks WHERE tenant = ? AND content IS NOT NULL
+             AND state <> 'failed'",
         )
         .bind(tenant.as_str())
         .fetch_one(&mut *tx)
@@ -196,7 +197,8 @@ impl Queue {
         // What failed is kept for another attempt.
         sqlx::query(
             "UPDATE tasks SET state = ?1, reason = ?2, document = ?3, due_at = ?4, updated_at = ?5, lease = '',
-             content = CASE ?1 WHEN 'done' THEN NULL ELSE content END
+             content = CASE ?1 WHEN 'done' THEN NULL ELSE content END,
+             attempts = attempts - (?1 = 'queued')
              WHERE lease = ?6 AND state = 'running'",
         )
         .bind(state)
