@@ -3,7 +3,7 @@
 # Usage: scripts/bench.sh [SECONDS A MEASUREMENT], scripts/bench.sh soak [MINUTES] to see whether its memory
 # grows, scripts/bench.sh failover to see what a first candidate that says nothing adds,
 # scripts/bench.sh ledger [SECONDS] to see how many reservations a ledger makes, or scripts/bench.sh limits
-# [SECONDS] to see what a rate limit adds.
+# [SECONDS] to see what a rate limit adds, or scripts/bench.sh search [SECONDS] to see how long a search takes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +17,7 @@ case "${1:-}" in
   soak) exec "target/$profile/soak" "${2:-10}" ;;
   ledger) exec "target/$profile/ledger" "${2:-10}" ;;
   limits) exec "target/$profile/limits" "${2:-5}" ;;
+  search) exec "target/$profile/search" "${2:-10}" ;;
   failover) exec "target/$profile/failover" ;;
   *) exec "target/$profile/bench" "${1:-5}" ;;
 esac

@@ -309,101 +309,14 @@ async fn a_model_that_lacks_files_keeps_the_retriever_from_starting_and_is_named
     assert!(fault.contains("has no tokenizer.json"), "{fault}");
 }
 
-/// Writes a BERT of one layer and eight numbers in Hugging Face layout.
+/// Makes a model that knows five fruits, if it is not there.
 fn tiny_model(directory: &Path, seed: u8) -> PathBuf {
-    let model = directory.join(format!("model-{seed}"));
-    if model.exists() {
-        return model;
+    let place = directory.join(format!("model-{seed}"));
+    if !place.exists() {
+        let words = ["apple", "pear", "plum", "fig", "kiwi"];
+        testkit::model::write(&place, &words, 8, seed.into()).unwrap();
     }
-    std::fs::create_dir_all(model.join("1_Pooling")).unwrap();
-    let words =
-        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "apple", "pear", "plum", "fig", "kiwi"];
-    let vocabulary: serde_json::Map<_, _> =
-        words.iter().zip(0..).map(|(word, id)| ((*word).to_owned(), id.into())).collect();
-    let write = |name: &str, value: serde_json::Value| {
-        std::fs::write(model.join(name), value.to_string()).unwrap();
-    };
-    write(
-        "config.json",
-        serde_json::json!({
-            "model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "intermediate_size": 16, "vocab_size": words.len(), "max_position_embeddings": 32,
-            "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu",
-        }),
-    );
-    write(
-        "tokenizer.json",
-        serde_json::json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-            "normalizer": null, "pre_tokenizer": { "type": "Whitespace" }, "decoder": null,
-            "post_processor": {
-                "type": "TemplateProcessing",
-                "single": [
-                    { "SpecialToken": { "id": "[CLS]", "type_id": 0 } },
-                    { "Sequence": { "id": "A", "type_id": 0 } },
-                    { "SpecialToken": { "id": "[SEP]", "type_id": 0 } },
-                ],
-                "pair": [],
-                "special_tokens": {
-                    "[CLS]": { "id": "[CLS]", "ids": [2], "tokens": ["[CLS]"] },
-                    "[SEP]": { "id": "[SEP]", "ids": [3], "tokens": ["[SEP]"] },
-                },
-            },
-            "model": {
-                "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-                "max_input_chars_per_word": 100, "vocab": vocabulary,
-            },
-        }),
-    );
-    write(
-        "modules.json",
-        serde_json::json!([
-            { "idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer" },
-            { "idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling" },
-        ]),
-    );
-    write(
-        "1_Pooling/config.json",
-        serde_json::json!({ "word_embedding_dimension": 8, "pooling_mode_mean_tokens": true }),
-    );
-    let mut random = fastrand::Rng::with_seed(seed.into());
-    let mut tensors: Vec<(String, Vec<usize>)> = vec![
-        ("embeddings.word_embeddings.weight".into(), vec![words.len(), 8]),
-        ("embeddings.position_embeddings.weight".into(), vec![32, 8]),
-        ("embeddings.token_type_embeddings.weight".into(), vec![2, 8]),
-        ("embeddings.LayerNorm.weight".into(), vec![8]),
-        ("embeddings.LayerNorm.bias".into(), vec![8]),
-    ];
-    for (name, out, inner) in [
-        ("attention.self.query", 8, 8),
-        ("attention.self.key", 8, 8),
-        ("attention.self.value", 8, 8),
-        ("attention.output.dense", 8, 8),
-        ("intermediate.dense", 16, 8),
-        ("output.dense", 8, 16),
-    ] {
-        tensors.push((format!("encoder.layer.0.{name}.weight"), vec![out, inner]));
-        tensors.push((format!("encoder.layer.0.{name}.bias"), vec![out]));
-    }
-    for name in ["attention.output.LayerNorm", "output.LayerNorm"] {
-        tensors.push((format!("encoder.layer.0.{name}.weight"), vec![8]));
-        tensors.push((format!("encoder.layer.0.{name}.bias"), vec![8]));
-    }
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-    for (name, shape) in tensors {
-        let begin = data.len();
-        let count: usize = shape.iter().product();
-        (0..count).for_each(|_| data.extend((random.f32() - 0.5).to_le_bytes()));
-        let offsets = [begin, data.len()];
-        let entry = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets });
-        header.insert(name, entry);
-    }
-    let header = serde_json::Value::Object(header).to_string();
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend(header.as_bytes());
-    file.extend(data);
-    std::fs::write(model.join("model.safetensors"), file).unwrap();
-    model
+    place
 }
 
 /// Waits until a job has nothing to do.
