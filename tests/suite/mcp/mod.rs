@@ -4,4 +4,6 @@
 mod clients;
 mod conformance;
 mod filesystem;
+mod git;
+mod memory;
 mod reference;
