@@ -234,13 +234,16 @@ impl Rows {
         let mut found = HashMap::new();
         let mut db = self.pool.acquire().await?;
         for hash in hashes {
-            // Two models never give one text one vector: the hash is of both.
-            let row =
-                sqlx::query("SELECT vector FROM passages WHERE tenant = ? AND sha256 = ? LIMIT 1")
-                    .bind(scope.tenant.as_str())
-                    .bind(hash.as_slice())
-                    .fetch_optional(&mut *db)
-                    .await?;
+            // Two models never give one text one vector: the hash is of both. Left to itself, SQLite would read
+            // all of the tenant's passages.
+            let row = sqlx::query(
+                "SELECT vector FROM passages INDEXED BY passages_embedded
+                 WHERE tenant = ? AND sha256 = ? LIMIT 1",
+            )
+            .bind(scope.tenant.as_str())
+            .bind(hash.as_slice())
+            .fetch_optional(&mut *db)
+            .await?;
             if let Some(row) = row {
                 found.insert(*hash, floats(row.try_get(0)?));
             }
