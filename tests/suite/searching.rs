@@ -3,7 +3,9 @@
 use journeys::{Shape, System, priced};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use testkit::process::program;
 use testkit::provider::Provider;
+use tokio::process::Command;
 
 /// Stores a document with more than its source.
 async fn put(system: &System, query: &[(&str, &str)], text: &str) -> (StatusCode, Value) {
@@ -119,4 +121,19 @@ async fn what_reads_a_private_document_stays_here() {
         put(&system, &[("source", "a.md"), ("privacy", "public")], text).await;
         assert_eq!(ask().await, "mock");
     }
+}
+
+#[tokio::test]
+async fn a_way_to_rank_that_is_chosen_is_the_one_that_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("baton.toml");
+    std::fs::write(&file, "[retriever.fusion]\nmethod = 'rrf'\n").unwrap();
+    let mut command = Command::new(program("baton").unwrap());
+    command.args(["up", "--print-config", "--config"]).arg(&file).current_dir(&directory);
+    let shown = command.output().await.unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("[retriever.fusion]\nmethod = \"rrf\""), "{shown}");
+    std::fs::write(&file, "[retriever.fusion]\nrrf = { k = 60.0 }\n").unwrap();
+    let refused = command.output().await.unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
 }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::fuse::Fusion;
+use crate::fuse;
 
 /// What the retriever needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +23,54 @@ pub struct Config {
     pub parsing: Parsing,
     /// How the two scores of a passage become one; `baton eval` names the best weight for judged queries.
     pub fusion: Fusion,
+}
+
+/// How the two scores of a passage become one.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fusion {
+    /// Which way.
+    pub method: Method,
+    /// For `convex`: the cosine's weight, 0 to 1; the keyword score has the rest.
+    pub dense_weight: f32,
+    /// For `rrf`: how little the first ranks stand out, more than 0.
+    pub k: f32,
+}
+
+/// A way to make one score of two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Their weighted sum.
+    Convex,
+    /// The sum of reciprocal ranks.
+    Rrf,
+}
+
+impl Default for Fusion {
+    fn default() -> Self {
+        Self { method: Method::Convex, dense_weight: fuse::DENSE_WEIGHT, k: fuse::K }
+    }
+}
+
+impl Fusion {
+    /// Returns the way that is chosen.
+    pub(crate) fn chosen(self) -> fuse::Fusion {
+        match self.method {
+            Method::Convex => fuse::Fusion::Convex { dense_weight: self.dense_weight },
+            Method::Rrf => fuse::Fusion::Rrf { k: self.k },
+        }
+    }
+
+    fn check(self) -> anyhow::Result<()> {
+        let Self { dense_weight, k, .. } = self;
+        anyhow::ensure!(
+            (0.0..=1.0).contains(&dense_weight),
+            "retriever.fusion.dense_weight: {dense_weight} is not 0 to 1"
+        );
+        anyhow::ensure!(k.is_finite() && k > 0.0, "retriever.fusion.k: {k} is not more than 0");
+        Ok(())
+    }
 }
 
 /// An embedding model.
@@ -122,14 +170,7 @@ impl Config {
     /// Checks what types cannot say.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.parsing.check()?;
-        match self.fusion {
-            Fusion::Convex { dense_weight } if !(0.0..=1.0).contains(&dense_weight) => {
-                anyhow::bail!("retriever.fusion.convex.dense_weight: {dense_weight} is not 0 to 1")
-            }
-            Fusion::Rrf { k } if !(k.is_finite() && k > 0.0) => {
-                anyhow::bail!("retriever.fusion.rrf.k: {k} is not more than 0")
-            }
-            _ => Ok(()),
-        }
+        anyhow::ensure!(self.ingest_workers > 0, "retriever.ingest_workers: 0 is less than 1");
+        self.fusion.check()
     }
 }

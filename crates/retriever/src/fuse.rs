@@ -1,10 +1,13 @@
 //! From two scores of each passage to one. Pure, and the same for every store.
 
 use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
 
 /// How much of its document's best score a passage gains.
 pub(crate) const DOCUMENT_WEIGHT: f32 = 0.3;
+/// The cosine's weight in a convex sum, unless configured.
+pub(crate) const DENSE_WEIGHT: f32 = 0.4;
+/// How little the first of reciprocal ranks stand out, unless configured.
+pub(crate) const K: f32 = 60.0;
 
 /// A passage that a store found on either side, with its score on both.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,9 +23,8 @@ pub(crate) struct Candidate {
 }
 
 /// How the two scores become one.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Fusion {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Fusion {
     /// The weighted sum of cosine and keyword score, the latter by the best one's. Its ends are those that a
     /// score can have and not those of a list, so that a list of equally bad passages stays bad:
     /// [Bruch et al., 2023](https://arxiv.org/abs/2210.11934).
@@ -39,7 +41,7 @@ pub enum Fusion {
 
 impl Default for Fusion {
     fn default() -> Self {
-        Self::Convex { dense_weight: 0.4 }
+        Self::Convex { dense_weight: DENSE_WEIGHT }
     }
 }
 

@@ -13,6 +13,7 @@ mod fuse;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hash;
 mod index;
 mod isolate;
 mod jobs;
@@ -27,9 +28,8 @@ use std::sync::Arc;
 use proto::retriever::retriever_service_server::RetrieverServiceServer;
 use secrecy::ExposeSecret;
 
-pub use config::{Config, Embedding, Parsing, Qdrant};
+pub use config::{Config, Embedding, Fusion, Method, Parsing, Qdrant};
 pub use error::Error;
-pub use fuse::Fusion;
 pub use isolate::parse_worker;
 pub use parse::is_document;
 pub use service::Service;

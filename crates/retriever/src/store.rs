@@ -1,7 +1,6 @@
 //! Documents and what finds them: rows and index kept as one.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError};
 
 use proto::retriever::{Document, Explanation, Facet, FacetValue, Hit, SearchResponse};
@@ -13,6 +12,7 @@ use crate::chunk::{Chunk, indexed};
 use crate::embed::{Embedder, Side, normalise};
 use crate::filter::Filter;
 use crate::fuse::{self, Fusion, Ranked, rank};
+use crate::hash::hex;
 use crate::index::{Entries, Entry, Indexes, Query, Scope};
 use crate::isolate::{Cut, Parsers};
 use crate::jobs::Queue;
@@ -87,7 +87,7 @@ impl Store {
             parsers: Parsers::new(config),
             indexes,
             embedder,
-            fusion: config.fusion,
+            fusion: config.fusion.chosen(),
             max_bytes: config.max_document_bytes,
             writers: Default::default(),
         })
@@ -250,12 +250,11 @@ impl Collection<'_> {
         let embedder = self.embedder(&self.store.rows.collection(&self.scope).await?)?;
         let id = self.document_id(&source);
         let sha256 = hex(&Sha256::digest(&content));
-        let there = self.find(&id).await?;
-        let private = private.unwrap_or(there.as_ref().is_some_and(|there| there.0.private));
-        if let Some((document, there)) = there
+        if let Some((document, there)) = self.find(&id).await?
             && document.content_sha256 == sha256
             && document.media_type == media_type
-            && (document.private, &there) == (private, &attributes)
+            && there == attributes
+            && private.is_none_or(|private| private == document.private)
         {
             return Ok((document, false));
         }
@@ -279,6 +278,13 @@ impl Collection<'_> {
                 NewPassage { headings, range, start: characters, lines, pages, vector }
             })
             .collect();
+        let lock = self.lock();
+        let _writing = lock.lock().await;
+        let private = match private {
+            Some(private) => private,
+            // Asked now that nobody else writes: silence does not lower what another has just raised.
+            None => self.find(&id).await?.is_some_and(|(there, _)| there.private),
+        };
         let document = Document {
             id,
             source,
@@ -295,8 +301,6 @@ impl Collection<'_> {
             (one.identity().to_owned(), u32::try_from(one.dimension()).unwrap_or(u32::MAX))
         });
         let new = New { document, attributes, text, passages, model };
-        let lock = self.lock();
-        let _writing = lock.lock().await;
         self.store.rows.write(&self.scope, &new, lease).await?;
         let New { document, attributes, passages, .. } = new;
         let entry = |((passage, text), position): ((NewPassage, String), i64)| Entry {
@@ -518,12 +522,4 @@ impl Collection<'_> {
         };
         hex(&Sha256::digest(named))[..24].to_owned()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -14,9 +14,9 @@ use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use proto::retriever::value::Kind as ValueKind;
 use proto::retriever::{
     AddToJobRequest, Condition, CreateCollectionRequest, CreateJobRequest, DeleteCollectionRequest,
-    DeleteDocumentRequest, Filter, GetJobRequest, Hit, Job, ListCollectionsRequest,
-    ListDocumentsRequest, Operator, PutDocumentRequest, RetryJobRequest, SearchRequest,
-    SearchResponse, Task, TaskState, Value, Values,
+    DeleteDocumentRequest, Filter, GetDocumentRequest, GetJobRequest, Hit, Job,
+    ListCollectionsRequest, ListDocumentsRequest, Operator, PutDocumentRequest, RetryJobRequest,
+    SearchRequest, SearchResponse, Task, TaskState, Value, Values,
 };
 use retriever::{Config, Embedding, Qdrant};
 use runtime::context::request;
@@ -381,6 +381,33 @@ async fn a_job_stores_what_can_be_stored_and_tells_why_the_rest_was_not() {
     assert_eq!(runtime::error::kind_of(&refused), ErrorKind::NotFound);
     let refused = add(&mut caller, &job, "", b"x").await.unwrap_err();
     assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Invalid);
+}
+
+/// Whoever comes first: who says nothing of privacy does not undo that another made the document private.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn silence_never_makes_a_private_document_public() {
+    let directory = tempfile::tempdir().unwrap();
+    let caller = Caller::new(&open(directory.path()).await, "a");
+    for round in 0..50 {
+        let put = |private, text: &'static str| {
+            let mut caller =
+                Caller { client: caller.client.clone(), context: caller.context.clone() };
+            let message = PutDocumentRequest {
+                source: format!("{round}.txt"),
+                content: text.into(),
+                private,
+                ..PutDocumentRequest::default()
+            };
+            tokio::spawn(async move { caller.send(message).await.unwrap().0 })
+        };
+        let (silent, private) = (put(None, "words of one"), put(Some(true), "words of another"));
+        let id = silent.await.unwrap();
+        assert_eq!(private.await.unwrap(), id);
+        let message = GetDocumentRequest { id, ..GetDocumentRequest::default() };
+        let message = request(&caller.context, message);
+        let there = caller.client.clone().get_document(message).await.unwrap().into_inner();
+        assert!(there.document.unwrap().private, "round {round}");
+    }
 }
 
 /// Whenever a caller hangs up: a document is there and found, or neither.

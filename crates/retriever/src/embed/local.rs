@@ -142,7 +142,7 @@ impl Model {
         let tokenizer = bytes(&directory.join("tokenizer.json"))?;
         hash.update(&tokenizer);
         hash.update(format!("{pooling:?} {normalised} {max_length}"));
-        let identity: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let identity = crate::hash::hex(&hash.finalize());
         let broken = |fault: tokenizers::Error| Fault::Model(format!("tokenizer.json: {fault}"));
         let mut tokenizer = Tokenizer::from_bytes(tokenizer).map_err(broken)?;
         // What the file says of both is how it was trained, not how it is asked.

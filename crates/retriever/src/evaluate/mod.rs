@@ -22,7 +22,7 @@ pub use self::measure::Measures;
 use self::measure::{mean, measure, significance};
 use crate::chunk::{chunk, indexed};
 use crate::embed::{Embedder, Side, normalise};
-use crate::fuse::{Candidate, DOCUMENT_WEIGHT, Fusion, rank};
+use crate::fuse::{self, Candidate, DOCUMENT_WEIGHT, Fusion, rank};
 use crate::index::embedded::Embedded;
 use crate::index::{Entries, Entry, Query};
 use crate::parse::parse;
@@ -110,7 +110,7 @@ pub async fn evaluate(
         let hybrid = |fusion| run.measured(true, fusion, DOCUMENT_WEIGHT);
         let convex = |dense_weight| hybrid(Fusion::Convex { dense_weight });
         all.push(("hybrid".to_owned(), hybrid(Fusion::default())));
-        all.push(("hybrid, reciprocal ranks".to_owned(), hybrid(Fusion::Rrf { k: 60.0 })));
+        all.push(("hybrid, reciprocal ranks".to_owned(), hybrid(Fusion::Rrf { k: fuse::K })));
         all.push(("vectors".to_owned(), convex(1.0)));
         all.push(words);
         let weights: Vec<(f32, Vec<f64>)> = (0..=10_u8)

@@ -25,6 +25,7 @@ use crate::Error;
 use crate::attributes::Value;
 use crate::filter::{End, Filter};
 use crate::fuse::Candidate;
+use crate::hash::hex;
 
 const DENSE: &str = "dense";
 const WORDS: &str = "words";
@@ -509,13 +510,11 @@ fn conditions(filter: &Filter) -> Conditions {
 /// Returns what a collection is called there: no tenant can choose the name of another's.
 fn name(scope: &Scope) -> String {
     let hash = Sha256::digest(format!("{}\0{}", scope.tenant, scope.collection));
-    let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("baton-{hex}")
+    format!("baton-{}", hex(&hash[..16]))
 }
 
 fn point_id(passage: &str) -> PointId {
-    let hash = Sha256::digest(passage);
-    let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(&Sha256::digest(passage)[..16]);
     let (a, b, c, d, e) = (&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
     format!("{a}-{b}-{c}-{d}-{e}").into()
 }

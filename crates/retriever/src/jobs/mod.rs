@@ -25,6 +25,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 /// So often an index that was away is told what it missed.
 const FOLLOW: Duration = Duration::from_secs(5);
+/// So long a document waits for a store or a model that is away.
+const AGAIN: Duration = Duration::from_secs(2);
 /// A task is begun at most so often.
 const ATTEMPTS: u32 = 5;
 
@@ -39,7 +41,7 @@ impl Workers {
     pub(crate) fn start(store: &Arc<Store>, count: usize) -> Self {
         let mut workers = JoinSet::new();
         workers.spawn(follow(Arc::clone(store)));
-        for _ in 0..count.max(1) {
+        for _ in 0..count {
             workers.spawn(work(Arc::clone(store)));
         }
         Self { _workers: workers }
@@ -87,7 +89,6 @@ async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Resu
         let reason = format!("was begun {ATTEMPTS} times, and each time its work was cut off");
         return queue.end(lease, End::Failed(reason)).await;
     }
-    let attempts = task.attempts;
     let put = async {
         let collection = store.collection(task.tenant, task.collection)?;
         collection.put_under(lease, task.put).await
@@ -110,8 +111,7 @@ async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Resu
         Err(Error::Lost) => return Ok(()),
         // The store or the model is away; the document is good, and was not to blame.
         Err(fault) if fault.kind() == ErrorKind::Unavailable => {
-            let wait = Duration::from_secs(1 << attempts);
-            End::Later(fault.to_string(), SystemClock.now_ms() + wait.as_millis() as i64)
+            End::Later(fault.to_string(), SystemClock.now_ms() + AGAIN.as_millis() as i64)
         }
         Err(fault) => End::Failed(fault.to_string()),
     };
