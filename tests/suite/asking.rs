@@ -98,11 +98,16 @@ async fn ten_questions_to_our_documents_are_answered_by_quoting_them() {
             system.post("/api/v1/ask", &json!({ "question": question })).await.unwrap();
         let answer: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(answer["provider"], "extractive");
-        let text = answer["answer"].as_str().unwrap();
-        assert!(text.contains(fact), "{question} {text}");
-        let cited = answer["citations"].as_array().unwrap().iter().any(|citation| {
-            citation["source"] == source && citation["quote"].as_str().unwrap().contains(fact)
-        });
+        // Where a line ends in the document says nothing.
+        let says = |text: &Value| {
+            text.as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" ").contains(fact)
+        };
+        assert!(says(&answer["answer"]), "{question} {answer}");
+        let cited = answer["citations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|citation| citation["source"] == source && says(&citation["quote"]));
         assert!(cited, "{question} {answer}");
     }
 }
