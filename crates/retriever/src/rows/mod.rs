@@ -1,5 +1,8 @@
 //! Collections, documents and passages as rows in SQLite. Every method is for one tenant, but for the start's.
 
+mod behind;
+mod collections;
+
 use std::collections::HashMap;
 
 use futures::TryStreamExt as _;
@@ -10,13 +13,13 @@ use sqlx::sqlite::{
 use sqlx::{Row as _, SqliteConnection, SqlitePool};
 use types::{LeaseId, TenantId};
 
-use crate::attributes::{Attributes, Kind, Known};
+use crate::attributes::Attributes;
 use crate::chunk::indexed;
 use crate::index::{Entries, Entry, Scope};
 use crate::{Config, Error};
 
-/// What every tenant has from its beginning.
-pub(crate) const DEFAULT: &str = "default";
+use self::collections::create;
+pub(crate) use self::collections::{Collection, DEFAULT};
 
 /// So many attributes a collection's documents have in all.
 const MOST_FIELDS: i64 = 256;
@@ -30,14 +33,6 @@ pub(crate) struct Rows {
     pool: SqlitePool,
     /// Whether what changes is kept in mind until the index has heard of it.
     outlived: bool,
-}
-
-/// One collection.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Collection {
-    /// The identity of the model whose vectors it has; empty without one.
-    pub(crate) model: String,
-    pub(crate) is_empty: bool,
 }
 
 /// A document to be written.
@@ -135,94 +130,6 @@ impl Rows {
             Some((scope, document, entries)) => each(scope, document, entries).await,
             None => Ok(()),
         }
-    }
-
-    /// Makes a collection; tells whether it was not there.
-    pub(crate) async fn create(&self, scope: &Scope, now_ms: i64) -> Result<bool, Error> {
-        let mut db = self.pool.acquire().await?;
-        create(&mut db, scope, now_ms).await
-    }
-
-    /// Returns a collection; the default one is always there.
-    ///
-    /// # Errors
-    /// [`Error::NoCollection`] if there is none.
-    pub(crate) async fn collection(&self, scope: &Scope) -> Result<Collection, Error> {
-        let row = sqlx::query(
-            "SELECT model, NOT EXISTS (SELECT 1 FROM documents d WHERE d.tenant = c.tenant AND d.collection = c.name)
-             FROM collections c WHERE tenant = ? AND name = ?",
-        )
-        .bind(scope.tenant.as_str())
-        .bind(&scope.collection)
-        .fetch_optional(&self.pool)
-        .await?;
-        match row {
-            Some(row) => Ok(Collection { model: row.try_get(0)?, is_empty: row.try_get(1)? }),
-            None if scope.collection == DEFAULT => {
-                Ok(Collection { is_empty: true, ..Collection::default() })
-            }
-            None => Err(Error::NoCollection(scope.collection.clone())),
-        }
-    }
-
-    /// Lists a tenant's collections by name.
-    pub(crate) async fn collections(
-        &self,
-        tenant: &TenantId,
-    ) -> Result<Vec<proto::retriever::Collection>, Error> {
-        let rows = sqlx::query(
-            "SELECT c.name, c.model, c.dimension, c.created_at, COUNT(d.id), COALESCE(SUM(d.passages), 0)
-             FROM collections c LEFT JOIN documents d ON d.tenant = c.tenant AND d.collection = c.name
-             WHERE c.tenant = ? GROUP BY c.name ORDER BY c.name",
-        )
-        .bind(tenant.as_str())
-        .fetch_all(&self.pool)
-        .await?;
-        let mut collections = Vec::with_capacity(rows.len());
-        for row in rows {
-            let name: String = row.try_get(0)?;
-            let scope = Scope { tenant: tenant.clone(), collection: name };
-            let known = self.known(&scope).await?;
-            let fields = known.attributes().map(|(name, kind)| proto::retriever::Field {
-                name: name.to_owned(),
-                kind: kind.name().to_owned(),
-            });
-            collections.push(proto::retriever::Collection {
-                model: row.try_get(1)?,
-                dimension: row.try_get(2)?,
-                created_at_ms: row.try_get(3)?,
-                documents: unsigned(row.try_get(4)?),
-                passages: unsigned(row.try_get(5)?),
-                fields: fields.collect(),
-                name: scope.collection,
-            });
-        }
-        Ok(collections)
-    }
-
-    /// Removes a collection with its documents; tells whether it was there.
-    pub(crate) async fn remove(&self, scope: &Scope) -> Result<bool, Error> {
-        let mut tx = self.pool.begin().await?;
-        let statement = sqlx::query("DELETE FROM collections WHERE tenant = ? AND name = ?");
-        let statement = statement.bind(scope.tenant.as_str()).bind(&scope.collection);
-        let removed = statement.execute(&mut *tx).await?.rows_affected() > 0;
-        self.unindexed(&mut tx, scope, "").await?;
-        tx.commit().await?;
-        Ok(removed)
-    }
-
-    /// Returns a collection's fields.
-    pub(crate) async fn known(&self, scope: &Scope) -> Result<Known, Error> {
-        let rows = sqlx::query("SELECT name, kind FROM fields WHERE tenant = ? AND collection = ?")
-            .bind(scope.tenant.as_str())
-            .bind(&scope.collection)
-            .fetch_all(&self.pool)
-            .await?;
-        let fields = rows.iter().map(|row| {
-            let kind = Kind::named(row.try_get(1)?).unwrap_or(Kind::Text);
-            Ok((row.try_get(0)?, kind))
-        });
-        Ok(Known::new(fields.collect::<Result<Vec<_>, sqlx::Error>>()?))
     }
 
     /// Returns the vectors that a tenant's passages have already, by the hash of what was embedded.
@@ -366,102 +273,6 @@ impl Rows {
         Ok(tx.commit().await?)
     }
 
-    /// Keeps in mind that the index has yet to hear of a document, or of a collection's end.
-    async fn unindexed(
-        &self,
-        db: &mut SqliteConnection,
-        scope: &Scope,
-        document: &str,
-    ) -> Result<(), Error> {
-        if self.outlived {
-            sqlx::query(
-                "INSERT INTO unindexed (tenant, collection, document) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            )
-            .bind(scope.tenant.as_str())
-            .bind(&scope.collection)
-            .bind(document)
-            .execute(db)
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// Forgets that the index has yet to hear of a document, or of a collection's end.
-    pub(crate) async fn indexed(&self, scope: &Scope, document: &str) -> Result<(), Error> {
-        if self.outlived {
-            sqlx::query(
-                "DELETE FROM unindexed WHERE tenant = ? AND collection = ? AND document = ?",
-            )
-            .bind(scope.tenant.as_str())
-            .bind(&scope.collection)
-            .bind(document)
-            .execute(&self.pool)
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// Returns at most 100 of the documents and collections that the index has yet to hear of, behind one of them.
-    pub(crate) async fn behind(
-        &self,
-        after: Option<&(Scope, String)>,
-    ) -> Result<Vec<(Scope, String)>, Error> {
-        let (tenant, collection, document) = after.map_or(("", "", ""), |(scope, document)| {
-            (scope.tenant.as_str(), scope.collection.as_str(), document.as_str())
-        });
-        let rows = sqlx::query(
-            "SELECT tenant, collection, document FROM unindexed
-             WHERE (tenant, collection, document) > (?, ?, ?)
-             ORDER BY tenant, collection, document LIMIT 100",
-        )
-        .bind(tenant)
-        .bind(collection)
-        .bind(document)
-        .fetch_all(&self.pool)
-        .await?;
-        let row = |row: &SqliteRow| {
-            let tenant = TenantId::new(row.try_get::<String, _>(0)?);
-            let tenant = tenant.map_err(|fault| Error::Broken(fault.into()))?;
-            Ok((Scope { tenant, collection: row.try_get(1)? }, row.try_get(2)?))
-        };
-        rows.iter().map(row).collect()
-    }
-
-    /// Returns every collection of every tenant, with how many passages it has.
-    pub(crate) async fn sizes(&self) -> Result<Vec<(Scope, u64)>, Error> {
-        let rows = sqlx::query(
-            "SELECT c.tenant, c.name, COALESCE(SUM(d.passages), 0) FROM collections c
-             LEFT JOIN documents d ON d.tenant = c.tenant AND d.collection = c.name GROUP BY c.tenant, c.name",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let row = |row: &SqliteRow| {
-            let tenant = TenantId::new(row.try_get::<String, _>(0)?);
-            let tenant = tenant.map_err(|fault| Error::Broken(fault.into()))?;
-            Ok((Scope { tenant, collection: row.try_get(1)? }, unsigned(row.try_get(2)?)))
-        };
-        rows.iter().map(row).collect()
-    }
-
-    /// Keeps in mind that the index has to begin a collection anew.
-    pub(crate) async fn end_anew(&self, scope: &Scope) -> Result<(), Error> {
-        let mut db = self.pool.acquire().await?;
-        self.unindexed(&mut db, scope, "").await
-    }
-
-    /// Keeps in mind that the index has yet to hear of every document of a collection.
-    pub(crate) async fn unindex(&self, scope: &Scope) -> Result<(), Error> {
-        sqlx::query(
-            "INSERT INTO unindexed SELECT tenant, collection, id FROM documents
-             WHERE tenant = ? AND collection = ? ON CONFLICT DO NOTHING",
-        )
-        .bind(scope.tenant.as_str())
-        .bind(&scope.collection)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
     /// Returns what is indexed of a document; none when it is not there.
     pub(crate) async fn entries(&self, scope: &Scope, id: &str) -> Result<Option<Entries>, Error> {
         let (document, attributes) = match self.read(scope, id).await {
@@ -595,19 +406,6 @@ pub(crate) fn passage_id(document: &str, position: i64) -> String {
 fn passage_of(id: &str) -> Option<(&str, i64)> {
     let (document, position) = id.rsplit_once('-')?;
     Some((document, position.parse().ok()?))
-}
-
-async fn create(db: &mut SqliteConnection, scope: &Scope, now_ms: i64) -> Result<bool, Error> {
-    let made = sqlx::query(
-        "INSERT INTO collections (tenant, name, model, dimension, created_at) VALUES (?, ?, '', 0, ?)
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(scope.tenant.as_str())
-    .bind(&scope.collection)
-    .bind(now_ms)
-    .execute(db)
-    .await?;
-    Ok(made.rows_affected() > 0)
 }
 
 async fn delete_rows(db: &mut SqliteConnection, scope: &Scope, id: &str) -> Result<(), Error> {

@@ -1,24 +1,27 @@
 //! Documents and what finds them: rows and index kept as one.
 
+mod search;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
-use proto::retriever::{Document, Explanation, Facet, FacetValue, Hit, SearchResponse};
+use proto::retriever::Document;
 use sha2::{Digest as _, Sha256};
 use types::{Clock as _, LeaseId, SystemClock, TenantId};
 
 use crate::attributes::Attributes;
 use crate::chunk::{Chunk, indexed};
 use crate::embed::{Embedder, Side, normalise};
-use crate::filter::Filter;
-use crate::fuse::{self, Fusion, Ranked, rank};
+use crate::fuse::Fusion;
 use crate::hash::hex;
-use crate::index::{Entries, Entry, Indexes, Query, Scope};
+use crate::index::{Entries, Entry, Indexes, Scope};
 use crate::isolate::{Cut, Parsers};
 use crate::jobs::Queue;
 use crate::parse::media_type;
 use crate::rows::{self, DEFAULT, New, NewPassage, Rows, on_the_wire, passage_id};
 use crate::{Config, Error};
+
+pub(crate) use self::search::Search;
 
 /// Every tenant's documents; reached through [`Store::collection`] alone.
 #[derive(Debug)]
@@ -51,16 +54,6 @@ pub(crate) struct Put {
     pub(crate) attributes: Attributes,
     /// None: as the document of the same source is, or else public.
     pub(crate) private: Option<bool>,
-}
-
-/// A search.
-#[derive(Debug)]
-pub(crate) struct Search {
-    pub(crate) query: String,
-    pub(crate) top_k: usize,
-    pub(crate) filter: Option<proto::retriever::Filter>,
-    pub(crate) facets: Vec<String>,
-    pub(crate) one_per_document: bool,
 }
 
 impl Store {
@@ -371,77 +364,6 @@ impl Collection<'_> {
         self.store.rows.delete(&self.scope, id).await?;
         let told = self.store.indexes.open(&self.scope).await?.remove(id).await;
         self.told(id, told).await
-    }
-
-    /// Returns the best passages, best first.
-    pub(crate) async fn search(&self, search: Search) -> Result<SearchResponse, Error> {
-        let collection = self.store.rows.collection(&self.scope).await?;
-        let embedder = self.embedder(&collection)?.filter(|_| !collection.is_empty);
-        let filter = match (search.filter, &search.facets[..]) {
-            (None, []) => None,
-            (filter, facets) => {
-                let known = self.store.rows.known(&self.scope).await?;
-                for (facet, at) in facets.iter().zip(0..) {
-                    known.kind(facet, &format!("/facets/{at}"))?;
-                }
-                filter.map(|filter| Filter::read(filter, &known)).transpose()?
-            }
-        };
-        let vector = match embedder {
-            Some(embedder) => {
-                let mut vectors = embedder.embed(vec![search.query.clone()], Side::Query).await?;
-                vectors.iter_mut().for_each(|vector| normalise(vector));
-                vectors.pop()
-            }
-            None => None,
-        };
-        let facets = search.facets.clone();
-        let query = Query { text: search.query, vector, filter, facets };
-        let found = self.store.indexes.open(&self.scope).await?.search(query).await?;
-        let mut ranked = rank(found.candidates, self.store.fusion, fuse::DOCUMENT_WEIGHT);
-        if search.one_per_document {
-            let mut seen = HashSet::new();
-            ranked.retain(|ranked| seen.insert(ranked.candidate.document.clone()));
-        }
-        let facets = search.facets.into_iter().zip(found.facets).map(|(field, values)| Facet {
-            field,
-            values: values
-                .into_iter()
-                .map(|(value, documents)| FacetValue { value: Some(value.into()), documents })
-                .collect(),
-        });
-        Ok(SearchResponse {
-            hits: self.hits(ranked, search.top_k).await?,
-            facets: facets.collect(),
-        })
-    }
-
-    /// Reads the first `count` of the ranked passages that are there still.
-    async fn hits(&self, ranked: Vec<Ranked>, count: usize) -> Result<Vec<Hit>, Error> {
-        let mut hits = Vec::with_capacity(count);
-        let mut ranked = ranked.into_iter();
-        while hits.len() < count {
-            let some: Vec<Ranked> = ranked.by_ref().take(count - hits.len()).collect();
-            if some.is_empty() {
-                break;
-            }
-            let ids: Vec<String> = some.iter().map(|one| one.candidate.id.clone()).collect();
-            let mut passages = self.store.rows.passages(&self.scope, &ids).await?;
-            hits.extend(some.into_iter().filter_map(|ranked| {
-                let explanation = Explanation {
-                    keyword: ranked.candidate.keyword.into(),
-                    dense: ranked.candidate.dense.map(f64::from),
-                    fused: ranked.fused.into(),
-                    document: (ranked.score - ranked.fused).into(),
-                };
-                Some(Hit {
-                    passage: Some(passages.remove(&ranked.candidate.id)?),
-                    score: ranked.score.into(),
-                    explanation: Some(explanation),
-                })
-            }));
-        }
-        Ok(hits)
     }
 
     /// Returns the model that texts of this collection go through; none when it has no vectors.

@@ -1,0 +1,128 @@
+//! Collections and their fields.
+
+use sqlx::{Row as _, SqliteConnection};
+use types::TenantId;
+
+use super::{Rows, unsigned};
+use crate::Error;
+use crate::attributes::{Kind, Known};
+use crate::index::Scope;
+
+/// What every tenant has from its beginning.
+pub(crate) const DEFAULT: &str = "default";
+
+/// One collection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Collection {
+    /// The identity of the model whose vectors it has; empty without one.
+    pub(crate) model: String,
+    pub(crate) is_empty: bool,
+}
+
+impl Rows {
+    /// Makes a collection; tells whether it was not there.
+    pub(crate) async fn create(&self, scope: &Scope, now_ms: i64) -> Result<bool, Error> {
+        let mut db = self.pool.acquire().await?;
+        create(&mut db, scope, now_ms).await
+    }
+
+    /// Returns a collection; the default one is always there.
+    ///
+    /// # Errors
+    /// [`Error::NoCollection`] if there is none.
+    pub(crate) async fn collection(&self, scope: &Scope) -> Result<Collection, Error> {
+        let row = sqlx::query(
+            "SELECT model, NOT EXISTS (SELECT 1 FROM documents d WHERE d.tenant = c.tenant AND d.collection = c.name)
+             FROM collections c WHERE tenant = ? AND name = ?",
+        )
+        .bind(scope.tenant.as_str())
+        .bind(&scope.collection)
+        .fetch_optional(&self.pool)
+        .await?;
+        match row {
+            Some(row) => Ok(Collection { model: row.try_get(0)?, is_empty: row.try_get(1)? }),
+            None if scope.collection == DEFAULT => {
+                Ok(Collection { is_empty: true, ..Collection::default() })
+            }
+            None => Err(Error::NoCollection(scope.collection.clone())),
+        }
+    }
+
+    /// Lists a tenant's collections by name.
+    pub(crate) async fn collections(
+        &self,
+        tenant: &TenantId,
+    ) -> Result<Vec<proto::retriever::Collection>, Error> {
+        let rows = sqlx::query(
+            "SELECT c.name, c.model, c.dimension, c.created_at, COUNT(d.id), COALESCE(SUM(d.passages), 0)
+             FROM collections c LEFT JOIN documents d ON d.tenant = c.tenant AND d.collection = c.name
+             WHERE c.tenant = ? GROUP BY c.name ORDER BY c.name",
+        )
+        .bind(tenant.as_str())
+        .fetch_all(&self.pool)
+        .await?;
+        let mut collections = Vec::with_capacity(rows.len());
+        for row in rows {
+            let name: String = row.try_get(0)?;
+            let scope = Scope { tenant: tenant.clone(), collection: name };
+            let known = self.known(&scope).await?;
+            let fields = known.attributes().map(|(name, kind)| proto::retriever::Field {
+                name: name.to_owned(),
+                kind: kind.name().to_owned(),
+            });
+            collections.push(proto::retriever::Collection {
+                model: row.try_get(1)?,
+                dimension: row.try_get(2)?,
+                created_at_ms: row.try_get(3)?,
+                documents: unsigned(row.try_get(4)?),
+                passages: unsigned(row.try_get(5)?),
+                fields: fields.collect(),
+                name: scope.collection,
+            });
+        }
+        Ok(collections)
+    }
+
+    /// Removes a collection with its documents; tells whether it was there.
+    pub(crate) async fn remove(&self, scope: &Scope) -> Result<bool, Error> {
+        let mut tx = self.pool.begin().await?;
+        let statement = sqlx::query("DELETE FROM collections WHERE tenant = ? AND name = ?");
+        let statement = statement.bind(scope.tenant.as_str()).bind(&scope.collection);
+        let removed = statement.execute(&mut *tx).await?.rows_affected() > 0;
+        self.unindexed(&mut tx, scope, "").await?;
+        tx.commit().await?;
+        Ok(removed)
+    }
+
+    /// Returns a collection's fields.
+    pub(crate) async fn known(&self, scope: &Scope) -> Result<Known, Error> {
+        let rows = sqlx::query("SELECT name, kind FROM fields WHERE tenant = ? AND collection = ?")
+            .bind(scope.tenant.as_str())
+            .bind(&scope.collection)
+            .fetch_all(&self.pool)
+            .await?;
+        let fields = rows.iter().map(|row| {
+            let kind = Kind::named(row.try_get(1)?).unwrap_or(Kind::Text);
+            Ok((row.try_get(0)?, kind))
+        });
+        Ok(Known::new(fields.collect::<Result<Vec<_>, sqlx::Error>>()?))
+    }
+}
+
+/// Makes a collection, if it is not there; tells whether it was not.
+pub(super) async fn create(
+    db: &mut SqliteConnection,
+    scope: &Scope,
+    now_ms: i64,
+) -> Result<bool, Error> {
+    let made = sqlx::query(
+        "INSERT INTO collections (tenant, name, model, dimension, created_at) VALUES (?, ?, '', 0, ?)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(scope.tenant.as_str())
+    .bind(&scope.collection)
+    .bind(now_ms)
+    .execute(db)
+    .await?;
+    Ok(made.rows_affected() > 0)
+}
