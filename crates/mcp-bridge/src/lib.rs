@@ -6,6 +6,8 @@
 mod catalog;
 mod config;
 mod error;
+mod gate;
+mod hub;
 mod service;
 mod upstream;
 
@@ -21,5 +23,5 @@ pub use service::Service;
 /// If a server's name or place is malformed; the message names it.
 pub async fn server(config: Config) -> anyhow::Result<BridgeServiceServer<Service>> {
     runtime::http::use_ring();
-    Ok(BridgeServiceServer::new(Service::new(config)?))
+    Ok(BridgeServiceServer::new(Service::new(&config)?))
 }

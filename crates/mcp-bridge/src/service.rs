@@ -1,36 +1,29 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures::future::join_all;
 use proto::bridge::bridge_service_server::BridgeService;
 use proto::bridge::{
-    CallToolRequest, CallToolResponse, Degraded, ListToolsRequest, ListToolsResponse,
+    CallToolRequest, CallToolResponse, Degraded, ListToolsRequest, ListToolsResponse, Tool,
 };
 use rmcp::model::JsonObject;
 use tonic::{Request, Response};
-use types::{CallContext, Privacy};
+use types::CallContext;
 
+use crate::Error;
+use crate::catalog::Offered;
 use crate::config::Config;
-use crate::upstream::Upstream;
-use crate::{Error, catalog};
+use crate::hub::Hub;
 
 /// The gRPC service.
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "a connection has nothing to show")]
 pub struct Service {
-    upstreams: Arc<BTreeMap<String, Upstream>>,
-    max_result_bytes: usize,
+    hub: Arc<Hub>,
 }
 
 impl Service {
-    pub(crate) fn new(config: Config) -> anyhow::Result<Self> {
-        let upstream = |(name, server): (&String, &crate::Server)| {
-            Ok((name.clone(), Upstream::new(server.describe(name)?)))
-        };
-        let upstreams = config.servers.iter().map(upstream).collect::<anyhow::Result<_>>()?;
-        let max_result_bytes = config.max_result_bytes;
-        Ok(Self { upstreams: Arc::new(upstreams), max_result_bytes })
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self { hub: Arc::new(Hub::new(config)?) })
     }
 
     async fn call(
@@ -38,34 +31,28 @@ impl Service {
         context: &CallContext,
         request: &CallToolRequest,
     ) -> Result<CallToolResponse, Error> {
-        let unknown = || Error::Unknown(request.name.clone());
-        let (server, tool) = catalog::split(&request.name).ok_or_else(unknown)?;
-        let upstream = self.upstreams.get(server).ok_or_else(unknown)?;
-        if !may_see(context, upstream) {
-            return Err(Error::NotLocal(server.to_owned()));
-        }
         let arguments: JsonObject = match request.arguments_json.as_str() {
             "" => JsonObject::new(),
             text => serde_json::from_str(text)
                 .map_err(|fault| Error::Invalid(format!("the arguments: {fault}")))?,
         };
-        let wait = context.time_left(upstream.server.timeout);
-        let result = upstream.call(tool, arguments, wait).await?;
-        let written = |fault: serde_json::Error| Error::Invalid(fault.to_string());
-        let content_json = serde_json::to_string(&result.content).map_err(written)?;
+        let result = self.hub.call(context, &request.name, arguments).await?;
         let structured = result.structured_content.as_ref().map(ToString::to_string);
-        let structured_json = structured.unwrap_or_default();
-        let (bytes, limit) = (content_json.len() + structured_json.len(), self.max_result_bytes);
-        if bytes > limit {
-            return Err(Error::TooLarge { tool: request.name.clone(), bytes, limit });
-        }
-        let is_error = result.is_error == Some(true);
-        Ok(CallToolResponse { content_json, structured_json, is_error })
+        Ok(CallToolResponse {
+            content_json: json(&result.content)?,
+            structured_json: structured.unwrap_or_default(),
+            is_error: result.is_error == Some(true),
+        })
     }
 }
 
-fn may_see(context: &CallContext, upstream: &Upstream) -> bool {
-    context.privacy == Privacy::Public || upstream.server.local
+fn json(value: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|fault| Error::Invalid(fault.to_string()))
+}
+
+fn to_wire((server, Offered { name, tool }): (String, Offered)) -> Result<Tool, Error> {
+    let description = tool.description.unwrap_or_default().into_owned();
+    Ok(Tool { name, server, description, input_schema_json: json(&tool.input_schema)? })
 }
 
 #[tonic::async_trait]
@@ -74,33 +61,13 @@ impl BridgeService for Service {
         &self,
         request: Request<ListToolsRequest>,
     ) -> tonic::Result<Response<ListToolsResponse>> {
-        let context = &runtime::context::read(&request)?;
-        let seen = self.upstreams.iter().filter(|(_, upstream)| may_see(context, upstream));
-        let lists = seen.map(|(name, upstream)| async move {
-            (name, upstream.list(context.time_left(upstream.server.timeout)).await)
-        });
-        let mut response = ListToolsResponse::default();
-        for (server, listed) in join_all(lists).await {
-            match listed {
-                Ok(tools) => {
-                    for tool in tools {
-                        let name = tool.name.clone();
-                        match catalog::federated(server, tool) {
-                            Ok(tool) => response.tools.push(tool),
-                            Err(reason) => {
-                                tracing::warn!(server, %name, reason, "a tool is left out");
-                            }
-                        }
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(server, %error, "no list of tools");
-                    let (server, reason) = (server.clone(), error.to_string());
-                    response.degraded.push(Degraded { server, reason });
-                }
-            }
-        }
-        Ok(Response::new(response))
+        let context = runtime::context::read(&request)?;
+        let listing = self.hub.list(&context).await;
+        let tools = listing.tools.into_iter().map(to_wire).collect::<Result<_, _>>()?;
+        let degraded = listing.degraded.into_iter();
+        let degraded =
+            degraded.map(|(server, error)| Degraded { server, reason: error.to_string() });
+        Ok(Response::new(ListToolsResponse { tools, degraded: degraded.collect() }))
     }
 
     async fn call_tool(
