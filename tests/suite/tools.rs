@@ -11,9 +11,9 @@ async fn a_tool_is_listed_and_called_and_a_dead_server_is_named() {
     let settings = format!(
         "[mcp_bridge.servers.dead]\nurl = 'http://127.0.0.1:1/mcp'\n\
          [mcp_bridge.servers.files]\ncommand = '{}'\nargs = ['--stdio']\n\
-         env = {{ BATON_MCP_FILESYSTEM__ROOT = '{}' }}\n",
+         env = {{ BATON_MCP_FILESYSTEM__ROOT = '{root}' }}\nsandbox = {{ write = ['{root}'] }}\n",
         program("mcp-filesystem").unwrap().display(),
-        files.path().display(),
+        root = files.path().display(),
     );
     for shape in Shape::ALL {
         let system = System::start(shape, &settings).await.unwrap();

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    retriever::parse_worker(std::env::args_os()).unwrap_or_else(run)
+    retriever::parse_worker(std::env::args_os())
+        .or_else(|| mcp_bridge::launch_tool(std::env::args_os()))
+        .unwrap_or_else(run)
 }
 
 #[tokio::main]

@@ -78,7 +78,10 @@ impl Config {
                 journal: data.join("journal.db"),
                 ..orchestrator::Config::default()
             },
-            mcp_bridge: mcp_bridge::Config::default(),
+            mcp_bridge: mcp_bridge::Config {
+                directory: data.join("tools"),
+                ..mcp_bridge::Config::default()
+            },
         }
     }
 
@@ -124,7 +127,7 @@ impl Node {
         let (orchestrator, worker) =
             orchestrator::server(config.orchestrator.clone(), peers).await?;
         let orchestrator = in_process(orchestrator);
-        let bridge = in_process(mcp_bridge::server(config.mcp_bridge.clone()).await?);
+        let bridge = in_process(mcp_bridge::server(config.mcp_bridge.clone().isolated()).await?);
         let peers = gateway::Peers { router, retriever, budget, orchestrator, bridge };
         Ok(Self { peers, router: control, worker })
     }

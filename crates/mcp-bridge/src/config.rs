@@ -1,10 +1,15 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use egress::Reach;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
+
+use crate::Sandbox;
+use crate::upstream::{Apart, Backoff, Program};
 
 /// What the bridge needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -14,11 +19,32 @@ pub struct Config {
     pub servers: BTreeMap<String, Server>,
     /// The largest result of a tool that is passed on, in bytes of JSON.
     pub max_result_bytes: usize,
+    /// Where each server that is a program has a directory of its own, its `HOME`; made when missing.
+    pub directory: PathBuf,
+    /// The program that confines the servers' programs, whose `main` calls [`crate::launch_tool`]; none:
+    /// they are started as they are. No configuration says it: see [`Config::isolated`].
+    #[serde(skip)]
+    pub launcher: Option<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { servers: BTreeMap::new(), max_result_bytes: 1024 * 1024 }
+        Self {
+            servers: BTreeMap::new(),
+            max_result_bytes: 1024 * 1024,
+            directory: "data/tools".into(),
+            launcher: None,
+        }
+    }
+}
+
+impl Config {
+    /// Has this very program confine the servers' programs: for programs whose `main` calls
+    /// [`crate::launch_tool`].
+    #[must_use]
+    pub fn isolated(mut self) -> Self {
+        self.launcher = Some("/proc/self/exe".into());
+        self
     }
 }
 
@@ -48,6 +74,13 @@ pub struct Server {
     /// How long a start or a connection may take, in milliseconds.
     #[serde(default = "start_timeout_ms")]
     pub start_timeout_ms: u64,
+    /// What the program may use and reach.
+    #[serde(default)]
+    pub sandbox: Sandbox,
+    /// How long the program is left alone when it has ended twice in a row, in milliseconds; twice as
+    /// long each time after, up to a minute, less a chance half. 0: it is started whenever it is needed.
+    #[serde(default = "restart_ms")]
+    pub restart_ms: u64,
 }
 
 fn timeout_ms() -> u64 {
@@ -58,10 +91,14 @@ fn start_timeout_ms() -> u64 {
     10_000
 }
 
+fn restart_ms() -> u64 {
+    500
+}
+
 /// Where a server is.
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
-    Program { command: String, args: Vec<String>, env: BTreeMap<String, String> },
+    Program(Program),
     Address(Url),
 }
 
@@ -77,7 +114,7 @@ pub(crate) struct Described {
 }
 
 impl Server {
-    pub(crate) fn describe(&self, name: &str) -> anyhow::Result<Described> {
+    pub(crate) fn describe(&self, name: &str, config: &Config) -> anyhow::Result<Described> {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || name.len() > 32 || !name.chars().all(good) {
             bail!(
@@ -85,11 +122,21 @@ impl Server {
             );
         }
         let place = match (&self.command, &self.url) {
-            (Some(command), None) => Place::Program {
-                command: command.clone(),
-                args: self.args.clone(),
-                env: self.env.clone(),
-            },
+            (Some(command), None) => {
+                let wrong = || format!("mcp_bridge.servers.{name}");
+                self.sandbox.check().with_context(wrong)?;
+                let home = config.directory.join(name);
+                let first = Duration::from_millis(self.restart_ms);
+                Place::Program(Program {
+                    server: name.to_owned(),
+                    command: command.clone(),
+                    args: self.args.clone(),
+                    env: self.env.clone(),
+                    sandbox: self.sandbox.clone(),
+                    apart: config.launcher.clone().map(|launcher| Apart { launcher, home }),
+                    record: Arc::new(Mutex::new(Backoff::new(first))),
+                })
+            }
             (None, Some(url)) => {
                 let url = Url::parse(url)
                     .with_context(|| format!("mcp_bridge.servers.{name}.url: {url:?}"))?;
@@ -101,7 +148,7 @@ impl Server {
             _ => bail!("mcp_bridge.servers.{name}: give either command or url"),
         };
         let local = self.local.unwrap_or(match &place {
-            Place::Program { .. } => true,
+            Place::Program(_) => true,
             Place::Address(url) => is_loopback(url),
         });
         // What is local by its name has to be so when it is connected to; what the operator calls
@@ -145,19 +192,24 @@ mod tests {
             (serde_json::json!({ "url": "http://127.0.0.1.example.com/mcp" }), false),
             (serde_json::json!({ "url": "http://10.0.0.7/mcp", "local": true }), true),
         ] {
-            assert_eq!(server(server_.clone()).describe("a").unwrap().local, local, "{server_}");
+            assert_eq!(
+                server(server_.clone()).describe("a", &Config::default()).unwrap().local,
+                local,
+                "{server_}"
+            );
         }
         let program = || server(serde_json::json!({ "command": "x" }));
         for name in ["", "A", "a_b", "a__b", "a b"] {
-            assert!(program().describe(name).is_err(), "{name}");
+            assert!(program().describe(name, &Config::default()).is_err(), "{name}");
         }
         for wrong in [
             serde_json::json!({}),
             serde_json::json!({ "command": "x", "url": "http://127.0.0.1/mcp" }),
             serde_json::json!({ "url": "file:///etc/passwd" }),
             serde_json::json!({ "url": "here" }),
+            serde_json::json!({ "command": "x", "sandbox": { "read": ["documents"] } }),
         ] {
-            assert!(server(wrong.clone()).describe("a").is_err(), "{wrong}");
+            assert!(server(wrong.clone()).describe("a", &Config::default()).is_err(), "{wrong}");
         }
     }
 }

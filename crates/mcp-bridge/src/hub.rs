@@ -10,6 +10,7 @@ use crate::Error;
 use crate::catalog::{self, Catalog, Offered};
 use crate::config::Config;
 use crate::gate::Gate;
+use crate::sandbox;
 use crate::upstream::Upstream;
 
 /// Every server, and what is admitted.
@@ -30,9 +31,10 @@ pub(crate) struct Listing {
 impl Hub {
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         let upstream = |(name, server): (&String, &crate::Server)| {
-            Ok((name.clone(), Upstream::new(server.describe(name)?)))
+            Ok((name.clone(), Upstream::new(server.describe(name, config)?)))
         };
         let servers = config.servers.iter().map(upstream).collect::<anyhow::Result<_>>()?;
+        sandbox::say_what_is_missing(config);
         Ok(Self { servers, gate: Gate::new(config) })
     }
 

@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod gate;
 mod hub;
+mod sandbox;
 mod service;
 mod upstream;
 
@@ -15,6 +16,7 @@ use proto::bridge::bridge_service_server::BridgeServiceServer;
 
 pub use config::{Config, Server};
 pub use error::Error;
+pub use sandbox::{Landlock, Sandbox, launch_tool};
 pub use service::Service;
 
 /// Checks the configuration and returns the service; servers are started when they are first needed.

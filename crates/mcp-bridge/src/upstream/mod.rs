@@ -1,6 +1,9 @@
 //! A connection to one MCP server, made when it is needed and made again when it was lost.
 
+mod backoff;
 mod http;
+mod lines;
+mod program;
 mod stdio;
 
 use std::sync::Arc;
@@ -18,6 +21,9 @@ use tokio::time::timeout;
 
 use crate::Error;
 use crate::config::{Described, Place};
+
+pub(crate) use backoff::Backoff;
+pub(crate) use stdio::{Apart, Program};
 
 type Client = RunningService<RoleClient, ClientConfig>;
 
@@ -105,10 +111,8 @@ impl Upstream {
             legacy_version: Some(ProtocolVersion::V_2025_11_25),
         };
         match &self.server.place {
-            Place::Program { command, args, env } => {
-                let child = stdio::start(command, args, env)
-                    .map_err(|fault| self.unavailable("it cannot be started", &fault))?;
-                client.serve_with_lifecycle(child, lifecycle).await
+            Place::Program(program) => {
+                client.serve_with_lifecycle(program.start()?, lifecycle).await
             }
             Place::Address(url) => {
                 let transport = http::transport(url, self.server.reach.clone())

@@ -1,27 +1,198 @@
-//! A server that is a program of its own.
+//! A server that is a program of its own, kept apart from everything else (docs/configuration.md).
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use process_wrap::tokio::{CommandWrap, ProcessGroup};
-use rmcp::transport::TokioChildProcess;
-use tokio::process::Command;
+use rmcp::RoleClient;
+use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
+use rmcp::transport::Transport;
+use rmcp::transport::async_rw::{AsyncRwTransport, DEFAULT_MAX_LINE_LENGTH};
+use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// What a program needs to find others and its files; everything else of ours stays ours.
-const INHERITED: [&str; 2] = ["PATH", "HOME"];
+use super::backoff::Backoff;
+use super::lines::{self, Bounded};
+use super::program::Group;
+use crate::{Error, Sandbox};
 
-/// Starts a program in a process group of its own, so that what it starts ends with it.
-pub(super) fn start(
-    command: &str,
-    args: &[String],
-    env: &BTreeMap<String, String>,
-) -> std::io::Result<TokioChildProcess> {
-    let inherited = std::env::vars_os().filter(|(name, _)| INHERITED.iter().any(|n| name == n));
-    let mut command = Command::new(command);
-    command.args(args).env_clear().envs(inherited).envs(env).kill_on_drop(true);
-    let mut group = CommandWrap::from(command);
-    group.wrap(ProcessGroup::leader());
-    // Its log goes where ours does.
-    let (child, _) = TokioChildProcess::builder(group).stderr(Stdio::inherit()).spawn()?;
-    Ok(child)
+/// What a program needs to find others; everything else of ours stays ours.
+const INHERITED: &str = "PATH";
+
+/// How long is waited for the last words of a program that has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A program to start, and how it did so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    pub(crate) server: String,
+    pub(crate) command: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) apart: Option<Apart>,
+    pub(crate) record: Arc<Mutex<Backoff>>,
+}
+
+/// How a program is kept apart.
+#[derive(Debug, Clone)]
+pub(crate) struct Apart {
+    /// A program whose `main` calls [`crate::launch_tool`].
+    pub(crate) launcher: PathBuf,
+    /// A directory of its own: its HOME, where it starts, and the one that it may write.
+    pub(crate) home: PathBuf,
+}
+
+impl Program {
+    /// Starts it, unless it has ended too often of late.
+    pub(super) fn start(&self) -> Result<Connection, Error> {
+        let server = || self.server.clone();
+        if let Some((times, wait)) = self.record(|record| record.rest(Instant::now())) {
+            let reason = format!(
+                "it ended {times} times in a row and is started again in {} ms",
+                wait.as_millis()
+            );
+            return Err(Error::Unavailable { server: server(), reason });
+        }
+        self.spawn().map_err(|fault| {
+            let reason = "it cannot be started".to_owned();
+            tracing::warn!(
+                server = self.server,
+                fault = format!("{fault:#}"),
+                reason,
+                "an MCP server failed"
+            );
+            Error::Unavailable { server: server(), reason }
+        })
+    }
+
+    fn spawn(&self) -> anyhow::Result<Connection> {
+        let mut command = self.command()?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut group = Group::start(&mut command)?;
+        let pipes = group.child.stdin.take().zip(group.child.stdout.take());
+        let ((input, output), errors) =
+            pipes.zip(group.child.stderr.take()).ok_or_else(|| io::Error::other("no pipe"))?;
+        let output = Bounded::new(output, &self.server, DEFAULT_MAX_LINE_LENGTH);
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+        let spoke = Arc::new(AtomicBool::new(false));
+        let connection = Connection {
+            inner: AsyncRwTransport::new(output, input),
+            ended: ended.clone(),
+            spoke: Arc::clone(&spoke),
+            _stop: stop.clone().drop_guard(),
+        };
+        let mut log = tokio::spawn(lines::log(self.server.clone(), errors));
+        let program = self.clone();
+        tokio::spawn(async move {
+            let begun = Instant::now();
+            let kept = group.keep(&stop).await;
+            ended.cancel();
+            // What left the group may hold the pipe for ever.
+            if timeout(LAST_WORDS, &mut log).await.is_err() {
+                log.abort();
+            }
+            program.ended(kept, begun.elapsed(), spoke.load(Ordering::Relaxed));
+        });
+        Ok(connection)
+    }
+
+    fn command(&self) -> anyhow::Result<Command> {
+        let own = |name: &str| std::env::var_os(name).map(|value| (name.to_owned(), value));
+        let mut command = match &self.apart {
+            None => {
+                let mut command = Command::new(&self.command);
+                command.env_clear().envs(own("HOME"));
+                command
+            }
+            Some(Apart { launcher, home }) => {
+                let temporary = home.join("tmp");
+                std::fs::create_dir_all(&temporary)?;
+                let (home, name) = (home.canonicalize()?, absolute(&self.command)?);
+                let mut command = Command::new(launcher);
+                command.args(self.sandbox.command_line(&home, name.as_os_str())?);
+                command.env_clear().env("HOME", &home).env("TMPDIR", home.join("tmp"));
+                command.current_dir(home);
+                command
+            }
+        };
+        command.args(&self.args).envs(own(INHERITED)).envs(&self.env);
+        Ok(command)
+    }
+
+    /// Notes how it ended. That it was let go of after it had answered says nothing against it.
+    fn ended(
+        &self,
+        kept: io::Result<(std::process::ExitStatus, bool)>,
+        ran: Duration,
+        spoke: bool,
+    ) {
+        let server = &self.server;
+        let by_itself = match kept {
+            Ok((status, by_itself)) => {
+                tracing::info!(server, %status, by_itself, "an MCP server's program has ended");
+                by_itself
+            }
+            Err(fault) => {
+                tracing::warn!(server, %fault, "an MCP server's program cannot be waited for");
+                true
+            }
+        };
+        if by_itself || !spoke {
+            self.record(|record| record.ended(ran, Instant::now(), fastrand::f64()));
+        }
+    }
+
+    fn record<T>(&self, with: impl FnOnce(&mut Backoff) -> T) -> T {
+        with(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Returns a command as it is found from any directory: one without a slash is looked for in `PATH`.
+fn absolute(command: &str) -> io::Result<PathBuf> {
+    match Path::new(command).components().count() {
+        0 | 1 => Ok(PathBuf::from(OsStr::new(command))),
+        _ => std::path::absolute(command),
+    }
+}
+
+/// What is said to a program and what it says; the program ends with this value.
+pub(super) struct Connection {
+    inner: AsyncRwTransport<RoleClient, Bounded<ChildStdout>, ChildStdin>,
+    /// The program is gone, whoever still holds its output.
+    ended: CancellationToken,
+    spoke: Arc<AtomicBool>,
+    _stop: DropGuard,
+}
+
+impl Transport<RoleClient> for Connection {
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        self.inner.send(message)
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        let message = tokio::select! {
+            biased;
+            message = self.inner.receive() => message?,
+            () = self.ended.cancelled() => return None,
+        };
+        self.spoke.store(true, Ordering::Relaxed);
+        Some(message)
+    }
+
+    /// Ends the program's input; nobody waits for what it then does.
+    async fn close(&mut self) -> io::Result<()> {
+        self.inner.close().await
+    }
 }

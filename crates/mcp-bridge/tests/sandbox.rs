@@ -1,0 +1,289 @@
+//! Programs that are servers, or only look like ones, and what becomes of them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
+
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use landlock::{
+    ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
+};
+use mcp_bridge::Config;
+use proto::bridge::ListToolsRequest;
+use proto::bridge::bridge_service_client::BridgeServiceClient;
+use runtime::transport::{Peer, in_process};
+use rustix::process::{Pid, Signal, getuid, kill_process_group, test_kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use types::{CallContext, TenantId, UserId};
+
+const LAUNCHER: &str = env!("CARGO_BIN_EXE_mcp-bridge");
+
+/// A bridge to one program, and the directory that the program may write.
+struct Bridge {
+    service: BridgeServiceClient<Peer>,
+    home: PathBuf,
+    _place: TempDir,
+}
+
+impl Bridge {
+    async fn new(mut server: Value) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        server["start_timeout_ms"] = server["start_timeout_ms"].as_u64().unwrap_or(30_000).into();
+        let config = json!({ "servers": { "s": server }, "directory": place.path() });
+        let mut config: Config = serde_json::from_value(config).unwrap();
+        config.launcher = Some(LAUNCHER.into());
+        let service = mcp_bridge::server(config).await.unwrap();
+        let service = BridgeServiceClient::new(in_process(service));
+        Self { service, home: place.path().join("s"), _place: place }
+    }
+
+    /// A program that does what `script` says.
+    async fn script(script: &str, sandbox: Value) -> Self {
+        Self::new(json!({
+            "command": "sh",
+            "args": ["-c", script],
+            "env": { "GIVEN": "yes" },
+            "sandbox": sandbox,
+            "restart_ms": 0,
+        }))
+        .await
+    }
+
+    /// Starts the program and returns why it is no server.
+    async fn fault(&self) -> String {
+        let context = CallContext::new(TenantId::new("t").unwrap(), UserId::new("u").unwrap());
+        let request = runtime::context::request(&context, ListToolsRequest {});
+        let list = self.service.clone().list_tools(request).await.unwrap().into_inner();
+        let reason = &list.degraded[0].reason;
+        reason.strip_prefix("server \"s\": ").unwrap_or(reason).to_owned()
+    }
+
+    /// Runs the program and returns what it wrote into the file `out`.
+    async fn out(&self) -> String {
+        self.fault().await;
+        std::fs::read_to_string(self.home.join("out")).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_program_has_little_of_ours() {
+    let script =
+        "{ tr '\\0' '\\n' </proc/self/environ; pwd; grep -E 'NoNewPrivs|CapEff' /proc/self/status
+        cat /proc/self/limits; } >out 2>&1";
+    let sandbox = json!({ "files": 77, "cpu_seconds": 7, "address_space_bytes": 999_997_440 });
+    let bridge = Bridge::script(script, sandbox).await;
+    let out = bridge.out().await;
+    let home = bridge.home.canonicalize().unwrap();
+    let mut environment: Vec<_> = out.lines().take_while(|line| !line.starts_with('/')).collect();
+    environment.sort_unstable();
+    let names: Vec<_> =
+        environment.iter().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    assert_eq!(names, ["GIVEN", "HOME", "PATH", "TMPDIR"], "{out}");
+    assert!(environment.contains(&format!("HOME={}", home.display()).as_str()), "{out}");
+    assert!(out.contains(&format!("\n{}\n", home.display())), "it starts there: {out}");
+    assert!(out.contains("CapEff:\t0000000000000000\nNoNewPrivs:\t1\n"), "{out}");
+    let limit = |name: &str| {
+        let line = out.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..].split_whitespace().next().unwrap().to_owned()
+    };
+    for (name, most) in [
+        ("Max open files", "77"),
+        ("Max cpu time", "7"),
+        ("Max address space", "999997440"),
+        ("Max data size", "4294967296"),
+        ("Max core file size", "0"),
+    ] {
+        assert_eq!(limit(name), most, "{out}");
+    }
+    assert_ne!(limit("Max processes"), "unlimited");
+}
+
+#[tokio::test]
+async fn a_program_reads_and_writes_what_it_is_given_and_signals_nobody_else() {
+    if !kernel_has_landlock() {
+        eprintln!("SKIPPED: this kernel has no Landlock, so nothing of it was tested");
+        return;
+    }
+    let (given, theirs, other) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for place in [&given, &theirs, &other] {
+        std::fs::write(place.path().join("file"), "text").unwrap();
+    }
+    let [given_, theirs_, other_] = [&given, &theirs, &other].map(|place| place.path().display());
+    let script = format!(
+        "try() {{ if \"$@\" >/dev/null 2>&1; then echo \"$*: done\"; else echo \"$*: denied\"; fi; }}
+         {{ try cat {given_}/file; try touch {given_}/new
+            try cat {theirs_}/file; try touch {theirs_}/new; try cp {theirs_}/file here
+            try cat {other_}/file; try touch {other_}/new; try ls {other_}
+            try cat /etc/shadow; try cat /proc/{us}/environ; try kill -0 {us}
+            try ln -s {other_}/file link; try cat link; }} >out",
+        us = std::process::id(),
+    );
+    let sandbox = json!({
+        "read": [given.path()], "write": [theirs.path()], "landlock": "required",
+    });
+    let out = Bridge::script(&script, sandbox).await.out().await;
+    let expected = [
+        format!("cat {given_}/file: done"),
+        format!("touch {given_}/new: denied"),
+        format!("cat {theirs_}/file: done"),
+        format!("touch {theirs_}/new: done"),
+        format!("cp {theirs_}/file here: done"),
+        format!("cat {other_}/file: denied"),
+        format!("touch {other_}/new: denied"),
+        format!("ls {other_}: denied"),
+        "cat /etc/shadow: denied".to_owned(),
+        format!("cat /proc/{}/environ: denied", std::process::id()),
+        format!("kill -0 {}: denied", std::process::id()),
+        format!("ln -s {other_}/file link: done"),
+        "cat link: denied".to_owned(),
+    ];
+    assert_eq!(out.lines().collect::<Vec<_>>(), expected);
+    // What the script does is possible without.
+    let out = Bridge::script(&script, json!({ "landlock": "off" })).await.out().await;
+    assert!(out.contains(&format!("cat {other_}/file: done")), "{out}");
+}
+
+#[tokio::test]
+async fn what_a_program_is_given_is_there() {
+    let bridge = Bridge::script("", json!({ "read": ["/no/such/place"] })).await;
+    assert_eq!(bridge.fault().await, "it cannot be started");
+}
+
+#[test]
+fn a_fork_bomb_is_bounded() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(home.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let order = json!({ "home": home.path(), "sandbox": { "processes": 20 } }).to_string();
+    let bomb = "for i in $(seq 1000); do sleep 1000 & done; echo all";
+    // The kernel does not count root's, so that it is started as another user then; who may not be able
+    // to reach where it was built.
+    let launcher = home.path().join("launcher");
+    std::fs::copy(LAUNCHER, &launcher).unwrap();
+    let mut command = Command::new(launcher);
+    command.args(["launch-tool", &order, "sh", "-c", bomb]).process_group(0);
+    if getuid().is_root() {
+        command.uid(65_534).gid(65_534);
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let status = child.wait().unwrap();
+    let group = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    let members = members(group);
+    kill_process_group(group, Signal::KILL).unwrap();
+    let (mut out, mut errors) = (String::new(), String::new());
+    child.stdout.unwrap().read_to_string(&mut out).unwrap();
+    child.stderr.unwrap().read_to_string(&mut errors).unwrap();
+    assert!(!status.success() && !out.contains("all"), "{status} {out} {errors}");
+    // Others of this user may have ended meanwhile.
+    assert!((1..=100).contains(&members), "{members}: {errors}");
+}
+
+#[tokio::test]
+async fn a_thousand_restarts_leave_nothing_behind() {
+    let bridge = Bridge::new(json!({ "command": "true", "restart_ms": 0 })).await;
+    bridge.fault().await;
+    gone().await;
+    let before = descriptors();
+    for _ in 0..1000 {
+        bridge.fault().await;
+    }
+    gone().await;
+    let closed = async {
+        while descriptors() > before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), closed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_program_that_keeps_ending_is_left_alone() {
+    let bridge = Bridge::new(json!({ "command": "true", "restart_ms": 60_000 })).await;
+    let rested = async {
+        loop {
+            let fault = bridge.fault().await;
+            if fault.contains("it ended 2 times in a row and is started again in ") {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), rested).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_program_started_ends_with_it_however_it_ends() {
+    // One ends by itself, the other neither with its input nor when it is told to.
+    for stays in ["", "trap '' TERM; while :; do sleep 1000; done"] {
+        let script = format!("sleep 1000 & echo $! >started; mv started out; {stays}");
+        let bridge = Bridge::new(json!({
+            "command": "sh", "args": ["-c", script], "start_timeout_ms": 2000,
+        }))
+        .await;
+        let pid = bridge.out().await.trim().parse().unwrap();
+        let pid = Pid::from_raw(pid).unwrap();
+        let ended = async {
+            while is_alive(pid) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap();
+        gone().await;
+    }
+}
+
+#[tokio::test]
+async fn an_endless_line_is_not_kept() {
+    let script = "tr '\\0' x </dev/zero";
+    let bridge = Bridge::script(script, json!({})).await;
+    assert_eq!(bridge.fault().await, "it does not speak MCP, or cannot be reached");
+    gone().await;
+    let most = std::fs::read_to_string("/proc/self/status").unwrap();
+    let most = most.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: u64 = most.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 512 * 1024, "{most}");
+}
+
+fn kernel_has_landlock() -> bool {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V1))
+        .and_then(Ruleset::create)
+        .is_ok()
+}
+
+/// Tells whether a process runs; one that nobody has waited for yet does not.
+fn is_alive(pid: Pid) -> bool {
+    let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let state =
+        |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'));
+    test_kill_process(pid).is_ok() && std::fs::read_to_string(stat).is_ok_and(state)
+}
+
+/// Counts the processes of a group that run.
+fn members(group: Pid) -> usize {
+    let stats = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|one| {
+        let stat = std::fs::read_to_string(one.path().join("stat")).ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        Some((fields.next()? != "Z", fields.nth(1)?.parse::<i32>().ok()?))
+    });
+    stats.filter(|stat| *stat == (true, group.as_raw_nonzero().get())).count()
+}
+
+/// Waits until no child of this thread is left, not even one that has ended.
+async fn gone() {
+    let gone = async {
+        while !std::fs::read_to_string("/proc/thread-self/children").unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+}
+
+fn descriptors() -> usize {
+    Path::new("/proc/self/fd").read_dir().unwrap().count()
+}
