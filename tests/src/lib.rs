@@ -256,8 +256,8 @@ async fn separate(data: &Path) -> anyhow::Result<Vec<Process>> {
         .await
     };
     let budget = start("budget", &[]).await?;
-    let retriever = start("retriever", &[]).await?;
     let router = start("router", &[("BUDGET", &budget)]).await?;
+    let retriever = start("retriever", &[("ROUTER", &router)]).await?;
     let peers = [("ROUTER", &router), ("RETRIEVER", &retriever)];
     let orchestrator = start("orchestrator", &peers).await?;
     let bridge = start("mcp-bridge", &[]).await?;

@@ -10,6 +10,7 @@ mod caching;
 mod command_line;
 mod configuration;
 mod crashing;
+mod embedding;
 mod faults;
 mod ingesting;
 mod input;

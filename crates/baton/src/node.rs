@@ -118,11 +118,12 @@ impl Node {
     /// If a section is invalid or a store cannot be opened; the message names it.
     pub async fn start(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
         let budget = in_process(budget::server(config.budget.clone(), metrics).await?);
-        let documents = config.retriever.clone().isolated();
-        let retriever = in_process(retriever::server(documents).await?);
         let peers = router::Peers { budget: Peer::clone(&budget) };
         let (router, control) = router::server(config.router.clone(), peers, metrics).await?;
         let router = in_process(router);
+        let documents = config.retriever.clone().isolated();
+        let peers = retriever::Peers { router: Peer::clone(&router) };
+        let retriever = in_process(retriever::server(documents, peers).await?);
         let peers = orchestrator::Peers { router: router.clone(), retriever: retriever.clone() };
         let (orchestrator, worker) =
             orchestrator::server(config.orchestrator.clone(), peers).await?;

@@ -13,6 +13,8 @@ pub struct Config {
     pub database: PathBuf,
     /// The largest document, in bytes.
     pub max_document_bytes: usize,
+    /// The most passages that a document is cut into.
+    pub max_document_passages: usize,
     /// What turns texts into vectors; without it documents are found by their words alone.
     pub embedding: Option<Embedding>,
     /// Where passages are found; without it in this process's memory, filled at every start.
@@ -23,6 +25,22 @@ pub struct Config {
     pub parsing: Parsing,
     /// How the two scores of a passage become one; `baton eval` names the best weight for judged queries.
     pub fusion: Fusion,
+    /// Where the other services are, when they are other processes.
+    pub peers: PeerAddresses,
+}
+
+/// Addresses such as `http://127.0.0.1:50051`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeerAddresses {
+    /// Models.
+    pub router: String,
+}
+
+impl Default for PeerAddresses {
+    fn default() -> Self {
+        Self { router: "http://127.0.0.1:50051".to_owned() }
+    }
 }
 
 /// How the two scores of a passage become one.
@@ -73,15 +91,39 @@ impl Fusion {
     }
 }
 
-/// An embedding model.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// An embedding model: a directory or a route, one of both.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Embedding {
     /// A directory in Hugging Face layout.
-    pub model: PathBuf,
+    pub model: Option<PathBuf>,
     /// So many cores work at once at most; 0: all.
-    #[serde(default)]
     pub threads: usize,
+    /// A route of the router, or a model of it, that leads to one embedding model.
+    pub route: Option<String>,
+    /// So many texts it is asked for at once, 1 to 2048.
+    pub batch: usize,
+}
+
+impl Default for Embedding {
+    fn default() -> Self {
+        Self { model: None, threads: 0, route: None, batch: 64 }
+    }
+}
+
+impl Embedding {
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.model.is_some() != self.route.is_some(),
+            "retriever.embedding: needs model (a directory) or route (one of the router), and not both"
+        );
+        let batch = self.batch;
+        anyhow::ensure!(
+            (1..=2048).contains(&batch),
+            "retriever.embedding.batch: {batch} is not 1 to 2048"
+        );
+        Ok(())
+    }
 }
 
 /// A Qdrant server or cluster.
@@ -149,11 +191,13 @@ impl Default for Config {
         Self {
             database: "data/documents.db".into(),
             max_document_bytes: 10 * 1024 * 1024,
+            max_document_passages: 50_000,
             embedding: None,
             qdrant: None,
-            ingest_workers: 2,
+            ingest_workers: 4,
             parsing: Parsing::default(),
             fusion: Fusion::default(),
+            peers: PeerAddresses::default(),
         }
     }
 }
@@ -171,6 +215,9 @@ impl Config {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.parsing.check()?;
         anyhow::ensure!(self.ingest_workers > 0, "retriever.ingest_workers: 0 is less than 1");
+        if let Some(embedding) = &self.embedding {
+            embedding.check()?;
+        }
         self.fusion.check()
     }
 }

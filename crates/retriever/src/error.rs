@@ -28,8 +28,8 @@ pub enum Error {
     /// The collection was made with another model.
     #[error("{0}")]
     Conflict(String),
-    /// The model failed; nothing changed.
-    #[error("the embedding model cannot be used")]
+    /// The model failed, or whoever leads to it refused; nothing changed.
+    #[error("{}", told(.0))]
     Model(#[from] crate::embed::Fault),
     /// The store failed; nothing changed.
     #[error("the document store is unavailable")]
@@ -39,6 +39,14 @@ pub enum Error {
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// The router's words are meant for clients; the inside of a model is not.
+fn told(fault: &crate::embed::Fault) -> String {
+    match fault {
+        crate::embed::Fault::Refused { .. } | crate::embed::Fault::Broken { .. } => fault.to_string(),
+        _ => "the embedding model cannot be used".to_owned(),
+    }
+}
+
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -46,7 +54,8 @@ impl Classify for Error {
             Self::NotFound(_) | Self::NoCollection(_) | Self::NoJob(_) => ErrorKind::NotFound,
             Self::Full(_) => ErrorKind::RateLimited,
             Self::Conflict(_) | Self::Lost => ErrorKind::Conflict,
-            Self::Store(_) | Self::Index(_) | Self::Model(_) => ErrorKind::Unavailable,
+            Self::Model(fault) => fault.kind(),
+            Self::Store(_) | Self::Index(_) => ErrorKind::Unavailable,
             Self::Broken(_) => ErrorKind::Internal,
         }
     }

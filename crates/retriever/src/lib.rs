@@ -26,26 +26,47 @@ mod tokenize;
 use std::sync::Arc;
 
 use proto::retriever::retriever_service_server::RetrieverServiceServer;
+use runtime::transport::Peer;
 use secrecy::ExposeSecret;
 
-pub use config::{Config, Embedding, Fusion, Method, Parsing, Qdrant};
+use crate::embed::Embedder;
+
+pub use config::{Config, Embedding, Fusion, Method, Parsing, PeerAddresses, Qdrant};
 pub use error::Error;
 pub use isolate::parse_worker;
 pub use parse::is_document;
 pub use service::Service;
 
+/// The services that the retriever calls.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "a peer has nothing to show")]
+pub struct Peers {
+    /// Models.
+    pub router: Peer,
+}
+
+impl Peers {
+    /// Reaches the peers over TCP.
+    ///
+    /// # Errors
+    /// If an address is malformed.
+    pub fn remote(addresses: &PeerAddresses) -> anyhow::Result<Self> {
+        Ok(Self { router: runtime::transport::remote(&addresses.router)? })
+    }
+}
+
 /// Opens the model and the store, fills an index that is in memory from it, and returns the service.
 ///
 /// # Errors
 /// If the configuration is invalid, or the model or the store cannot be opened or read.
-pub async fn server(config: Config) -> anyhow::Result<RetrieverServiceServer<Service>> {
+pub async fn server(
+    config: Config,
+    peers: Peers,
+) -> anyhow::Result<RetrieverServiceServer<Service>> {
     let limit = config.max_document_bytes;
     config.check()?;
     let embedder = match config.embedding.clone() {
-        Some(Embedding { model, threads }) => {
-            let opened = tokio::task::spawn_blocking(move || embed::Local::open(&model, threads));
-            Some(Arc::new(opened.await??) as Arc<dyn embed::Embedder>)
-        }
+        Some(embedding) => Some(open(embedding, peers.router).await?),
         None => None,
     };
     let indexes: Arc<dyn index::Indexes> = match &config.qdrant {
@@ -62,4 +83,16 @@ pub async fn server(config: Config) -> anyhow::Result<RetrieverServiceServer<Ser
     Ok(server
         .max_decoding_message_size(limit.saturating_add(64 * 1024))
         .max_encoding_message_size(usize::MAX))
+}
+
+async fn open(embedding: Embedding, router: Peer) -> anyhow::Result<Arc<dyn Embedder>> {
+    let Embedding { model, threads, route, batch } = embedding;
+    let model: Arc<dyn Embedder> = match (model, route) {
+        (Some(directory), _) => {
+            let opened = tokio::task::spawn_blocking(move || embed::Local::open(&directory, threads));
+            Arc::new(opened.await??)
+        }
+        (None, route) => Arc::new(embed::Remote::new(router, route.unwrap_or_default(), batch)),
+    };
+    Ok(Arc::new(embed::Together::new(model)))
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use retriever::Config;
+use retriever::{Config, Peers};
 
 fn main() -> ExitCode {
     retriever::parse_worker(std::env::args_os()).unwrap_or_else(serve)
@@ -10,6 +10,9 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn serve() -> ExitCode {
-    let server = |config: Config| retriever::server(config.isolated());
+    let server = |config: Config| async move {
+        let peers = Peers::remote(&config.peers)?;
+        retriever::server(config.isolated(), peers).await
+    };
     runtime::process::service("retriever", server).await
 }

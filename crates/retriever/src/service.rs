@@ -58,7 +58,9 @@ impl RetrieverService for Service {
             private: raised(message.private, &context),
         };
         let (store, name) = (Arc::clone(&self.store), message.collection);
-        let put = async move { store.collection(context.tenant, name)?.put(put).await };
+        let put = async move {
+            store.collection(context.tenant.clone(), name)?.put(&context, put).await
+        };
         let (document, changed) = whole(put).await?;
         Ok(Response::new(PutDocumentResponse { document: Some(document), changed }))
     }
@@ -98,6 +100,7 @@ impl RetrieverService for Service {
         request: Request<SearchRequest>,
     ) -> tonic::Result<Response<SearchResponse>> {
         let collection = self.collection(&request, &request.get_ref().collection)?;
+        let context = runtime::context::read(&request)?;
         let SearchRequest { query, top_k, filter, facets, one_per_document, .. } =
             request.into_inner();
         if query.trim().is_empty() || query.len() > 8192 {
@@ -110,7 +113,7 @@ impl RetrieverService for Service {
         }
         let top_k = between("top_k", top_k, 10, 100)? as usize;
         let search = Search { query, top_k, filter, facets, one_per_document };
-        Ok(Response::new(collection.search(search).await?))
+        Ok(Response::new(collection.search(&context, search).await?))
     }
 
     async fn create_collection(
@@ -146,7 +149,7 @@ impl RetrieverService for Service {
         request: Request<CreateJobRequest>,
     ) -> tonic::Result<Response<CreateJobResponse>> {
         let collection = self.collection(&request, &request.get_ref().collection)?;
-        let job = Some(collection.begin().await?);
+        let job = Some(collection.begin(&runtime::context::read(&request)?).await?);
         Ok(Response::new(CreateJobResponse { job }))
     }
 

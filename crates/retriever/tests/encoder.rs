@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use retriever::embed::{Embedder as _, Local, Side};
+use retriever::embed::{Local, Side};
 use serde::Deserialize;
 
 /// What the reference made of some texts; `by` says how.

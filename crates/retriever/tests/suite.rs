@@ -18,7 +18,7 @@ use proto::retriever::{
     ListCollectionsRequest, ListDocumentsRequest, Operator, PutDocumentRequest, RetryJobRequest,
     SearchRequest, SearchResponse, Task, TaskState, Value, Values,
 };
-use retriever::{Config, Embedding, Qdrant};
+use retriever::{Config, Embedding, Peers, Qdrant};
 use runtime::context::request;
 use runtime::transport::{Peer, in_process};
 use types::{CallContext, ErrorKind, TenantId, UserId};
@@ -28,9 +28,15 @@ struct Caller {
     context: CallContext,
 }
 
+/// Opens a retriever whose router nobody needs.
+async fn serve(config: Config) -> anyhow::Result<Peer> {
+    let peers = Peers::remote(&config.peers)?;
+    Ok(in_process(retriever::server(config, peers).await?))
+}
+
 async fn open(directory: &Path) -> Peer {
     let database = directory.join("documents.db");
-    in_process(retriever::server(Config { database, ..Config::default() }).await.unwrap())
+    serve(Config { database, ..Config::default() }).await.unwrap()
 }
 
 impl Caller {
@@ -242,10 +248,10 @@ async fn one_per_document_is_the_best_passage_of_each() {
 
 /// Opens the retriever with a model of the test's own making: small, and of other weights for another `seed`.
 async fn with_model(directory: &Path, seed: u8) -> anyhow::Result<Peer> {
-    let embedding = Some(Embedding { model: tiny_model(directory, seed), threads: 1 });
+    let embedding = Some(Embedding { model: Some(tiny_model(directory, seed)), threads: 1, ..Embedding::default() });
     let database = directory.join("documents.db");
     let config = Config { database, embedding, ..Config::default() };
-    Ok(in_process(retriever::server(config).await?))
+    serve(config).await
 }
 
 #[tokio::test]
@@ -302,10 +308,10 @@ async fn a_model_that_lacks_files_keeps_the_retriever_from_starting_and_is_named
     let directory = tempfile::tempdir().unwrap();
     let model = tiny_model(directory.path(), 1);
     std::fs::remove_file(model.join("tokenizer.json")).unwrap();
-    let embedding = Some(Embedding { model, threads: 1 });
+    let embedding = Some(Embedding { model: Some(model), threads: 1, ..Embedding::default() });
     let database = directory.path().join("documents.db");
     let config = Config { database, embedding, ..Config::default() };
-    let fault = retriever::server(config).await.unwrap_err().to_string();
+    let fault = serve(config).await.err().unwrap().to_string();
     assert!(fault.contains("has no tokenizer.json"), "{fault}");
 }
 
@@ -461,7 +467,7 @@ async fn without_its_qdrant_a_search_fails_clearly_and_what_was_missed_is_told_l
         let qdrant = Some(Qdrant { url: format!("http://{address}"), api_key: None });
         let database = directory.path().join("documents.db");
         let config = Config { database, qdrant, ..Config::default() };
-        Caller::new(&in_process(retriever::server(config).await.unwrap()), "a")
+        Caller::new(&serve(config).await.unwrap(), "a")
     };
     let mut caller = open().await;
     caller.put("a.txt", b"apple words").await.unwrap();
@@ -505,11 +511,15 @@ async fn no_tenant_finds_anothers_passages_in_qdrant() {
     let directory = tempfile::tempdir().unwrap();
     let server = testkit::Qdrant::start().await.unwrap();
     let qdrant = Some(Qdrant { url: server.url.clone(), api_key: None });
-    let embedding = Some(Embedding { model: tiny_model(directory.path(), 1), threads: 1 });
+    let embedding = Some(Embedding {
+        model: Some(tiny_model(directory.path(), 1)),
+        threads: 1,
+        ..Embedding::default()
+    });
     let database = directory.path().join("documents.db");
     let config = Config { database, embedding, qdrant, ..Config::default() };
     let rounds = if std::env::var_os("BATON_TEST_QDRANT").is_some() { 500 } else { 10 };
-    twenty_tenants(in_process(retriever::server(config).await.unwrap()), rounds).await;
+    twenty_tenants(serve(config).await.unwrap(), rounds).await;
 }
 
 /// Twenty tenants put, replace, remove and search the same texts at the same time; each finds its own alone.

@@ -15,7 +15,7 @@ use proto::retriever::value::Kind as ValueKind;
 use proto::retriever::{
     Condition, Filter, Operator, PutDocumentRequest, SearchRequest, Value, Values,
 };
-use retriever::{Config, Embedding};
+use retriever::{Config, Embedding, Peers};
 use runtime::transport::{Peer, in_process};
 use types::{CallContext, TenantId, UserId};
 
@@ -85,10 +85,14 @@ async fn main() -> anyhow::Result<()> {
 async fn open(directory: &Path) -> anyhow::Result<Peer> {
     let config = Config {
         database: directory.join("documents.db"),
-        embedding: Some(Embedding { model: directory.join("model"), threads: 0 }),
+        embedding: Some(Embedding {
+            model: Some(directory.join("model")),
+            ..Embedding::default()
+        }),
         ..Config::default()
     };
-    Ok(in_process(retriever::server(config).await?))
+    let peers = Peers::remote(&config.peers)?;
+    Ok(in_process(retriever::server(config, peers).await?))
 }
 
 fn context(tenant: &str) -> anyhow::Result<CallContext> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use indicatif::ProgressBar;
-use retriever::embed::{Embedder, Local};
+use retriever::embed::Local;
 use retriever::evaluate::{Dataset, Report, evaluate};
 
 use crate::cli::{Common, Failure};
@@ -23,8 +23,7 @@ pub(crate) async fn run(
     // Vectors take minutes; words do not take a second.
     let bar = if model.is_some() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     let progress = |passages| bar.set_message(format!("{passages} passages have their vectors"));
-    let embedder = model.as_ref().map(|model| model as &dyn Embedder);
-    let report = evaluate(&dataset, embedder, progress).await.map_err(|fault| anyhow!(fault))?;
+    let report = evaluate(&dataset, model.as_ref(), progress).await.map_err(|fault| anyhow!(fault))?;
     bar.finish_and_clear();
     match common.json {
         true => println!("{}", serde_json::to_string(&report).map_err(|fault| anyhow!(fault))?),

@@ -12,10 +12,10 @@ use super::Fault;
 
 /// What `config.json` says of the network.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Shape {
-    pub(super) model_type: String,
-    pub(super) hidden_size: usize,
-    pub(super) max_position_embeddings: usize,
+pub(crate) struct Shape {
+    pub(crate) model_type: String,
+    pub(crate) hidden_size: usize,
+    pub(crate) max_position_embeddings: usize,
     num_attention_heads: usize,
     num_hidden_layers: usize,
     intermediate_size: usize,
@@ -36,13 +36,34 @@ fn absolute() -> String {
 }
 
 /// The network with its weights.
-pub(super) struct Bert {
+pub(crate) struct Bert {
     shape: Shape,
     words: Vec<f32>,
     positions: Vec<f32>,
     types: Vec<f32>,
     norm: Norm,
     layers: Vec<Layer>,
+}
+
+/// What makes one number of a text's first token: the pooler and the classifier of a model that was trained to
+/// compare two texts.
+pub(crate) struct Head {
+    pooler: Linear,
+    classifier: Linear,
+}
+
+/// A text's tokens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Text<'a> {
+    pub(crate) tokens: &'a [u32],
+    /// Of which of two texts each token is, 0 or 1; empty: all of the first.
+    pub(crate) types: &'a [u32],
+}
+
+impl<'a> From<&'a [u32]> for Text<'a> {
+    fn from(tokens: &'a [u32]) -> Self {
+        Self { tokens, types: &[] }
+    }
 }
 
 struct Layer {
@@ -67,6 +88,12 @@ struct Norm {
     epsilon: f32,
 }
 
+impl std::fmt::Debug for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Head").finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Bert {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bert").field("shape", &self.shape).finish_non_exhaustive()
@@ -78,7 +105,7 @@ impl Shape {
     ///
     /// # Errors
     /// [`Fault::Model`] with what is not supported.
-    pub(super) fn check(&self) -> Result<(), Fault> {
+    pub(crate) fn check(&self) -> Result<(), Fault> {
         let wanted = [
             ("model_type", &self.model_type, "bert"),
             ("hidden_act", &self.hidden_act, "gelu"),
@@ -108,11 +135,9 @@ impl Bert {
     ///
     /// # Errors
     /// [`Fault::Model`] if a tensor is missing or of another shape or type.
-    pub(super) fn new(shape: Shape, file: &[u8]) -> Result<Self, Fault> {
+    pub(crate) fn new(shape: Shape, file: &[u8]) -> Result<Self, Fault> {
         shape.check()?;
-        let tensors = SafeTensors::deserialize(file)
-            .map_err(|fault| Fault::Model(format!("model.safetensors: {fault}")))?;
-        let weights = Weights { tensors, epsilon: shape.layer_norm_eps };
+        let weights = Weights::new(&shape, file)?;
         let gemm = GemmExecutor::new();
         let hidden = shape.hidden_size;
         let embedding = |name: &str, rows| {
@@ -137,7 +162,7 @@ impl Bert {
         Ok(Self {
             words: embedding("word", shape.vocab_size)?,
             positions: embedding("position", shape.max_position_embeddings)?,
-            types: weights.first_row("embeddings.token_type_embeddings.weight", hidden)?,
+            types: weights.rows("embeddings.token_type_embeddings.weight", hidden)?,
             norm: weights.norm("embeddings.LayerNorm", hidden)?,
             layers,
             shape,
@@ -149,19 +174,25 @@ impl Bert {
     ///
     /// # Errors
     /// [`Fault::Failed`] for a token outside the vocabulary or a text that is longer than the model reads.
-    pub(super) fn forward(&self, texts: &[&[u32]]) -> Result<Vec<f32>, Fault> {
+    pub(crate) fn forward(&self, texts: &[Text<'_>]) -> Result<Vec<f32>, Fault> {
         let hidden = self.shape.hidden_size;
         // It cannot be shared by threads, and costs nothing to make.
         let gemm = GemmExecutor::new();
-        let mut x = Vec::with_capacity(texts.iter().map(|text| text.len()).sum::<usize>() * hidden);
-        for (token, position) in texts.iter().flat_map(|text| text.iter().zip(0..)) {
-            let (Some(word), Some(place)) =
-                (row(&self.words, *token as usize, hidden), row(&self.positions, position, hidden))
-            else {
+        let count: usize = texts.iter().map(|text| text.tokens.len()).sum();
+        let mut x = Vec::with_capacity(count * hidden);
+        for (text, (token, position)) in
+            texts.iter().flat_map(|text| text.tokens.iter().zip(0..).map(move |at| (text, at)))
+        {
+            let kind = text.types.get(position).copied().unwrap_or_default();
+            let (Some(word), Some(place), Some(kind)) = (
+                row(&self.words, *token as usize, hidden),
+                row(&self.positions, position, hidden),
+                row(&self.types, kind as usize, hidden),
+            ) else {
                 let told = format!("token {token} at {position} is not one that the model knows");
                 return Err(Fault::Failed(told));
             };
-            let sums = word.iter().zip(place).zip(&self.types).map(|((w, p), t)| w + p + t);
+            let sums = word.iter().zip(place).zip(kind).map(|((w, p), t)| w + p + t);
             x.extend(sums);
         }
         self.norm.apply(&mut x);
@@ -184,7 +215,7 @@ impl Bert {
         gemm: &GemmExecutor,
         layer: &Layer,
         x: &[f32],
-        texts: &[&[u32]],
+        texts: &[Text<'_>],
     ) -> Result<Vec<f32>, Fault> {
         let (hidden, heads) = (self.shape.hidden_size, self.shape.num_attention_heads);
         let size = hidden / heads;
@@ -193,7 +224,7 @@ impl Bert {
         let (mut weights, mut mixed) = (Vec::new(), Vec::new());
         let mut start = 0;
         for text in texts {
-            let length = text.len();
+            let length = text.tokens.len();
             weights.resize(length * length, 0.0);
             mixed.resize(length * size, 0.0);
             let part = |which: usize, head: usize| -> Result<Matrix<'_>, Fault> {
@@ -222,6 +253,31 @@ impl Bert {
             start += length;
         }
         Ok(seen)
+    }
+}
+
+impl Head {
+    /// Takes the head out of a safetensors file.
+    ///
+    /// # Errors
+    /// [`Fault::Model`] if a tensor is missing or of another shape or type.
+    pub(crate) fn new(shape: &Shape, file: &[u8]) -> Result<Self, Fault> {
+        let weights = Weights::new(shape, file)?;
+        let (gemm, hidden) = (GemmExecutor::new(), shape.hidden_size);
+        let one = |name: &str, outputs| weights.linear(&gemm, &[name.to_owned()], hidden, outputs);
+        Ok(Self { pooler: one("pooler.dense", hidden)?, classifier: one("classifier", 1)? })
+    }
+
+    /// Returns one number for each text, whose first tokens' vectors stand one after the other:
+    /// `[texts][hidden]`.
+    ///
+    /// # Errors
+    /// [`Fault::Failed`] if they are of another size.
+    pub(crate) fn apply(&self, first: &[f32]) -> Result<Vec<f32>, Fault> {
+        let gemm = GemmExecutor::new();
+        let mut pooled = self.pooler.apply(&gemm, first)?;
+        pooled.iter_mut().for_each(|number| *number = number.tanh());
+        self.classifier.apply(&gemm, &pooled)
     }
 }
 
@@ -276,6 +332,14 @@ struct Weights<'a> {
     epsilon: f32,
 }
 
+impl<'a> Weights<'a> {
+    fn new(shape: &Shape, file: &'a [u8]) -> Result<Self, Fault> {
+        let tensors = SafeTensors::deserialize(file)
+            .map_err(|fault| Fault::Model(format!("model.safetensors: {fault}")))?;
+        Ok(Self { tensors, epsilon: shape.layer_norm_eps })
+    }
+}
+
 impl Weights<'_> {
     fn find(&self, name: &str) -> Result<TensorView<'_>, Fault> {
         let found =
@@ -294,14 +358,14 @@ impl Weights<'_> {
         numbers(name, &tensor)
     }
 
-    fn first_row(&self, name: &str, size: usize) -> Result<Vec<f32>, Fault> {
-        let tensor = self.find(name)?;
-        let mut row = numbers(name, &tensor)?;
-        if row.len() < size {
-            return Err(Fault::Model(format!("tensor {name:?} has less than {size} numbers")));
+    /// Takes however many rows there are, at least one.
+    fn rows(&self, name: &str, size: usize) -> Result<Vec<f32>, Fault> {
+        let rows = numbers(name, &self.find(name)?)?;
+        if rows.len() < size || !rows.len().is_multiple_of(size) {
+            let fault = format!("tensor {name:?} has {} numbers, no rows of {size}", rows.len());
+            return Err(Fault::Model(fault));
         }
-        row.truncate(size);
-        Ok(row)
+        Ok(rows)
     }
 
     /// Joins layers of the same input side by side. A file keeps `[outputs][inputs]`.

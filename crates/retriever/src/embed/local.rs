@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::Tokenizer;
+use types::CallContext;
 
-use super::bert::{Bert, Shape};
+use super::bert::{Bert, Shape, Text};
+use super::files::{bytes, missing, optional, read, tokenizer};
 use super::{Embedder, Fault, Side};
 
 /// So many texts are computed at once at most, …
@@ -100,32 +101,39 @@ impl Local {
         };
         Model::open(directory, threads).map(|model| Self(Arc::new(model))).map_err(fault)
     }
+
+    /// Returns the hash of weights, tokenizer and pooling.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.0.identity
+    }
+
+    /// Returns how many numbers a vector has.
+    #[must_use]
+    pub fn dimension(&self) -> usize {
+        self.0.dimension
+    }
+
+    /// Returns each text's vector, in their order: `[texts][dimension]`. What is longer than the model reads is
+    /// cut off.
+    ///
+    /// # Errors
+    /// [`Fault::Failed`] when there are none.
+    pub async fn embed(&self, texts: Vec<String>, side: Side) -> Result<Vec<Vec<f32>>, Fault> {
+        let model = Arc::clone(&self.0);
+        let work = move || model.threads.install(|| model.embed(&texts, side));
+        tokio::task::spawn_blocking(work).await.map_err(|fault| Fault::Failed(fault.to_string()))?
+    }
 }
 
 impl Model {
     fn open(directory: &Path, threads: usize) -> Result<Self, Fault> {
-        if !directory.is_dir() {
-            return Err(Fault::Model("is not a directory".to_owned()));
-        }
         let needed = ["config.json", "tokenizer.json", "model.safetensors", "modules.json"];
-        let mut missing: Vec<String> = needed
-            .iter()
-            .filter(|name| !directory.join(name).is_file())
-            .map(|name| (*name).to_owned())
-            .collect();
-        let mut modules = Vec::new();
-        if !missing.iter().any(|name| name == "modules.json") {
-            modules = read::<Vec<Module>>(&directory.join("modules.json"))?;
-            let pooling = modules.iter().find(|module| module.kind() == "Pooling");
-            let config = pooling.map(|module| format!("{}/config.json", module.path));
-            missing.extend(config.filter(|config| !directory.join(config).is_file()));
-        }
-        if !missing.is_empty() {
-            let mut told = format!("has no {}", missing.join(", "));
-            if directory.join("pytorch_model.bin").exists() {
-                told += "; pytorch_model.bin is not read, convert it to safetensors";
-            }
-            return Err(Fault::Model(told));
+        missing(directory, &needed)?;
+        let modules = read::<Vec<Module>>(&directory.join("modules.json"))?;
+        let pooling = modules.iter().find(|module| module.kind() == "Pooling");
+        if let Some(pooling) = pooling {
+            missing(directory, &[&format!("{}/config.json", pooling.path)])?;
         }
         let shape: Shape = read(&directory.join("config.json"))?;
         let (pooling, normalised) = layout(directory, &modules, shape.hidden_size)?;
@@ -139,20 +147,12 @@ impl Model {
         hash.update(&weights);
         let bert = Bert::new(shape, &weights)?;
         drop(weights);
-        let tokenizer = bytes(&directory.join("tokenizer.json"))?;
-        hash.update(&tokenizer);
+        let words = bytes(&directory.join("tokenizer.json"))?;
+        hash.update(&words);
         hash.update(format!("{pooling:?} {normalised} {max_length}"));
         let identity = crate::hash::hex(&hash.finalize());
-        let broken = |fault: tokenizers::Error| Fault::Model(format!("tokenizer.json: {fault}"));
-        let mut tokenizer = Tokenizer::from_bytes(tokenizer).map_err(broken)?;
-        // What the file says of both is how it was trained, not how it is asked.
-        let truncation = TruncationParams { max_length, ..TruncationParams::default() };
-        tokenizer.with_padding(None).with_truncation(Some(truncation)).map_err(broken)?;
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|at| format!("embed-{at}"))
-            .build()
-            .map_err(|fault| Fault::Failed(fault.to_string()))?;
+        let tokenizer = tokenizer(&words, max_length)?;
+        let threads = super::files::threads(threads, "embed")?;
         let extras = directory.join("config_sentence_transformers.json");
         let prompts = optional::<Extras>(&extras)?.unwrap_or_default().prompts;
         Ok(Self { identity, dimension, tokenizer, bert, pooling, normalised, prompts, threads })
@@ -189,11 +189,11 @@ impl Model {
         batch: &[usize],
         vectors: &mut [Vec<f32>],
     ) -> Result<(), Fault> {
-        let texts: Vec<&[u32]> = batch.iter().map(|at| tokens[*at].as_slice()).collect();
+        let texts: Vec<Text<'_>> = batch.iter().map(|at| tokens[*at].as_slice().into()).collect();
         let states = self.bert.forward(&texts)?;
         let mut rest = states.as_slice();
         for (at, text) in batch.iter().zip(texts) {
-            let (own, after) = rest.split_at(text.len() * self.dimension);
+            let (own, after) = rest.split_at(text.tokens.len() * self.dimension);
             rest = after;
             let mut vector = self.pooling.apply(own, self.dimension);
             if self.normalised {
@@ -207,18 +207,21 @@ impl Model {
 
 #[async_trait]
 impl Embedder for Local {
-    fn identity(&self) -> &str {
-        &self.0.identity
+    async fn identity(&self, _: &CallContext) -> Result<Arc<str>, Fault> {
+        Ok(self.identity().into())
     }
 
-    fn dimension(&self) -> usize {
-        self.0.dimension
+    async fn embed(
+        &self,
+        _: &CallContext,
+        texts: Vec<String>,
+        side: Side,
+    ) -> Result<Vec<Vec<f32>>, Fault> {
+        self.embed(texts, side).await
     }
 
-    async fn embed(&self, texts: Vec<String>, side: Side) -> Result<Vec<Vec<f32>>, Fault> {
-        let model = Arc::clone(&self.0);
-        let work = move || model.threads.install(|| model.embed(&texts, side));
-        tokio::task::spawn_blocking(work).await.map_err(|fault| Fault::Failed(fault.to_string()))?
+    fn is_bought(&self) -> bool {
+        false
     }
 }
 
@@ -288,21 +291,4 @@ impl Pooling {
         }
         vector
     }
-}
-
-fn bytes(path: &Path) -> Result<Vec<u8>, Fault> {
-    std::fs::read(path).map_err(|fault| Fault::Model(format!("{}: {fault}", named(path))))
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Fault> {
-    serde_json::from_slice(&bytes(path)?)
-        .map_err(|fault| Fault::Model(format!("{}: {fault}", named(path))))
-}
-
-fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Fault> {
-    path.exists().then(|| read(path)).transpose()
-}
-
-fn named(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -21,7 +21,7 @@ pub use self::dataset::{Dataset, Fault};
 pub use self::measure::Measures;
 use self::measure::{mean, measure, significance};
 use crate::chunk::{chunk, indexed};
-use crate::embed::{Embedder, Side, normalise};
+use crate::embed::{Local, Side, normalise};
 use crate::fuse::{self, Candidate, DOCUMENT_WEIGHT, Fusion, rank};
 use crate::index::embedded::Embedded;
 use crate::index::{Entries, Entry, Query};
@@ -86,7 +86,7 @@ pub enum Broken {
 /// If a document cannot be cut or the model fails.
 pub async fn evaluate(
     dataset: &Dataset,
-    model: Option<&dyn Embedder>,
+    model: Option<&Local>,
     progress: impl Fn(usize),
 ) -> Result<Report, Broken> {
     let (index, owners) = build(dataset, model, progress).await?;
@@ -143,7 +143,7 @@ type Owners = FxHashMap<String, usize>;
 /// Cuts and indexes. What was cut from one file before (`metadata.doc`) is one document again.
 async fn build(
     dataset: &Dataset,
-    model: Option<&dyn Embedder>,
+    model: Option<&Local>,
     progress: impl Fn(usize),
 ) -> Result<(Embedded, Owners), Broken> {
     let mut owners = Owners::default();

@@ -48,13 +48,16 @@ impl Workers {
     }
 }
 
-/// Has the index hear of what it missed.
+/// Has the index hear of what it missed, and forgets what nobody came for.
 async fn follow(store: Arc<Store>) {
     let mut compare = true;
     loop {
         match store.catch_up(compare).await {
             Ok(()) => compare = false,
             Err(fault) => tracing::warn!(%fault, "the index has not heard of every change"),
+        }
+        if let Err(fault) = store.sweep().await {
+            tracing::warn!(%fault, "old vectors were not removed");
         }
         tokio::time::sleep(FOLLOW).await;
     }
@@ -90,8 +93,8 @@ async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Resu
         return queue.end(lease, End::Failed(reason)).await;
     }
     let put = async {
-        let collection = store.collection(task.tenant, task.collection)?;
-        collection.put_under(lease, task.put).await
+        let collection = store.collection(task.context.tenant.clone(), task.collection)?;
+        collection.put_under(&task.context, lease, task.put).await
     };
     tokio::pin!(put);
     let ended = loop {
@@ -110,7 +113,7 @@ async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Resu
         // It was sent again, or its job has ended with its collection: another's work by now.
         Err(Error::Lost) => return Ok(()),
         // The store or the model is away; the document is good, and was not to blame.
-        Err(fault) if fault.kind() == ErrorKind::Unavailable => {
+        Err(fault) if matches!(fault.kind(), ErrorKind::Unavailable | ErrorKind::RateLimited) => {
             End::Later(fault.to_string(), SystemClock.now_ms() + AGAIN.as_millis() as i64)
         }
         Err(fault) => End::Failed(fault.to_string()),

@@ -4,7 +4,9 @@ use proto::retriever::{Job, PutDocumentRequest, TaskState};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqlitePool};
 use tokio::sync::Notify;
-use types::{Clock as _, JobId, LeaseId, SystemClock, TenantId};
+use types::{
+    CallContext, Clock as _, JobId, KeyId, LeaseId, Privacy, SystemClock, TeamId, TenantId, UserId,
+};
 
 use crate::Error;
 use crate::attributes::Attributes;
@@ -34,7 +36,8 @@ pub(crate) struct Queue {
 /// A document to be worked on.
 #[derive(Debug)]
 pub(crate) struct Task {
-    pub(crate) tenant: TenantId,
+    /// In the name of whoever made the job, as private as the document.
+    pub(crate) context: CallContext,
     pub(crate) collection: String,
     pub(crate) put: Put,
     /// With this one.
@@ -69,16 +72,25 @@ impl Queue {
         self.bell.notified().await;
     }
 
-    /// Makes a job.
-    pub(crate) async fn create(&self, scope: &Scope) -> Result<Job, Error> {
+    /// Makes a job, in the name of whoever pays for what its documents cost.
+    pub(crate) async fn create(
+        &self,
+        scope: &Scope,
+        context: &CallContext,
+    ) -> Result<Job, Error> {
         let (id, now) = (JobId::generate(), SystemClock.now_ms());
-        sqlx::query("INSERT INTO jobs (tenant, id, collection, created_at) VALUES (?, ?, ?, ?)")
-            .bind(scope.tenant.as_str())
-            .bind(id.as_str())
-            .bind(&scope.collection)
-            .bind(now)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "INSERT INTO jobs (tenant, id, collection, created_at, team, user, key) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(scope.tenant.as_str())
+        .bind(id.as_str())
+        .bind(&scope.collection)
+        .bind(now)
+        .bind(context.team.as_ref().map(TeamId::as_str))
+        .bind(context.user.as_str())
+        .bind(context.key.as_ref().map(KeyId::as_str))
+        .execute(&self.pool)
+        .await?;
         let (id, collection) = (id.to_string(), scope.collection.clone());
         Ok(Job { id, collection, created_at_ms: now, ..Job::default() })
     }
@@ -95,14 +107,14 @@ impl Queue {
         attributes: &Attributes,
     ) -> Result<(), Error> {
         let mut tx = self.pool.begin().await?;
-        let waiting = sqlx::query(
-            "SELECT COUNT(*), COALESCE(SUM(LENGTH(content)), 0) FROM tasks WHERE tenant = ? AND content IS NOT NULL
-             AND state <> 'failed'",
-        )
-        .bind(tenant.as_str())
-        .fetch_one(&mut *tx)
-        .await?;
-        let (tasks, bytes): (i64, i64) = (waiting.try_get(0)?, waiting.try_get(1)?);
+        let waiting = sqlx::query("SELECT tasks, bytes FROM waiting WHERE tenant = ?")
+            .bind(tenant.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let (tasks, bytes): (i64, i64) = match waiting {
+            Some(row) => (row.try_get(0)?, row.try_get(1)?),
+            None => (0, 0),
+        };
         if tasks >= MOST_TASKS || bytes >= MOST_BYTES {
             return Err(Error::Full(format!("{tasks} documents of {bytes} bytes wait already")));
         }
@@ -148,7 +160,10 @@ impl Queue {
              WHERE rowid = (SELECT rowid FROM tasks WHERE state IN ('queued', 'running') AND due_at <= ?3
              ORDER BY due_at LIMIT 1)
              RETURNING tenant, job, source, media_type, attributes, private, content, attempts,
-             (SELECT collection FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job)",
+             (SELECT collection FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
+             (SELECT team FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
+             (SELECT user FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
+             (SELECT key FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job)",
         )
         .bind(lease.as_str())
         .bind(until)
@@ -158,22 +173,16 @@ impl Queue {
         let Some(row) = row else { return Ok(None) };
         // There may be more for another worker.
         self.bell.notify_one();
-        let broken = |fault: Box<dyn std::error::Error + Send + Sync>| Error::Broken(fault);
         let put = Put {
             source: row.try_get(2)?,
             media_type: row.try_get(3)?,
             attributes: serde_json::from_str(row.try_get(4)?)
-                .map_err(|fault| broken(fault.into()))?,
+                .map_err(|fault| Error::Broken(fault.into()))?,
             private: row.try_get(5)?,
             content: row.try_get::<Vec<u8>, _>(6)?.into(),
         };
-        Ok(Some(Task {
-            tenant: TenantId::new(row.try_get::<String, _>(0)?)
-                .map_err(|fault| broken(fault.into()))?,
-            collection: row.try_get(8)?,
-            put,
-            attempts: row.try_get(7)?,
-        }))
+        let context = creator(&row, put.private == Some(true))?;
+        Ok(Some(Task { context, collection: row.try_get(8)?, put, attempts: row.try_get(7)? }))
     }
 
     /// Says that the task is still worked on.
@@ -306,4 +315,18 @@ impl Queue {
         };
         rows.iter().map(task).collect()
     }
+}
+
+/// Reads in whose name a task is worked on.
+fn creator(row: &SqliteRow, private: bool) -> Result<CallContext, Error> {
+    let broken = |fault: types::IdError| Error::Broken(fault.into());
+    let text = |at: usize| row.try_get::<Option<String>, _>(at);
+    let tenant = TenantId::new(row.try_get::<String, _>(0)?).map_err(broken)?;
+    let user = UserId::new(row.try_get::<String, _>(10)?).map_err(broken)?;
+    Ok(CallContext {
+        team: text(9)?.map(TeamId::new).transpose().map_err(broken)?,
+        key: text(11)?.map(KeyId::new).transpose().map_err(broken)?,
+        privacy: if private { Privacy::Private } else { Privacy::Public },
+        ..CallContext::new(tenant, user)
+    })
 }

@@ -60,7 +60,7 @@ impl Rows {
         .bind(tenant)
         .bind(collection)
         .bind(document)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await?;
         rows.iter().map(|row| Ok((scope(row)?, row.try_get(2)?))).collect()
     }
@@ -71,7 +71,7 @@ impl Rows {
             "SELECT c.tenant, c.name, COALESCE(SUM(d.passages), 0) FROM collections c
              LEFT JOIN documents d ON d.tenant = c.tenant AND d.collection = c.name GROUP BY c.tenant, c.name",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await?;
         rows.iter().map(|row| Ok((scope(row)?, unsigned(row.try_get(2)?)))).collect()
     }

@@ -16,6 +16,9 @@ pub(crate) const DEFAULT: &str = "default";
 pub(crate) struct Collection {
     /// The identity of the model whose vectors it has; empty without one.
     pub(crate) model: String,
+    /// How many numbers a vector has; 0 without a model.
+    pub(crate) dimension: u32,
+    /// It has no passage.
     pub(crate) is_empty: bool,
 }
 
@@ -32,15 +35,20 @@ impl Rows {
     /// [`Error::NoCollection`] if there is none.
     pub(crate) async fn collection(&self, scope: &Scope) -> Result<Collection, Error> {
         let row = sqlx::query(
-            "SELECT model, NOT EXISTS (SELECT 1 FROM documents d WHERE d.tenant = c.tenant AND d.collection = c.name)
+            "SELECT model, dimension, NOT EXISTS
+             (SELECT 1 FROM documents d WHERE d.tenant = c.tenant AND d.collection = c.name AND d.passages > 0)
              FROM collections c WHERE tenant = ? AND name = ?",
         )
         .bind(scope.tenant.as_str())
         .bind(&scope.collection)
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.readers)
         .await?;
         match row {
-            Some(row) => Ok(Collection { model: row.try_get(0)?, is_empty: row.try_get(1)? }),
+            Some(row) => Ok(Collection {
+                model: row.try_get(0)?,
+                dimension: row.try_get(1)?,
+                is_empty: row.try_get(2)?,
+            }),
             None if scope.collection == DEFAULT => {
                 Ok(Collection { is_empty: true, ..Collection::default() })
             }
@@ -59,7 +67,7 @@ impl Rows {
              WHERE c.tenant = ? GROUP BY c.name ORDER BY c.name",
         )
         .bind(tenant.as_str())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await?;
         let mut collections = Vec::with_capacity(rows.len());
         for row in rows {
@@ -99,7 +107,7 @@ impl Rows {
         let rows = sqlx::query("SELECT name, kind FROM fields WHERE tenant = ? AND collection = ?")
             .bind(scope.tenant.as_str())
             .bind(&scope.collection)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await?;
         let fields = rows.iter().map(|row| {
             let kind = Kind::named(row.try_get(1)?).unwrap_or(Kind::Text);

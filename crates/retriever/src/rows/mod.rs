@@ -2,6 +2,7 @@
 
 mod behind;
 mod collections;
+mod vectors;
 
 use std::collections::HashMap;
 
@@ -24,13 +25,19 @@ pub(crate) use self::collections::{Collection, DEFAULT};
 /// So many attributes a collection's documents have in all.
 const MOST_FIELDS: i64 = 256;
 
+/// So many read at once.
+const READERS: u32 = 4;
+
 const DOCUMENT: &str = "d.id, d.source, d.media_type, d.sha256, d.passages, d.characters, \
 d.updated_at, d.collection, d.private, d.attributes";
 
 /// The database.
 #[derive(Debug)]
 pub(crate) struct Rows {
+    /// One connection: SQLite has one writer, and a queue here is fairer than its busy timeout.
     pool: SqlitePool,
+    /// Those that only read wait for no writer, nor for each other's large documents.
+    readers: SqlitePool,
     /// Whether what changes is kept in mind until the index has heard of it.
     outlived: bool,
 }
@@ -42,8 +49,11 @@ pub(crate) struct New {
     pub(crate) attributes: Attributes,
     pub(crate) text: String,
     pub(crate) passages: Vec<NewPassage>,
-    /// Of which model its vectors are, and how many numbers each has.
-    pub(crate) model: (String, u32),
+    /// Of which model its vectors are, and how many numbers each has; none without passages, which say nothing
+    /// of the model.
+    pub(crate) model: Option<(String, u32)>,
+    /// Its vectors may be among those that wait for their document.
+    pub(crate) bought: bool,
 }
 
 /// A passage to be written.
@@ -76,14 +86,14 @@ impl Rows {
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal);
-        // One connection: SQLite has one writer, and a queue here is fairer than its busy timeout.
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await?;
+        let connect = async |count, options: SqliteConnectOptions| {
+            let pool = SqlitePoolOptions::new().max_connections(count).test_before_acquire(false);
+            pool.connect_with(options).await
+        };
+        let pool = connect(1, options.clone()).await?;
         sqlx::migrate!().run(&pool).await?;
-        Ok(Self { pool, outlived })
+        let readers = connect(READERS, options.read_only(true)).await?;
+        Ok(Self { pool, readers, outlived })
     }
 
     /// Returns the database, for what is kept beside the documents.
@@ -101,7 +111,7 @@ impl Rows {
              FROM passages p JOIN documents d ON d.tenant = p.tenant AND d.id = p.document
              ORDER BY p.tenant, p.document, p.position"
         );
-        let mut rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch(&self.pool);
+        let mut rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch(&self.readers);
         let mut open: Option<(Scope, String, Entries)> = None;
         while let Some(row) = rows.try_next().await? {
             let (id, tenant): (&str, &str) = (row.try_get(0)?, row.try_get(10)?);
@@ -132,32 +142,6 @@ impl Rows {
         }
     }
 
-    /// Returns the vectors that a tenant's passages have already, by the hash of what was embedded.
-    pub(crate) async fn vectors(
-        &self,
-        scope: &Scope,
-        hashes: &[[u8; 32]],
-    ) -> Result<HashMap<[u8; 32], Vec<f32>>, Error> {
-        let mut found = HashMap::new();
-        let mut db = self.pool.acquire().await?;
-        for hash in hashes {
-            // Two models never give one text one vector: the hash is of both. Left to itself, SQLite would read
-            // all of the tenant's passages.
-            let row = sqlx::query(
-                "SELECT vector FROM passages INDEXED BY passages_embedded
-                 WHERE tenant = ? AND sha256 = ? LIMIT 1",
-            )
-            .bind(scope.tenant.as_str())
-            .bind(hash.as_slice())
-            .fetch_optional(&mut *db)
-            .await?;
-            if let Some(row) = row {
-                found.insert(*hash, floats(row.try_get(0)?));
-            }
-        }
-        Ok(found)
-    }
-
     /// Writes a document in one transaction, in place of the one of the same id.
     ///
     /// # Errors
@@ -182,22 +166,7 @@ impl Rows {
         if scope.collection == DEFAULT {
             create(&mut tx, scope, document.updated_at_ms).await?;
         }
-        let set = sqlx::query(
-            "UPDATE collections SET model = ?1, dimension = ?2 WHERE tenant = ?3 AND name = ?4 AND (model = ?1
-             OR NOT EXISTS (SELECT 1 FROM documents WHERE tenant = ?3 AND collection = ?4))",
-        )
-        .bind(&new.model.0)
-        .bind(new.model.1)
-        .bind(tenant)
-        .bind(&scope.collection)
-        .execute(&mut *tx)
-        .await?;
-        if set.rows_affected() == 0 {
-            drop(tx);
-            self.collection(scope).await?;
-            let fault = format!("collection {:?} has another model's vectors", scope.collection);
-            return Err(Error::Conflict(fault));
-        }
+        take_model(&mut tx, scope, new).await?;
         for (name, kind) in new.attributes.kinds() {
             let row = sqlx::query(
                 "INSERT INTO fields (tenant, collection, name, kind) VALUES (?, ?, ?, ?)
@@ -269,24 +238,23 @@ impl Rows {
             .execute(&mut *tx)
             .await?;
         }
+        if new.bought {
+            self::vectors::stored(&mut tx, scope, &new.passages).await?;
+        }
         self.unindexed(&mut tx, scope, &document.id).await?;
         Ok(tx.commit().await?)
     }
 
     /// Returns what is indexed of a document; none when it is not there.
     pub(crate) async fn entries(&self, scope: &Scope, id: &str) -> Result<Option<Entries>, Error> {
-        let (document, attributes) = match self.read(scope, id).await {
-            Ok((document, attributes, _)) => (document, attributes),
-            Err(Error::NotFound(_)) => return Ok(None),
-            Err(fault) => return Err(fault),
-        };
+        let Some((document, attributes)) = self.find(scope, id).await? else { return Ok(None) };
         let rows = sqlx::query(
             "SELECT position, headings, text, vector FROM passages
              WHERE tenant = ? AND document = ? ORDER BY position",
         )
         .bind(scope.tenant.as_str())
         .bind(id)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await?;
         let entry = |row: &SqliteRow| {
             Ok(Entry {
@@ -299,28 +267,42 @@ impl Rows {
         Ok(Some(Entries { passages, fields: attributes.fields(&document) }))
     }
 
+    /// Returns a document without its text.
+    pub(crate) async fn find(
+        &self,
+        scope: &Scope,
+        id: &str,
+    ) -> Result<Option<(Document, Attributes)>, Error> {
+        let row = self.row(DOCUMENT, scope, id).await?;
+        row.map(|row| document(&row)).transpose()
+    }
+
     /// Returns a document and its stored text.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is none.
-    pub(crate) async fn read(
+    pub(crate) async fn read(&self, scope: &Scope, id: &str) -> Result<(Document, String), Error> {
+        let row = self.row(&format!("{DOCUMENT}, d.text"), scope, id).await?;
+        let row = row.ok_or_else(|| Error::NotFound(id.to_owned()))?;
+        Ok((document(&row)?.0, row.try_get(10)?))
+    }
+
+    async fn row(
         &self,
+        columns: &str,
         scope: &Scope,
         id: &str,
-    ) -> Result<(Document, Attributes, String), Error> {
+    ) -> Result<Option<SqliteRow>, Error> {
         let statement = format!(
-            "SELECT {DOCUMENT}, d.text FROM documents d
-             WHERE d.tenant = ? AND d.collection = ? AND d.id = ?"
+            "SELECT {columns} FROM documents d WHERE d.tenant = ? AND d.collection = ? AND d.id = ?"
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(statement))
             .bind(scope.tenant.as_str())
             .bind(&scope.collection)
             .bind(id)
-            .fetch_optional(&self.pool)
-            .await?
-            .ok_or_else(|| Error::NotFound(id.to_owned()))?;
-        let (document, attributes) = document(&row)?;
-        Ok((document, attributes, row.try_get(10)?))
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(row)
     }
 
     /// Returns at most `count` documents whose source is after `after`, by source.
@@ -339,7 +321,7 @@ impl Rows {
             .bind(&scope.collection)
             .bind(after)
             .bind(count)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await?;
         rows.iter().map(|row| Ok(document(row)?.0)).collect()
     }
@@ -371,7 +353,7 @@ impl Rows {
         .bind(wanted)
         .bind(scope.tenant.as_str())
         .bind(&scope.collection)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await?;
         let passage = |row: &SqliteRow| {
             let (document, text): (String, String) = (row.try_get(0)?, row.try_get(4)?);
@@ -406,6 +388,44 @@ pub(crate) fn passage_id(document: &str, position: i64) -> String {
 fn passage_of(id: &str) -> Option<(&str, i64)> {
     let (document, position) = id.rsplit_once('-')?;
     Some((document, position.parse().ok()?))
+}
+
+/// Checks that a document's vectors are those of its collection, or makes them its first.
+///
+/// # Errors
+/// [`Error::Conflict`] if they are another model's, [`Error::NoCollection`] if the collection has gone.
+async fn take_model(db: &mut SqliteConnection, scope: &Scope, new: &New) -> Result<(), Error> {
+    let (tenant, name) = (scope.tenant.as_str(), &scope.collection);
+    let set = match &new.model {
+        Some((model, dimension)) => {
+            let set = sqlx::query(
+                "UPDATE collections SET model = ?1, dimension = ?2 WHERE tenant = ?3 AND name = ?4 AND (
+                 model = ?1 AND dimension = ?2 OR NOT EXISTS
+                 (SELECT 1 FROM documents WHERE tenant = ?3 AND collection = ?4 AND passages > 0))",
+            );
+            let set = set.bind(model).bind(dimension).bind(tenant).bind(name);
+            set.execute(&mut *db).await?.rows_affected() > 0
+        }
+        None => false,
+    };
+    if set {
+        return Ok(());
+    }
+    let there = sqlx::query("SELECT model, dimension FROM collections WHERE tenant = ? AND name = ?")
+        .bind(tenant)
+        .bind(name)
+        .fetch_optional(db)
+        .await?
+        .ok_or_else(|| Error::NoCollection(name.clone()))?;
+    match &new.model {
+        Some((model, dimension)) => {
+            let (has, of): (&str, u32) = (there.try_get(0)?, there.try_get(1)?);
+            Err(Error::Conflict(format!(
+                "collection {name:?} has vectors of {of} numbers of model {has:?}, these are of {dimension} of {model:?}"
+            )))
+        }
+        None => Ok(()),
+    }
 }
 
 async fn delete_rows(db: &mut SqliteConnection, scope: &Scope, id: &str) -> Result<(), Error> {

@@ -1,24 +1,25 @@
 //! Documents and what finds them: rows and index kept as one.
 
 mod search;
+mod vectors;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use proto::retriever::Document;
 use sha2::{Digest as _, Sha256};
-use types::{Clock as _, LeaseId, SystemClock, TenantId};
+use types::{CallContext, Clock as _, LeaseId, Privacy, SystemClock, TenantId};
 
 use crate::attributes::Attributes;
 use crate::chunk::{Chunk, indexed};
-use crate::embed::{Embedder, Side, normalise};
+use crate::embed::Embedder;
 use crate::fuse::Fusion;
 use crate::hash::hex;
 use crate::index::{Entries, Entry, Indexes, Scope};
 use crate::isolate::{Cut, Parsers};
 use crate::jobs::Queue;
 use crate::parse::media_type;
-use crate::rows::{self, DEFAULT, New, NewPassage, Rows, on_the_wire, passage_id};
+use crate::rows::{DEFAULT, New, NewPassage, Rows, on_the_wire, passage_id};
 use crate::{Config, Error};
 
 pub(crate) use self::search::Search;
@@ -33,6 +34,7 @@ pub(crate) struct Store {
     embedder: Option<Arc<dyn Embedder>>,
     fusion: Fusion,
     max_bytes: usize,
+    max_passages: usize,
     /// Who changes a collection holds its lock: rows and index change in one order.
     writers: std::sync::Mutex<HashMap<Scope, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -82,6 +84,7 @@ impl Store {
             embedder,
             fusion: config.fusion.chosen(),
             max_bytes: config.max_document_bytes,
+            max_passages: config.max_document_passages,
             writers: Default::default(),
         })
     }
@@ -140,6 +143,11 @@ impl Store {
         }
     }
 
+    /// Removes what was kept for documents that did not come.
+    pub(crate) async fn sweep(&self) -> Result<(), Error> {
+        self.rows.sweep(SystemClock.now_ms()).await
+    }
+
     /// Returns the documents that are stored while nobody waits.
     pub(crate) fn queue(&self) -> &Queue {
         &self.queue
@@ -184,13 +192,16 @@ impl Store {
 }
 
 impl Collection<'_> {
-    /// Begins a job whose documents go here.
-    pub(crate) async fn begin(&self) -> Result<proto::retriever::Job, Error> {
+    /// Begins a job whose documents go here; whoever `context` names pays for their vectors.
+    pub(crate) async fn begin(
+        &self,
+        context: &CallContext,
+    ) -> Result<proto::retriever::Job, Error> {
         self.store.rows.collection(&self.scope).await?;
         if self.scope.collection == DEFAULT {
             self.store.rows.create(&self.scope, SystemClock.now_ms()).await?;
         }
-        self.store.queue.create(&self.scope).await
+        self.store.queue.create(&self.scope, context).await
     }
 
     /// Makes it; tells whether it was not there.
@@ -219,10 +230,14 @@ impl Collection<'_> {
         }
     }
 
-    /// Stores and indexes a document in one transaction, in place of the one of the same source.
-    /// Returns it, and false when all of it was there already.
-    pub(crate) async fn put(&self, put: Put) -> Result<(Document, bool), Error> {
-        self.write(put, None).await
+    /// Stores and indexes a document in one transaction, in place of the one of the same source. Whoever `context`
+    /// names pays for its vectors. Returns it, and false when all of it was there already.
+    pub(crate) async fn put(
+        &self,
+        context: &CallContext,
+        put: Put,
+    ) -> Result<(Document, bool), Error> {
+        self.write(context, put, None).await
     }
 
     /// As [`Self::put`], for whoever works on it for a job.
@@ -231,19 +246,27 @@ impl Collection<'_> {
     /// Also [`Error::Lost`] if the lease is another's by now; nothing changed.
     pub(crate) async fn put_under(
         &self,
+        context: &CallContext,
         lease: &LeaseId,
         put: Put,
     ) -> Result<(Document, bool), Error> {
-        self.write(put, Some(lease)).await
+        self.write(context, put, Some(lease)).await
     }
 
-    async fn write(&self, put: Put, lease: Option<&LeaseId>) -> Result<(Document, bool), Error> {
+    async fn write(
+        &self,
+        context: &CallContext,
+        put: Put,
+        lease: Option<&LeaseId>,
+    ) -> Result<(Document, bool), Error> {
         let Put { source, media_type: given_type, content, attributes, private } = put;
         let media_type = self.store.check(&source, &given_type, &content)?;
-        let embedder = self.embedder(&self.store.rows.collection(&self.scope).await?)?;
+        let model = self.model(context, &self.store.rows.collection(&self.scope).await?).await?;
         let id = self.document_id(&source);
         let sha256 = hex(&Sha256::digest(&content));
-        if let Some((document, there)) = self.find(&id).await?
+        let found = self.store.rows.find(&self.scope, &id).await?;
+        let was_private = found.as_ref().is_some_and(|(document, _)| document.private);
+        if let Some((document, there)) = found
             && document.content_sha256 == sha256
             && document.media_type == media_type
             && there == attributes
@@ -252,14 +275,31 @@ impl Collection<'_> {
             return Ok((document, false));
         }
         let Cut { text, chunks } = self.store.parsers.cut(&source, media_type, &content).await?;
+        if chunks.len() > self.store.max_passages {
+            let (is, most) = (chunks.len(), self.store.max_passages);
+            let fault = format!("{source:?} has {is} passages, at most {most} are allowed: split it");
+            return Err(Error::Invalid(fault));
+        }
         let texts: Vec<String> =
             chunks.iter().map(|one| indexed(&one.headings, &text[one.range.clone()])).collect();
-        let vectors = match &embedder {
-            Some(embedder) => {
-                self.vectors(&**embedder, &texts).await?.into_iter().map(Some).collect()
+        let vectors = match &model {
+            Some(model) => {
+                let mut own = context.clone();
+                if private.unwrap_or(was_private) {
+                    own.privacy = Privacy::Private;
+                }
+                self.vectors(&own, model, &texts).await?.into_iter().map(Some).collect()
             }
             None => vec![None; texts.len()],
         };
+        let dimension = |vector: &Option<([u8; 32], Vec<f32>)>| {
+            vector.as_ref().map_or(0, |(_, vector)| vector.len() as u32)
+        };
+        let (named, bought) = match &model {
+            Some(model) => (model.identity.to_string(), model.embedder.is_bought()),
+            None => (String::new(), false),
+        };
+        let named = vectors.first().map(|vector| (named, dimension(vector)));
         let (mut characters, mut bytes) = (0, 0);
         let passages: Vec<NewPassage> = chunks
             .into_iter()
@@ -276,7 +316,10 @@ impl Collection<'_> {
         let private = match private {
             Some(private) => private,
             // Asked now that nobody else writes: silence does not lower what another has just raised.
-            None => self.find(&id).await?.is_some_and(|(there, _)| there.private),
+            None => {
+                let there = self.store.rows.find(&self.scope, &id).await?;
+                there.is_some_and(|(there, _)| there.private)
+            }
         };
         let document = Document {
             id,
@@ -290,10 +333,7 @@ impl Collection<'_> {
             private,
             attributes: on_the_wire(&attributes),
         };
-        let model = embedder.map_or_else(Default::default, |one| {
-            (one.identity().to_owned(), u32::try_from(one.dimension()).unwrap_or(u32::MAX))
-        });
-        let new = New { document, attributes, text, passages, model };
+        let new = New { document, attributes, text, passages, model: named, bought };
         self.store.rows.write(&self.scope, &new, lease).await?;
         let New { document, attributes, passages, .. } = new;
         let entry = |((passage, text), position): ((NewPassage, String), i64)| Entry {
@@ -346,8 +386,7 @@ impl Collection<'_> {
 
     /// Returns a document and its stored text.
     pub(crate) async fn get(&self, id: &str) -> Result<(Document, String), Error> {
-        let (document, _, text) = self.store.rows.read(&self.scope, id).await?;
-        Ok((document, text))
+        self.store.rows.read(&self.scope, id).await
     }
 
     /// Returns at most `count` documents whose source is after `after`, by source.
@@ -358,77 +397,13 @@ impl Collection<'_> {
 
     /// Removes a document, its passages and everything made from them.
     pub(crate) async fn delete(&self, id: &str) -> Result<(), Error> {
-        self.get(id).await?;
+        let there = self.store.rows.find(&self.scope, id).await?;
+        there.ok_or_else(|| Error::NotFound(id.to_owned()))?;
         let lock = self.lock();
         let _writing = lock.lock().await;
         self.store.rows.delete(&self.scope, id).await?;
         let told = self.store.indexes.open(&self.scope).await?.remove(id).await;
         self.told(id, told).await
-    }
-
-    /// Returns the model that texts of this collection go through; none when it has no vectors.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if its vectors are of a model that is not the configured one.
-    fn embedder(&self, collection: &rows::Collection) -> Result<Option<Arc<dyn Embedder>>, Error> {
-        let configured = self.store.embedder.as_ref();
-        let is = configured.map_or("", |embedder| embedder.identity());
-        if collection.is_empty || collection.model == is {
-            return Ok(configured.cloned());
-        }
-        if collection.model.is_empty() {
-            return Ok(None);
-        }
-        let named = |identity: &str| match identity.get(..12) {
-            Some(short) => format!("model {short}"),
-            None => "no model".to_owned(),
-        };
-        let (has, is, name) = (named(&collection.model), named(is), &self.scope.collection);
-        Err(Error::Conflict(format!(
-            "collection {name:?} has vectors of {has}, and {is} is configured: configure that model again, or \
-             ingest into another collection"
-        )))
-    }
-
-    /// Returns the vectors of some texts with the hashes of what was embedded; what the tenant has already is
-    /// not embedded again.
-    async fn vectors(
-        &self,
-        embedder: &dyn Embedder,
-        texts: &[String],
-    ) -> Result<Vec<([u8; 32], Vec<f32>)>, Error> {
-        let hash = |text: &String| -> [u8; 32] {
-            Sha256::new_with_prefix(embedder.identity())
-                .chain_update("\0")
-                .chain_update(text)
-                .finalize()
-                .into()
-        };
-        let hashes: Vec<[u8; 32]> = texts.iter().map(hash).collect();
-        let mut known = self.store.rows.vectors(&self.scope, &hashes).await?;
-        let mut asked = HashSet::new();
-        let (missing, new): (Vec<[u8; 32]>, Vec<String>) = hashes
-            .iter()
-            .zip(texts)
-            .filter(|(hash, _)| !known.contains_key(*hash) && asked.insert(**hash))
-            .map(|(hash, text)| (*hash, text.clone()))
-            .unzip();
-        if !new.is_empty() {
-            let mut vectors = embedder.embed(new, Side::Document).await?;
-            vectors.iter_mut().for_each(|vector| normalise(vector));
-            known.extend(missing.into_iter().zip(vectors));
-        }
-        let vector = |hash: [u8; 32]| Some((hash, known.get(&hash)?.clone()));
-        let vectors: Option<Vec<_>> = hashes.into_iter().map(vector).collect();
-        vectors.ok_or_else(|| Error::Broken("the model gave fewer vectors than texts".into()))
-    }
-
-    async fn find(&self, id: &str) -> Result<Option<(Document, Attributes)>, Error> {
-        match self.store.rows.read(&self.scope, id).await {
-            Ok((document, attributes, _)) => Ok(Some((document, attributes))),
-            Err(Error::NotFound(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     fn lock(&self) -> Arc<tokio::sync::Mutex<()>> {

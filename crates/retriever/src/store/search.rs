@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use proto::retriever::{Explanation, Facet, FacetValue, Hit, SearchResponse};
+use types::CallContext;
 
 use super::Collection;
 use crate::Error;
-use crate::embed::{Side, normalise};
 use crate::filter::Filter;
 use crate::fuse::{self, Ranked, rank};
 use crate::index::Query;
@@ -22,10 +22,17 @@ pub(crate) struct Search {
 }
 
 impl Collection<'_> {
-    /// Returns the best passages, best first.
-    pub(crate) async fn search(&self, search: Search) -> Result<SearchResponse, Error> {
+    /// Returns the best passages, best first. Whoever `context` names pays for the question's vector.
+    pub(crate) async fn search(
+        &self,
+        context: &CallContext,
+        search: Search,
+    ) -> Result<SearchResponse, Error> {
         let collection = self.store.rows.collection(&self.scope).await?;
-        let embedder = self.embedder(&collection)?.filter(|_| !collection.is_empty);
+        let model = match collection.is_empty {
+            true => None,
+            false => self.model(context, &collection).await?,
+        };
         let filter = match (search.filter, &search.facets[..]) {
             (None, []) => None,
             (filter, facets) => {
@@ -36,12 +43,8 @@ impl Collection<'_> {
                 filter.map(|filter| Filter::read(filter, &known)).transpose()?
             }
         };
-        let vector = match embedder {
-            Some(embedder) => {
-                let mut vectors = embedder.embed(vec![search.query.clone()], Side::Query).await?;
-                vectors.iter_mut().for_each(|vector| normalise(vector));
-                vectors.pop()
-            }
+        let vector = match &model {
+            Some(model) => self.vector(context, model, &collection, &search.query).await?,
             None => None,
         };
         let facets = search.facets.clone();

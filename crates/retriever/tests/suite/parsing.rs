@@ -9,7 +9,7 @@ use hostile::{archive, docx, forms, pages, says, stream, xlsx};
 use proto::retriever::{GetDocumentRequest, GetDocumentResponse};
 use retriever::{Config, Parsing};
 use runtime::context::request;
-use runtime::transport::{Peer, in_process};
+use runtime::transport::Peer;
 use types::ErrorKind;
 
 use super::{Caller, open};
@@ -223,5 +223,5 @@ fn isolated() -> Parsing {
 async fn serve(directory: &Path, parsing: Parsing) -> Peer {
     let database = directory.join("documents.db");
     let config = Config { database, parsing, ..Config::default() };
-    in_process(retriever::server(config).await.unwrap())
+    crate::serve(config).await.unwrap()
 }

@@ -1,0 +1,128 @@
+//! A collection's model, and what it makes of texts.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use types::{CallContext, Clock as _, SystemClock};
+
+use super::Collection;
+use crate::Error;
+use crate::embed::{Embedder, Side, normalise};
+use crate::rows;
+
+/// So many vectors are asked for before what came is kept.
+const KEPT_AT_ONCE: usize = 256;
+
+/// A model and which one it is.
+pub(super) struct Model {
+    pub(super) embedder: Arc<dyn Embedder>,
+    pub(super) identity: Arc<str>,
+}
+
+impl Collection<'_> {
+    /// Returns the model that texts of this collection go through; none when it has no vectors.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if its vectors are of a model that is not the configured one, [`Error::Model`] while nobody
+    /// can say which that is.
+    pub(super) async fn model(
+        &self,
+        context: &CallContext,
+        collection: &rows::Collection,
+    ) -> Result<Option<Model>, Error> {
+        if !collection.is_empty && collection.model.is_empty() {
+            return Ok(None);
+        }
+        let model = match &self.store.embedder {
+            Some(embedder) => {
+                let identity = embedder.identity(context).await?;
+                Some(Model { embedder: Arc::clone(embedder), identity })
+            }
+            None => None,
+        };
+        let is = model.as_ref().map_or("", |model| &model.identity);
+        if collection.is_empty || collection.model == is {
+            return Ok(model);
+        }
+        let (has, is, name) = (named(&collection.model), named(is), &self.scope.collection);
+        Err(Error::Conflict(format!(
+            "collection {name:?} has vectors of {has}, and {is} is configured: configure that model again, or \
+             ingest into another collection"
+        )))
+    }
+
+    /// Returns a question's vector, of length 1.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if it has not as many numbers as the collection's.
+    pub(super) async fn vector(
+        &self,
+        context: &CallContext,
+        model: &Model,
+        collection: &rows::Collection,
+        query: &str,
+    ) -> Result<Option<Vec<f32>>, Error> {
+        let texts = vec![query.to_owned()];
+        let mut vectors = model.embedder.embed(context, texts, Side::Query).await?;
+        vectors.iter_mut().for_each(|vector| normalise(vector));
+        let vector = vectors.pop();
+        let (is, has) = (vector.as_ref().map_or(0, Vec::len), collection.dimension as usize);
+        if is != has {
+            let (name, model) = (&self.scope.collection, named(&model.identity));
+            return Err(Error::Conflict(format!(
+                "collection {name:?} has vectors of {has} numbers, and {model} gives {is} now"
+            )));
+        }
+        Ok(vector)
+    }
+
+    /// Returns the vectors of some texts with the hashes of what was embedded; what the tenant has already is
+    /// not embedded again, nor what was paid for.
+    pub(super) async fn vectors(
+        &self,
+        context: &CallContext,
+        model: &Model,
+        texts: &[String],
+    ) -> Result<Vec<([u8; 32], Vec<f32>)>, Error> {
+        let hash = |text: &String| -> [u8; 32] {
+            Sha256::new_with_prefix(&*model.identity)
+                .chain_update("\0")
+                .chain_update(text)
+                .finalize()
+                .into()
+        };
+        let hashes: Vec<[u8; 32]> = texts.iter().map(hash).collect();
+        let rows = &self.store.rows;
+        let mut known = rows.vectors(&self.scope, &hashes).await?;
+        let mut asked = HashSet::new();
+        let missing: Vec<([u8; 32], &String)> = hashes
+            .iter()
+            .copied()
+            .zip(texts)
+            .filter(|(hash, _)| !known.contains_key(hash) && asked.insert(*hash))
+            .collect();
+        for some in missing.chunks(KEPT_AT_ONCE) {
+            let texts = some.iter().map(|(_, text)| (*text).clone()).collect();
+            let mut vectors = model.embedder.embed(context, texts, Side::Document).await?;
+            vectors.iter_mut().for_each(|vector| normalise(vector));
+            let new: Vec<_> = some.iter().map(|(hash, _)| *hash).zip(vectors).collect();
+            if model.embedder.is_bought() {
+                rows.keep(&self.scope, &new, SystemClock.now_ms()).await?;
+            }
+            known.extend(new);
+        }
+        let vector = |hash: [u8; 32]| Some((hash, known.get(&hash)?.clone()));
+        let vectors: Option<Vec<_>> = hashes.into_iter().map(vector).collect();
+        vectors.ok_or_else(|| Error::Broken("the model gave fewer vectors than texts".into()))
+    }
+}
+
+/// Shows a model's identity: the hash of a local one, or the name of one behind the router.
+fn named(identity: &str) -> String {
+    match identity {
+        "" => "no model".to_owned(),
+        name if name.contains('/') => format!("model {name}"),
+        hash => format!("model {}", hash.get(..12).unwrap_or(hash)),
+    }
+}
