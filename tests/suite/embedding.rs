@@ -85,7 +85,10 @@ async fn vectors_are_bought_once_by_whoever_wants_them_and_never_of_what_is_priv
         assert!((system.spent("local").await.unwrap() - 0.012).abs() < 1e-9);
         let (_, shown) = system.get("/api/v1/collections").await.unwrap();
         let collection = &shown["collections"][0];
-        assert_eq!((&collection["model"], &collection["dimension"]), (&json!("mock/m-embed"), &json!(2)));
+        assert_eq!(
+            (&collection["model"], &collection["dimension"]),
+            (&json!("mock/m-embed"), &json!(2))
+        );
 
         let private = "/api/v1/documents?source=d.txt&privacy=private";
         let (status, told) = send(&system, private, &[], "A secret.".to_owned()).await;
@@ -95,8 +98,7 @@ async fn vectors_are_bought_once_by_whoever_wants_them_and_never_of_what_is_priv
 
         let job = begin(&system, "ann").await;
         for (source, privacy) in [("e.txt", "public"), ("f.txt", "private")] {
-            let path =
-                format!("/api/v1/ingest/{job}/documents?source={source}&privacy={privacy}");
+            let path = format!("/api/v1/ingest/{job}/documents?source={source}&privacy={privacy}");
             assert_eq!(send(&system, &path, &[], format!("About {source}.")).await.0, 202);
         }
         let shown = seen(&system, &job, |shown| shown["state"] == "ended").await;
@@ -128,7 +130,8 @@ async fn documents_wait_for_a_model_that_is_away_and_one_of_two_is_none() {
         assert_eq!(send(&system, &path, &[], "Apples.".to_owned()).await.0, 202);
         let waits = |shown: &Value| {
             let document = &shown["documents"][0];
-            document["state"] == "queued" && document["reason"].as_str().is_some_and(|why| !why.is_empty())
+            document["state"] == "queued"
+                && document["reason"].as_str().is_some_and(|why| !why.is_empty())
         };
         let shown = seen(&system, &job, waits).await;
         let reason = shown["documents"][0]["reason"].as_str().unwrap();
@@ -144,6 +147,10 @@ async fn documents_wait_for_a_model_that_is_away_and_one_of_two_is_none() {
         let system = System::start(shape, &settings(&provider.url, "two")).await.unwrap();
         let put = send(&system, "/api/v1/documents?source=b.txt", &[], "Pears.".to_owned()).await;
         assert_eq!(put.0, 503, "{}", put.1);
-        assert!(put.1.to_string().contains("more than one model (mock/m-embed, mock/n-embed)"), "{}", put.1);
+        assert!(
+            put.1.to_string().contains("more than one model (mock/m-embed, mock/n-embed)"),
+            "{}",
+            put.1
+        );
     }
 }

@@ -93,6 +93,9 @@ enum Command {
         /// An embedding model: a directory in Hugging Face layout
         #[arg(long)]
         model: Option<PathBuf>,
+        /// A reranker: a directory of a cross-encoder in Hugging Face layout
+        #[arg(long)]
+        rerank: Option<PathBuf>,
     },
     /// Look at the audit log of private calls
     Audit {
@@ -195,7 +198,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Search { query, top_k, collection, server } => {
             ingest::search(&cli.common, (query, top_k), collection, &server).await
         }
-        Command::Eval { folder, model } => eval::run(&cli.common, folder, model).await,
+        Command::Eval { folder, model, rerank } => {
+            eval::run(&cli.common, folder, model, rerank).await
+        }
         Command::Audit { command: Audit::Verify { head, server } } => {
             audit::verify(cli.common, server, head).await
         }

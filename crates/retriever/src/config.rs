@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub parsing: Parsing,
     /// How the two scores of a passage become one; `baton eval` names the best weight for judged queries.
     pub fusion: Fusion,
+    /// What reads the best passages together with the question; without it their scores decide.
+    pub rerank: Option<Rerank>,
     /// Where the other services are, when they are other processes.
     pub peers: PeerAddresses,
 }
@@ -126,6 +129,62 @@ impl Embedding {
     }
 }
 
+/// A reranker: a directory or an endpoint, one of both.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rerank {
+    /// A directory of a BERT-family cross-encoder in Hugging Face layout.
+    pub model: Option<PathBuf>,
+    /// So many cores work at once at most; 0: all.
+    pub threads: usize,
+    /// A server on this machine, or in a network that is as good.
+    pub endpoint: Option<Endpoint>,
+    /// So many of the best passages are read; more when more are asked for.
+    pub candidates: usize,
+    /// So long it may take, in milliseconds; then the order stays what it was.
+    pub deadline_ms: u64,
+}
+
+/// A server of rerankers that answers as Cohere's and Jina's do. It is local: what it reads does not leave, and
+/// costs nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// Such as `http://127.0.0.1:8081/v1/rerank`.
+    pub url: String,
+    /// What it calls its model.
+    #[serde(default)]
+    pub model: String,
+    /// Sent as a bearer token.
+    #[serde(default, skip_serializing)]
+    pub api_key: Option<SecretString>,
+    /// Networks that are as good as this machine, such as `10.1.0.0/16`.
+    #[serde(default)]
+    pub local_networks: Vec<IpNet>,
+}
+
+impl Default for Rerank {
+    fn default() -> Self {
+        Self { model: None, threads: 0, endpoint: None, candidates: 50, deadline_ms: 10_000 }
+    }
+}
+
+impl Rerank {
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.model.is_some() != self.endpoint.is_some(),
+            "retriever.rerank: needs model (a directory) or endpoint, and not both"
+        );
+        let (candidates, most) = (self.candidates, 1000);
+        anyhow::ensure!(
+            (1..=most).contains(&candidates),
+            "retriever.rerank.candidates: {candidates} is not 1 to {most}"
+        );
+        anyhow::ensure!(self.deadline_ms > 0, "retriever.rerank.deadline_ms: 0 is less than 1");
+        Ok(())
+    }
+}
+
 /// A Qdrant server or cluster.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -197,6 +256,7 @@ impl Default for Config {
             ingest_workers: 4,
             parsing: Parsing::default(),
             fusion: Fusion::default(),
+            rerank: None,
             peers: PeerAddresses::default(),
         }
     }
@@ -217,6 +277,9 @@ impl Config {
         anyhow::ensure!(self.ingest_workers > 0, "retriever.ingest_workers: 0 is less than 1");
         if let Some(embedding) = &self.embedding {
             embedding.check()?;
+        }
+        if let Some(rerank) = &self.rerank {
+            rerank.check()?;
         }
         self.fusion.check()
     }

@@ -42,7 +42,9 @@ pub enum Error {
 /// The router's words are meant for clients; the inside of a model is not.
 fn told(fault: &crate::embed::Fault) -> String {
     match fault {
-        crate::embed::Fault::Refused { .. } | crate::embed::Fault::Broken { .. } => fault.to_string(),
+        crate::embed::Fault::Refused { .. } | crate::embed::Fault::Broken { .. } => {
+            fault.to_string()
+        }
         _ => "the embedding model cannot be used".to_owned(),
     }
 }

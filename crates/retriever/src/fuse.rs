@@ -52,7 +52,11 @@ pub(crate) struct Ranked {
     pub(crate) candidate: Candidate,
     /// Its own score, from both sides.
     pub(crate) fused: f32,
-    /// [`Self::fused`] and a part of its document's best one.
+    /// A part of its document's best one.
+    pub(crate) document: f32,
+    /// What a reranker says of it.
+    pub(crate) rerank: Option<f32>,
+    /// What it stands by: the reranker's word, or else the sum of the two.
     pub(crate) score: f32,
 }
 
@@ -83,6 +87,8 @@ pub(crate) fn rank(
         .map(|(candidate, (fused, best))| Ranked {
             candidate,
             fused,
+            document: document_weight * best,
+            rerank: None,
             score: fused + document_weight * best,
         })
         .collect();

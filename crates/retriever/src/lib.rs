@@ -18,20 +18,25 @@ mod index;
 mod isolate;
 mod jobs;
 mod parse;
+pub mod rerank;
 mod rows;
 mod service;
 mod store;
 mod tokenize;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::retriever::retriever_service_server::RetrieverServiceServer;
 use runtime::transport::Peer;
 use secrecy::ExposeSecret;
 
 use crate::embed::Embedder;
+use crate::rerank::Reranker;
 
-pub use config::{Config, Embedding, Fusion, Method, Parsing, PeerAddresses, Qdrant};
+pub use config::{
+    Config, Embedding, Endpoint, Fusion, Method, Parsing, PeerAddresses, Qdrant, Rerank,
+};
 pub use error::Error;
 pub use isolate::parse_worker;
 pub use parse::is_document;
@@ -76,7 +81,12 @@ pub async fn server(
         }
         None => Arc::new(index::Memory::default()),
     };
-    let store = Arc::new(store::Store::open(&config, indexes, embedder).await?);
+    let reranker = match config.rerank.clone() {
+        Some(rerank) => Some(open_reranker(rerank).await?),
+        None => None,
+    };
+    let models = store::Models { embedder, reranker };
+    let store = Arc::new(store::Store::open(&config, indexes, models).await?);
     let workers = jobs::Workers::start(&store, config.ingest_workers);
     // A message is a document and little more.
     let server = RetrieverServiceServer::new(Service::new(store, workers));
@@ -85,11 +95,23 @@ pub async fn server(
         .max_encoding_message_size(usize::MAX))
 }
 
+async fn open_reranker(rerank: Rerank) -> anyhow::Result<Arc<dyn Reranker>> {
+    let Rerank { model, threads, endpoint, deadline_ms, .. } = rerank;
+    if let Some(endpoint) = endpoint {
+        let patience = Duration::from_millis(deadline_ms);
+        return Ok(Arc::new(rerank::Remote::new(&endpoint, patience)?));
+    }
+    let directory = model.unwrap_or_default();
+    let opened = tokio::task::spawn_blocking(move || rerank::Local::open(&directory, threads));
+    Ok(Arc::new(opened.await??))
+}
+
 async fn open(embedding: Embedding, router: Peer) -> anyhow::Result<Arc<dyn Embedder>> {
     let Embedding { model, threads, route, batch } = embedding;
     let model: Arc<dyn Embedder> = match (model, route) {
         (Some(directory), _) => {
-            let opened = tokio::task::spawn_blocking(move || embed::Local::open(&directory, threads));
+            let opened =
+                tokio::task::spawn_blocking(move || embed::Local::open(&directory, threads));
             Arc::new(opened.await??)
         }
         (None, route) => Arc::new(embed::Remote::new(router, route.unwrap_or_default(), batch)),

@@ -58,9 +58,8 @@ impl RetrieverService for Service {
             private: raised(message.private, &context),
         };
         let (store, name) = (Arc::clone(&self.store), message.collection);
-        let put = async move {
-            store.collection(context.tenant.clone(), name)?.put(&context, put).await
-        };
+        let put =
+            async move { store.collection(context.tenant.clone(), name)?.put(&context, put).await };
         let (document, changed) = whole(put).await?;
         Ok(Response::new(PutDocumentResponse { document: Some(document), changed }))
     }
@@ -101,7 +100,7 @@ impl RetrieverService for Service {
     ) -> tonic::Result<Response<SearchResponse>> {
         let collection = self.collection(&request, &request.get_ref().collection)?;
         let context = runtime::context::read(&request)?;
-        let SearchRequest { query, top_k, filter, facets, one_per_document, .. } =
+        let SearchRequest { query, top_k, filter, facets, one_per_document, rerank, .. } =
             request.into_inner();
         if query.trim().is_empty() || query.len() > 8192 {
             let fault = format!("/query: has {} bytes, 1 to 8192 are allowed", query.trim().len());
@@ -112,7 +111,7 @@ impl RetrieverService for Service {
             return Err(Error::Invalid(fault).into());
         }
         let top_k = between("top_k", top_k, 10, 100)? as usize;
-        let search = Search { query, top_k, filter, facets, one_per_document };
+        let search = Search { query, top_k, filter, facets, one_per_document, rerank };
         Ok(Response::new(collection.search(&context, search).await?))
     }
 

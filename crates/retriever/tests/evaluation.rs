@@ -18,7 +18,7 @@ fn beside(name: &str) -> Option<PathBuf> {
 
 async fn by_words(path: &Path) -> Measures {
     let dataset = Dataset::read(path).unwrap();
-    let report = evaluate(&dataset, None, |_| ()).await.unwrap();
+    let report = evaluate(&dataset, None, None, |_| ()).await.unwrap();
     assert_eq!(report.configurations[0].name, "words");
     report.configurations[0].measures
 }

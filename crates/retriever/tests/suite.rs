@@ -4,6 +4,8 @@
 
 #[path = "suite/parsing.rs"]
 mod parsing;
+#[path = "suite/reranking.rs"]
+mod reranking;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -248,7 +250,11 @@ async fn one_per_document_is_the_best_passage_of_each() {
 
 /// Opens the retriever with a model of the test's own making: small, and of other weights for another `seed`.
 async fn with_model(directory: &Path, seed: u8) -> anyhow::Result<Peer> {
-    let embedding = Some(Embedding { model: Some(tiny_model(directory, seed)), threads: 1, ..Embedding::default() });
+    let embedding = Some(Embedding {
+        model: Some(tiny_model(directory, seed)),
+        threads: 1,
+        ..Embedding::default()
+    });
     let database = directory.join("documents.db");
     let config = Config { database, embedding, ..Config::default() };
     serve(config).await

@@ -1,4 +1,4 @@
-//! An embedding model of a test's own making: small, and of other weights for another seed.
+//! Models of a test's own making, one that embeds and one that reranks: small, and of other weights for another seed.
 
 use std::path::Path;
 
@@ -16,6 +16,42 @@ const TOKENS: usize = 32;
 /// If it cannot be written.
 pub fn write(place: &Path, words: &[&str], hidden: usize, seed: u64) -> std::io::Result<()> {
     std::fs::create_dir_all(place.join("1_Pooling"))?;
+    write_bert(place, words, hidden, seed, false)?;
+    let write = |name: &str, value: Value| std::fs::write(place.join(name), value.to_string());
+    write(
+        "modules.json",
+        json!([
+            { "idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer" },
+            { "idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling" },
+        ]),
+    )?;
+    write(
+        "1_Pooling/config.json",
+        json!({ "word_embedding_dimension": hidden, "pooling_mode_mean_tokens": true }),
+    )
+}
+
+/// As [`write`], a cross-encoder of one label.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_reranker(
+    place: &Path,
+    words: &[&str],
+    hidden: usize,
+    seed: u64,
+) -> std::io::Result<()> {
+    std::fs::create_dir_all(place)?;
+    write_bert(place, words, hidden, seed, true)
+}
+
+fn write_bert(
+    place: &Path,
+    words: &[&str],
+    hidden: usize,
+    seed: u64,
+    reranks: bool,
+) -> std::io::Result<()> {
     let all: Vec<&str> = SPECIAL.iter().chain(words).copied().collect();
     let vocabulary: Map<String, Value> =
         all.iter().zip(0..).map(|(word, id)| ((*word).to_owned(), id.into())).collect();
@@ -26,7 +62,7 @@ pub fn write(place: &Path, words: &[&str], hidden: usize, seed: u64) -> std::io:
             "model_type": "bert", "hidden_size": hidden, "num_hidden_layers": 1,
             "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": all.len(),
             "max_position_embeddings": TOKENS, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
-            "hidden_act": "gelu",
+            "hidden_act": "gelu", "id2label": { "0": "LABEL_0" },
         }),
     )?;
     write(
@@ -41,7 +77,13 @@ pub fn write(place: &Path, words: &[&str], hidden: usize, seed: u64) -> std::io:
                     { "Sequence": { "id": "A", "type_id": 0 } },
                     { "SpecialToken": { "id": "[SEP]", "type_id": 0 } },
                 ],
-                "pair": [],
+                "pair": [
+                    { "SpecialToken": { "id": "[CLS]", "type_id": 0 } },
+                    { "Sequence": { "id": "A", "type_id": 0 } },
+                    { "SpecialToken": { "id": "[SEP]", "type_id": 0 } },
+                    { "Sequence": { "id": "B", "type_id": 1 } },
+                    { "SpecialToken": { "id": "[SEP]", "type_id": 1 } },
+                ],
                 "special_tokens": {
                     "[CLS]": { "id": "[CLS]", "ids": [2], "tokens": ["[CLS]"] },
                     "[SEP]": { "id": "[SEP]", "ids": [3], "tokens": ["[SEP]"] },
@@ -53,22 +95,12 @@ pub fn write(place: &Path, words: &[&str], hidden: usize, seed: u64) -> std::io:
             },
         }),
     )?;
-    write(
-        "modules.json",
-        json!([
-            { "idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer" },
-            { "idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling" },
-        ]),
-    )?;
-    write(
-        "1_Pooling/config.json",
-        json!({ "word_embedding_dimension": hidden, "pooling_mode_mean_tokens": true }),
-    )?;
-    std::fs::write(place.join("model.safetensors"), weights(all.len(), hidden, seed))
+    std::fs::write(place.join("model.safetensors"), weights(all.len(), hidden, seed, reranks))
 }
 
-/// Returns weights in the safetensors format: the header's length, the header, the numbers.
-fn weights(words: usize, hidden: usize, seed: u64) -> Vec<u8> {
+/// Returns weights in the safetensors format: the header's length, the header, the numbers. A model with a head has
+/// the rest below its own name.
+fn weights(words: usize, hidden: usize, seed: u64, reranks: bool) -> Vec<u8> {
     let mut tensors: Vec<(String, Vec<usize>)> = vec![
         ("embeddings.word_embeddings.weight".into(), vec![words, hidden]),
         ("embeddings.position_embeddings.weight".into(), vec![TOKENS, hidden]),
@@ -90,6 +122,13 @@ fn weights(words: usize, hidden: usize, seed: u64) -> Vec<u8> {
     for name in ["attention.output.LayerNorm", "output.LayerNorm"] {
         tensors.push((format!("encoder.layer.0.{name}.weight"), vec![hidden]));
         tensors.push((format!("encoder.layer.0.{name}.bias"), vec![hidden]));
+    }
+    if reranks {
+        tensors.push(("pooler.dense.weight".into(), vec![hidden, hidden]));
+        tensors.push(("pooler.dense.bias".into(), vec![hidden]));
+        tensors.iter_mut().for_each(|(name, _)| name.insert_str(0, "bert."));
+        tensors.push(("classifier.weight".into(), vec![1, hidden]));
+        tensors.push(("classifier.bias".into(), vec![1]));
     }
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut header, mut data) = (Map::new(), Vec::new());

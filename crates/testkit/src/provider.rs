@@ -131,6 +131,7 @@ impl Provider {
             .route("/v1/messages", post(messages::answer))
             .route("/v1/models/{call}", post(gemini::answer))
             .route("/v1/embeddings", post(embed))
+            .route("/v1/rerank", post(rerank))
             .route("/v1/models", get(models))
             .merge(jobs::routes())
             .merge(message_jobs::routes())
@@ -166,6 +167,20 @@ async fn embed(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Jso
     }
     let usage = json!({ "prompt_tokens": 1000, "total_tokens": 1000 });
     Json(json!({ "object": "list", "data": data, "model": "m-embed", "usage": usage }))
+}
+
+/// Finds the longest documents best; none for `refuse`.
+async fn rerank(Json(body): Json<Value>) -> Response {
+    if body["query"] == "refuse" {
+        return refused("500");
+    }
+    let documents = body["documents"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let score = |(index, text): (usize, &Value)| {
+        let length = text.as_str().unwrap_or_default().len();
+        json!({ "index": index, "relevance_score": length })
+    };
+    let results: Vec<Value> = documents.iter().enumerate().map(score).rev().collect();
+    Json(json!({ "model": "m-rerank", "results": results })).into_response()
 }
 
 async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Response {

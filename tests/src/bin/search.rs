@@ -85,10 +85,7 @@ async fn main() -> anyhow::Result<()> {
 async fn open(directory: &Path) -> anyhow::Result<Peer> {
     let config = Config {
         database: directory.join("documents.db"),
-        embedding: Some(Embedding {
-            model: Some(directory.join("model")),
-            ..Embedding::default()
-        }),
+        embedding: Some(Embedding { model: Some(directory.join("model")), ..Embedding::default() }),
         ..Config::default()
     };
     let peers = Peers::remote(&config.peers)?;

@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use indicatif::ProgressBar;
 use retriever::embed::Local;
 use retriever::evaluate::{Dataset, Report, evaluate};
+use retriever::rerank;
 
 use crate::cli::{Common, Failure};
 
@@ -13,17 +14,25 @@ pub(crate) async fn run(
     common: &Common,
     folder: PathBuf,
     model: Option<PathBuf>,
+    rerank: Option<PathBuf>,
 ) -> Result<(), Failure> {
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         let dataset = Dataset::read(&folder)?;
         let model = model.map(|directory| Local::open(&directory, 0)).transpose()?;
-        Ok((dataset, model))
+        let reranker = rerank.map(|directory| rerank::Local::open(&directory, 0)).transpose()?;
+        Ok((dataset, model, reranker))
     });
-    let (dataset, model) = opened.await.map_err(|fault| anyhow!(fault))??;
-    // Vectors take minutes; words do not take a second.
-    let bar = if model.is_some() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-    let progress = |passages| bar.set_message(format!("{passages} passages have their vectors"));
-    let report = evaluate(&dataset, model.as_ref(), progress).await.map_err(|fault| anyhow!(fault))?;
+    let (dataset, model, reranker) = opened.await.map_err(|fault| anyhow!(fault))??;
+    // Models take minutes; words do not take a second.
+    let bar = if model.is_some() || reranker.is_some() {
+        ProgressBar::new_spinner()
+    } else {
+        ProgressBar::hidden()
+    };
+    let progress = |done| bar.set_message(done);
+    let report = evaluate(&dataset, model.as_ref(), reranker.as_ref(), progress)
+        .await
+        .map_err(|fault| anyhow!(fault))?;
     bar.finish_and_clear();
     match common.json {
         true => println!("{}", serde_json::to_string(&report).map_err(|fault| anyhow!(fault))?),

@@ -31,6 +31,8 @@ pub(crate) struct Search {
     /// Only the best passage of a document
     #[serde(default)]
     one_per_document: bool,
+    /// Whether a reranker orders the best passages; when absent, where one is configured
+    rerank: Option<bool>,
     /// Tells what each score is made of
     #[serde(default)]
     explain: bool,
@@ -57,6 +59,7 @@ pub(crate) async fn search(
         filter: filter::read(search.filter.as_ref())?,
         facets: search.facets,
         one_per_document: search.one_per_document,
+        rerank: search.rerank,
     };
     let request = runtime::context::request(&context, request);
     let reply = app.retriever().search(request).await?.into_inner();
@@ -64,6 +67,9 @@ pub(crate) async fn search(
     let mut body = json!({ "results": hits.collect::<Vec<_>>() });
     if !reply.facets.is_empty() {
         body["facets"] = reply.facets.iter().map(counted).collect::<Map<_, _>>().into();
+    }
+    if !reply.warnings.is_empty() {
+        body["warnings"] = reply.warnings.into();
     }
     Ok(axum::Json(body))
 }
@@ -109,6 +115,7 @@ fn shown(hit: Hit, explain: bool) -> Option<Value> {
             "dense": why.dense,
             "fused": why.fused,
             "document": why.document,
+            "rerank": why.rerank,
         });
     }
     Some(shown)

@@ -172,8 +172,10 @@ mod tests {
 
     #[test]
     fn each_text_has_its_own_vector_or_nothing_is_believed() {
-        let read = |data: Value, texts| vectors(json!({ "data": data }).to_string().as_bytes(), texts);
-        let item = |index: usize, embedding: Value| json!({ "index": index, "embedding": embedding });
+        let read =
+            |data: Value, texts| vectors(json!({ "data": data }).to_string().as_bytes(), texts);
+        let item =
+            |index: usize, embedding: Value| json!({ "index": index, "embedding": embedding });
         let swapped = json!([item(1, json!([3, 4])), item(0, json!([1, 2]))]);
         assert_eq!(read(swapped, 2).unwrap(), [[1.0, 2.0], [3.0, 4.0]]);
         let unnumbered = json!([{ "embedding": [1] }, { "embedding": [2] }]);

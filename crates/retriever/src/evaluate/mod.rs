@@ -3,7 +3,7 @@
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let dataset = retriever::evaluate::Dataset::read("judged".as_ref())?;
-//! let report = retriever::evaluate::evaluate(&dataset, None, |_| ()).await?;
+//! let report = retriever::evaluate::evaluate(&dataset, None, None, |_| ()).await?;
 //! println!("{:.3}", report.configurations[0].measures.ndcg_10);
 //! # Ok(())
 //! # }
@@ -22,10 +22,11 @@ pub use self::measure::Measures;
 use self::measure::{mean, measure, significance};
 use crate::chunk::{chunk, indexed};
 use crate::embed::{Local, Side, normalise};
-use crate::fuse::{self, Candidate, DOCUMENT_WEIGHT, Fusion, rank};
+use crate::fuse::{self, Candidate, DOCUMENT_WEIGHT, Fusion, Ranked, rank};
 use crate::index::embedded::Embedded;
 use crate::index::{Entries, Entry, Query};
 use crate::parse::parse;
+use crate::rerank::{self, reorder};
 
 /// What was measured.
 #[derive(Debug, Clone, Serialize)]
@@ -77,19 +78,22 @@ pub enum Broken {
     /// The model failed.
     #[error(transparent)]
     Model(#[from] crate::embed::Fault),
+    /// The reranker failed.
+    #[error(transparent)]
+    Rerank(#[from] rerank::Fault),
 }
 
-/// Indexes the documents and asks every query in every configuration. `progress` hears how many passages have
-/// their vectors.
+/// Indexes the documents and asks every query in every configuration. `progress` hears how far it is.
 ///
 /// # Errors
-/// If a document cannot be cut or the model fails.
+/// If a document cannot be cut or a model fails.
 pub async fn evaluate(
     dataset: &Dataset,
     model: Option<&Local>,
-    progress: impl Fn(usize),
+    reranker: Option<&rerank::Local>,
+    progress: impl Fn(String),
 ) -> Result<Report, Broken> {
-    let (index, owners) = build(dataset, model, progress).await?;
+    let Built { index, owners, texts } = build(dataset, model, &progress).await?;
     let vectors = match model {
         Some(model) => {
             let texts = dataset.queries.iter().map(|query| query.text.clone()).collect();
@@ -100,6 +104,10 @@ pub async fn evaluate(
         None => vec![None; dataset.queries.len()],
     };
     let run = Run { dataset, index: &index, owners: &owners, vectors: &vectors };
+    let reranked = match reranker {
+        Some(reranker) => Some(run.reranked(reranker, &texts, &progress).await?),
+        None => None,
+    };
     let keyword =
         |name: &str, weight| (name.to_owned(), run.measured(false, Fusion::default(), weight));
     let apart = keyword("words, documents apart", 0.0);
@@ -122,6 +130,9 @@ pub async fn evaluate(
         all.push(words);
     }
     all.push(apart);
+    if let Some(reranked) = reranked {
+        all.push((format!("{}, reranked", all[0].0), reranked));
+    }
     let default = gains(&all[0].1);
     let configurations = all.into_iter().enumerate().map(|(at, (name, measures))| Configuration {
         name,
@@ -140,12 +151,23 @@ pub async fn evaluate(
 /// Which document of the corpus each passage is of.
 type Owners = FxHashMap<String, usize>;
 
+/// So many of the best passages are reranked.
+const RERANKED: usize = 50;
+
+struct Built {
+    index: Embedded,
+    owners: Owners,
+    /// What is indexed of each passage.
+    texts: FxHashMap<String, String>,
+}
+
 /// Cuts and indexes. What was cut from one file before (`metadata.doc`) is one document again.
 async fn build(
     dataset: &Dataset,
     model: Option<&Local>,
-    progress: impl Fn(usize),
-) -> Result<(Embedded, Owners), Broken> {
+    progress: impl Fn(String),
+) -> Result<Built, Broken> {
+    let mut texts = FxHashMap::default();
     let mut owners = Owners::default();
     let mut files: Vec<(&str, Vec<Entry>)> = Vec::new();
     let mut known: FxHashMap<&str, usize> = FxHashMap::default();
@@ -163,6 +185,7 @@ async fn build(
             let id = format!("{}-{position}", document.id);
             owners.insert(id.clone(), number);
             let text = indexed(&title, &parsed.text[cut.range]);
+            texts.insert(id.clone(), text.clone());
             files[at].1.push(Entry { id, text, vector: None });
         }
     }
@@ -176,14 +199,14 @@ async fn build(
                 entry.vector = Some(vector);
             }
             done += some.len();
-            progress(done);
+            progress(format!("{done} passages have their vectors"));
         }
     }
     let mut index = Embedded::default();
     for (file, passages) in files {
         index.replace(file, Entries { passages, ..Entries::default() });
     }
-    Ok((index, owners))
+    Ok(Built { index, owners, texts })
 }
 
 struct Run<'a> {
@@ -206,6 +229,29 @@ impl Run<'_> {
         asked.map(of).collect()
     }
 
+    /// Asks every query as by default, has the best passages reranked, and measures what comes.
+    async fn reranked(
+        &self,
+        reranker: &rerank::Local,
+        texts: &FxHashMap<String, String>,
+        progress: impl Fn(String),
+    ) -> Result<Vec<Measures>, Broken> {
+        let mut measures = Vec::new();
+        for (query, vector) in self.dataset.queries.iter().zip(self.vectors) {
+            let asked =
+                Query { text: query.text.clone(), vector: vector.clone(), ..Query::default() };
+            let found = self.index.search(&asked).candidates;
+            let mut ranked = rank(found, Fusion::default(), DOCUMENT_WEIGHT);
+            let best = ranked.iter().take(RERANKED);
+            let best = best.map(|one| texts.get(&one.candidate.id).cloned().unwrap_or_default());
+            let scores = reranker.score(&query.text, best.collect()).await?;
+            reorder(&mut ranked, &scores);
+            measures.push(measure(&self.of(&ranked), &query.relevant));
+            progress(format!("{} queries are reranked", measures.len()));
+        }
+        Ok(measures)
+    }
+
     /// Ranks documents, each by its best passage.
     fn documents(
         &self,
@@ -213,8 +259,13 @@ impl Run<'_> {
         fusion: Fusion,
         document_weight: f32,
     ) -> Vec<&str> {
+        self.of(&rank(candidates, fusion, document_weight))
+    }
+
+    /// Returns the documents of ranked passages, each once.
+    fn of(&self, ranked: &[Ranked]) -> Vec<&str> {
         let mut seen = HashSet::new();
-        rank(candidates, fusion, document_weight)
+        ranked
             .iter()
             .filter_map(|ranked| self.owners.get(&ranked.candidate.id))
             .filter(|document| seen.insert(**document))

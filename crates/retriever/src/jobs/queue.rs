@@ -73,11 +73,7 @@ impl Queue {
     }
 
     /// Makes a job, in the name of whoever pays for what its documents cost.
-    pub(crate) async fn create(
-        &self,
-        scope: &Scope,
-        context: &CallContext,
-    ) -> Result<Job, Error> {
+    pub(crate) async fn create(&self, scope: &Scope, context: &CallContext) -> Result<Job, Error> {
         let (id, now) = (JobId::generate(), SystemClock.now_ms());
         sqlx::query(
             "INSERT INTO jobs (tenant, id, collection, created_at, team, user, key) VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -48,7 +48,8 @@ impl Remote {
     pub(crate) fn new(endpoint: &Endpoint, patience: Duration) -> anyhow::Result<Self> {
         let Endpoint { url, model, api_key, local_networks } = endpoint.clone();
         let reach = Reach::Local(local_networks.into());
-        let url = Url::parse(&url).with_context(|| format!("retriever.rerank.endpoint.url: {url:?}"))?;
+        let url =
+            Url::parse(&url).with_context(|| format!("retriever.rerank.endpoint.url: {url:?}"))?;
         reach.check(&url).context("retriever.rerank.endpoint.url")?;
         let client = egress::client(reach).connect_timeout(Duration::from_secs(2)).build()?;
         Ok(Self { client, url, model, api_key, patience })

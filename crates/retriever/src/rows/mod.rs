@@ -411,12 +411,13 @@ async fn take_model(db: &mut SqliteConnection, scope: &Scope, new: &New) -> Resu
     if set {
         return Ok(());
     }
-    let there = sqlx::query("SELECT model, dimension FROM collections WHERE tenant = ? AND name = ?")
-        .bind(tenant)
-        .bind(name)
-        .fetch_optional(db)
-        .await?
-        .ok_or_else(|| Error::NoCollection(name.clone()))?;
+    let there =
+        sqlx::query("SELECT model, dimension FROM collections WHERE tenant = ? AND name = ?")
+            .bind(tenant)
+            .bind(name)
+            .fetch_optional(db)
+            .await?
+            .ok_or_else(|| Error::NoCollection(name.clone()))?;
     match &new.model {
         Some((model, dimension)) => {
             let (has, of): (&str, u32) = (there.try_get(0)?, there.try_get(1)?);

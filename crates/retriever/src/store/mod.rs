@@ -5,6 +5,7 @@ mod vectors;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use proto::retriever::Document;
 use sha2::{Digest as _, Sha256};
@@ -19,6 +20,7 @@ use crate::index::{Entries, Entry, Indexes, Scope};
 use crate::isolate::{Cut, Parsers};
 use crate::jobs::Queue;
 use crate::parse::media_type;
+use crate::rerank::Reranker;
 use crate::rows::{DEFAULT, New, NewPassage, Rows, on_the_wire, passage_id};
 use crate::{Config, Error};
 
@@ -31,12 +33,21 @@ pub(crate) struct Store {
     queue: Queue,
     parsers: Parsers,
     indexes: Arc<dyn Indexes>,
-    embedder: Option<Arc<dyn Embedder>>,
+    models: Models,
+    /// So many passages a reranker reads, and so long it may take.
+    rerank: (usize, Duration),
     fusion: Fusion,
     max_bytes: usize,
     max_passages: usize,
     /// Who changes a collection holds its lock: rows and index change in one order.
     writers: std::sync::Mutex<HashMap<Scope, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// What reads texts.
+#[derive(Debug, Default)]
+pub(crate) struct Models {
+    pub(crate) embedder: Option<Arc<dyn Embedder>>,
+    pub(crate) reranker: Option<Arc<dyn Reranker>>,
 }
 
 /// One collection of one tenant.
@@ -66,7 +77,7 @@ impl Store {
     pub(crate) async fn open(
         config: &Config,
         indexes: Arc<dyn Indexes>,
-        embedder: Option<Arc<dyn Embedder>>,
+        models: Models,
     ) -> anyhow::Result<Self> {
         let rows = Rows::open(config, indexes.outlives()).await?;
         if !indexes.outlives() {
@@ -75,13 +86,15 @@ impl Store {
             })
             .await?;
         }
+        let rerank = config.rerank.clone().unwrap_or_default();
         let queue = Queue::open(rows.pool().clone()).await?;
         Ok(Self {
             rows,
             queue,
             parsers: Parsers::new(config),
             indexes,
-            embedder,
+            models,
+            rerank: (rerank.candidates, Duration::from_millis(rerank.deadline_ms)),
             fusion: config.fusion.chosen(),
             max_bytes: config.max_document_bytes,
             max_passages: config.max_document_passages,
@@ -277,7 +290,8 @@ impl Collection<'_> {
         let Cut { text, chunks } = self.store.parsers.cut(&source, media_type, &content).await?;
         if chunks.len() > self.store.max_passages {
             let (is, most) = (chunks.len(), self.store.max_passages);
-            let fault = format!("{source:?} has {is} passages, at most {most} are allowed: split it");
+            let fault =
+                format!("{source:?} has {is} passages, at most {most} are allowed: split it");
             return Err(Error::Invalid(fault));
         }
         let texts: Vec<String> =

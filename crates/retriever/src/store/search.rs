@@ -7,9 +7,11 @@ use types::CallContext;
 
 use super::Collection;
 use crate::Error;
+use crate::chunk::indexed;
 use crate::filter::Filter;
 use crate::fuse::{self, Ranked, rank};
 use crate::index::Query;
+use crate::rerank::{Fault, Reranker, reorder};
 
 /// A search.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Search {
     pub(crate) filter: Option<proto::retriever::Filter>,
     pub(crate) facets: Vec<String>,
     pub(crate) one_per_document: bool,
+    /// None: where a reranker is configured.
+    pub(crate) rerank: Option<bool>,
 }
 
 impl Collection<'_> {
@@ -28,6 +32,10 @@ impl Collection<'_> {
         context: &CallContext,
         search: Search,
     ) -> Result<SearchResponse, Error> {
+        let reranker = self.store.models.reranker.as_ref();
+        if search.rerank == Some(true) && reranker.is_none() {
+            return Err(Error::Invalid("/rerank: no reranker is configured".to_owned()));
+        }
         let collection = self.store.rows.collection(&self.scope).await?;
         let model = match collection.is_empty {
             true => None,
@@ -48,12 +56,20 @@ impl Collection<'_> {
             None => None,
         };
         let facets = search.facets.clone();
-        let query = Query { text: search.query, vector, filter, facets };
+        let query = Query { text: search.query.clone(), vector, filter, facets };
         let found = self.store.indexes.open(&self.scope).await?.search(query).await?;
         let mut ranked = rank(found.candidates, self.store.fusion, fuse::DOCUMENT_WEIGHT);
         if search.one_per_document {
             let mut seen = HashSet::new();
             ranked.retain(|ranked| seen.insert(ranked.candidate.document.clone()));
+        }
+        let mut warnings = Vec::new();
+        if let Some(reranker) = reranker.filter(|_| search.rerank != Some(false)) {
+            ranked.truncate(self.store.rerank.0.max(search.top_k));
+            if let Err(fault) = self.rerank(context, &**reranker, &search.query, &mut ranked).await
+            {
+                warnings.push(format!("not reranked: {fault}"));
+            }
         }
         let facets = search.facets.into_iter().zip(found.facets).map(|(field, values)| Facet {
             field,
@@ -65,7 +81,29 @@ impl Collection<'_> {
         Ok(SearchResponse {
             hits: self.hits(ranked, search.top_k).await?,
             facets: facets.collect(),
+            warnings,
         })
+    }
+
+    /// Has a reranker order passages; those that are gone by now are left out.
+    async fn rerank(
+        &self,
+        context: &CallContext,
+        reranker: &dyn Reranker,
+        query: &str,
+        ranked: &mut Vec<Ranked>,
+    ) -> Result<(), Fault> {
+        let away = |_| Fault::Failed("the passages cannot be read".to_owned());
+        let ids: Vec<String> = ranked.iter().map(|one| one.candidate.id.clone()).collect();
+        let there = self.store.rows.passages(&self.scope, &ids).await.map_err(away)?;
+        ranked.retain(|one| there.contains_key(&one.candidate.id));
+        let texts = ranked.iter().filter_map(|one| there.get(&one.candidate.id));
+        let texts = texts.map(|passage| indexed(&passage.headings, &passage.text)).collect();
+        let patience = context.time_left(self.store.rerank.1);
+        let scores = tokio::time::timeout(patience, reranker.score(context, query, texts)).await;
+        let late = |_| Fault::Failed("the reranker was too slow".to_owned());
+        reorder(ranked, &scores.map_err(late)??);
+        Ok(())
     }
 
     /// Reads the first `count` of the ranked passages that are there still.
@@ -84,7 +122,8 @@ impl Collection<'_> {
                     keyword: ranked.candidate.keyword.into(),
                     dense: ranked.candidate.dense.map(f64::from),
                     fused: ranked.fused.into(),
-                    document: (ranked.score - ranked.fused).into(),
+                    document: ranked.document.into(),
+                    rerank: ranked.rerank.map(f64::from),
                 };
                 Some(Hit {
                     passage: Some(passages.remove(&ranked.candidate.id)?),

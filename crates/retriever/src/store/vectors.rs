@@ -34,7 +34,7 @@ impl Collection<'_> {
         if !collection.is_empty && collection.model.is_empty() {
             return Ok(None);
         }
-        let model = match &self.store.embedder {
+        let model = match &self.store.models.embedder {
             Some(embedder) => {
                 let identity = embedder.identity(context).await?;
                 Some(Model { embedder: Arc::clone(embedder), identity })
