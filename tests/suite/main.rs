@@ -24,6 +24,7 @@ mod packages;
 mod privacy;
 mod providers;
 mod responses;
+mod rewriting;
 mod sdk;
 mod searching;
 mod sharing;

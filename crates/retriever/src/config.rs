@@ -28,6 +28,8 @@ pub struct Config {
     pub fusion: Fusion,
     /// What reads the best passages together with the question; without it their scores decide.
     pub rerank: Option<Rerank>,
+    /// What words questions differently; without it they are searched as they are.
+    pub rewriting: Option<Rewriting>,
     /// Where the other services are, when they are other processes.
     pub peers: PeerAddresses,
 }
@@ -185,6 +187,44 @@ impl Rerank {
     }
 }
 
+/// A model behind the router that words questions differently.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewriting {
+    /// A route of the router, or a model of it.
+    pub route: String,
+    /// So many other wordings are searched at most, 1 to 8.
+    #[serde(default = "three")]
+    pub queries: usize,
+    /// Whether every search is worded differently that does not say otherwise.
+    #[serde(default)]
+    pub always: bool,
+    /// So long it may take, in milliseconds; then the question is searched as it is.
+    #[serde(default = "five_seconds")]
+    pub deadline_ms: u64,
+}
+
+fn three() -> usize {
+    3
+}
+
+fn five_seconds() -> u64 {
+    5000
+}
+
+impl Rewriting {
+    fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.route.is_empty(), "retriever.rewriting.route: is empty");
+        let queries = self.queries;
+        anyhow::ensure!(
+            (1..=8).contains(&queries),
+            "retriever.rewriting.queries: {queries} is not 1 to 8"
+        );
+        anyhow::ensure!(self.deadline_ms > 0, "retriever.rewriting.deadline_ms: 0 is less than 1");
+        Ok(())
+    }
+}
+
 /// A Qdrant server or cluster.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -257,6 +297,7 @@ impl Default for Config {
             parsing: Parsing::default(),
             fusion: Fusion::default(),
             rerank: None,
+            rewriting: None,
             peers: PeerAddresses::default(),
         }
     }
@@ -280,6 +321,9 @@ impl Config {
         }
         if let Some(rerank) = &self.rerank {
             rerank.check()?;
+        }
+        if let Some(rewriting) = &self.rewriting {
+            rewriting.check()?;
         }
         self.fusion.check()
     }

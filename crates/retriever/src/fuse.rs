@@ -54,9 +54,11 @@ pub(crate) struct Ranked {
     pub(crate) fused: f32,
     /// A part of its document's best one.
     pub(crate) document: f32,
+    /// Where several wordings were searched, the sum of its reciprocal ranks.
+    pub(crate) wordings: Option<f32>,
     /// What a reranker says of it.
     pub(crate) rerank: Option<f32>,
-    /// What it stands by: the reranker's word, or else the sum of the two.
+    /// What it stands by: the reranker's word, or else the sum of ranks, or else that of the two before.
     pub(crate) score: f32,
 }
 
@@ -88,14 +90,41 @@ pub(crate) fn rank(
             candidate,
             fused,
             document: document_weight * best,
+            wordings: None,
             rerank: None,
             score: fused + document_weight * best,
         })
         .collect();
+    sort(&mut ranked);
+    ranked
+}
+
+/// Makes one ranking of those of several wordings of a question, by reciprocal ranks. The question itself comes first,
+/// and counts as much as all others together: wordings that lead astray do not outvote it.
+pub(crate) fn across(rankings: Vec<Vec<Ranked>>) -> Vec<Ranked> {
+    let others = rankings.len().saturating_sub(1).max(1) as f32;
+    let mut all: Vec<Ranked> = Vec::new();
+    let mut known: FxHashMap<String, usize> = FxHashMap::default();
+    for (ranking, at) in rankings.into_iter().zip(0..) {
+        let weight = if at == 0 { 1.0 } else { 1.0 / others };
+        for (ranked, rank) in ranking.into_iter().zip(1_u16..) {
+            let score = weight / (K + f32::from(rank));
+            let place = *known.entry(ranked.candidate.id.clone()).or_insert_with(|| {
+                all.push(Ranked { wordings: Some(0.0), score: 0.0, ..ranked });
+                all.len() - 1
+            });
+            all[place].score += score;
+            all[place].wordings = Some(all[place].score);
+        }
+    }
+    sort(&mut all);
+    all
+}
+
+fn sort(ranked: &mut [Ranked]) {
     ranked.sort_by(|a, b| {
         b.score.total_cmp(&a.score).then_with(|| a.candidate.id.cmp(&b.candidate.id))
     });
-    ranked
 }
 
 fn convex(candidates: &[Candidate], dense_weight: f32) -> Vec<f32> {
@@ -135,6 +164,27 @@ fn reciprocal(candidates: &[Candidate], k: f32) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_wordings_add_what_they_find_and_do_not_outvote_the_question() {
+        let ranking = |ids: &[&str]| {
+            let candidate = |id: &&str| Candidate {
+                id: (*id).to_owned(),
+                document: (*id).to_owned(),
+                keyword: 1.0,
+                dense: None,
+            };
+            let mut ranked = rank(ids.iter().map(candidate).collect(), Fusion::default(), 0.0);
+            ranked.sort_by_key(|one| ids.iter().position(|id| *id == one.candidate.id));
+            ranked
+        };
+        let astray = ranking(&["x", "a"]);
+        let all = across(vec![ranking(&["a", "b"]), astray.clone(), astray.clone(), astray]);
+        let ids: Vec<&str> = all.iter().map(|one| one.candidate.id.as_str()).collect();
+        assert_eq!(ids, ["a", "x", "b"]);
+        let first = 1.0 / 61.0 + 1.0 / 62.0;
+        assert!((all[0].score - first).abs() < 1e-6 && all[0].wordings == Some(all[0].score));
+    }
 
     fn candidate(id: &str, document: &str, keyword: f32, dense: Option<f32>) -> Candidate {
         Candidate { id: id.to_owned(), document: document.to_owned(), keyword, dense }

@@ -19,6 +19,7 @@ mod isolate;
 mod jobs;
 mod parse;
 pub mod rerank;
+mod rewrite;
 mod rows;
 mod service;
 mod store;
@@ -35,7 +36,7 @@ use crate::embed::Embedder;
 use crate::rerank::Reranker;
 
 pub use config::{
-    Config, Embedding, Endpoint, Fusion, Method, Parsing, PeerAddresses, Qdrant, Rerank,
+    Config, Embedding, Endpoint, Fusion, Method, Parsing, PeerAddresses, Qdrant, Rerank, Rewriting,
 };
 pub use error::Error;
 pub use isolate::parse_worker;
@@ -71,7 +72,7 @@ pub async fn server(
     let limit = config.max_document_bytes;
     config.check()?;
     let embedder = match config.embedding.clone() {
-        Some(embedding) => Some(open(embedding, peers.router).await?),
+        Some(embedding) => Some(open(embedding, peers.router.clone()).await?),
         None => None,
     };
     let indexes: Arc<dyn index::Indexes> = match &config.qdrant {
@@ -85,7 +86,9 @@ pub async fn server(
         Some(rerank) => Some(open_reranker(rerank).await?),
         None => None,
     };
-    let models = store::Models { embedder, reranker };
+    let rewriter = config.rewriting.clone();
+    let rewriter = rewriter.map(|config| rewrite::Rewriter::new(peers.router, config));
+    let models = store::Models { embedder, reranker, rewriter };
     let store = Arc::new(store::Store::open(&config, indexes, models).await?);
     let workers = jobs::Workers::start(&store, config.ingest_workers);
     // A message is a document and little more.

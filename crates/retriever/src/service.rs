@@ -100,8 +100,8 @@ impl RetrieverService for Service {
     ) -> tonic::Result<Response<SearchResponse>> {
         let collection = self.collection(&request, &request.get_ref().collection)?;
         let context = runtime::context::read(&request)?;
-        let SearchRequest { query, top_k, filter, facets, one_per_document, rerank, .. } =
-            request.into_inner();
+        let message = request.into_inner();
+        let SearchRequest { query, facets, .. } = &message;
         if query.trim().is_empty() || query.len() > 8192 {
             let fault = format!("/query: has {} bytes, 1 to 8192 are allowed", query.trim().len());
             return Err(Error::Invalid(fault).into());
@@ -110,8 +110,16 @@ impl RetrieverService for Service {
             let fault = format!("/facets: has {}, at most {FACETS} are allowed", facets.len());
             return Err(Error::Invalid(fault).into());
         }
-        let top_k = between("top_k", top_k, 10, 100)? as usize;
-        let search = Search { query, top_k, filter, facets, one_per_document, rerank };
+        let top_k = between("top_k", message.top_k, 10, 100)? as usize;
+        let search = Search {
+            query: message.query,
+            top_k,
+            filter: message.filter,
+            facets: message.facets,
+            one_per_document: message.one_per_document,
+            rerank: message.rerank,
+            rewrite: message.rewrite,
+        };
         Ok(Response::new(collection.search(&context, search).await?))
     }
 

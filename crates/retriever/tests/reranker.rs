@@ -129,11 +129,11 @@ async fn scores_are_those_of_the_plain_computation() {
         let tokens = [vec![2, 5, 6, 3], passage.clone(), vec![3]].concat();
         let types = [vec![0; 4], vec![1; passage.len() + 1]].concat();
         let wanted = reference.score(&tokens, &types);
-        assert!((f64::from(score) - wanted).abs() < 1e-5, "{score} {wanted}");
+        assert!((f64::from(score) - wanted).abs() < 2e-6, "{score} {wanted}");
     }
     let mut distinct = scores.clone();
     distinct.sort_by(f32::total_cmp);
-    assert!(distinct.windows(2).all(|two| two[1] - two[0] > 1e-4), "{scores:?}");
+    assert!(distinct.windows(2).all(|two| two[1] - two[0] > 5e-5), "{scores:?}");
     // What is longer than the model reads is cut off, of the longer text.
     let long = model.score("apple", vec!["plum ".repeat(100), "plum ".repeat(28)]).await.unwrap();
     assert!((long[0] - long[1]).abs() < 1e-6, "{long:?}");

@@ -33,6 +33,8 @@ pub(crate) struct Search {
     one_per_document: bool,
     /// Whether a reranker orders the best passages; when absent, where one is configured
     rerank: Option<bool>,
+    /// Whether a model words the query differently and these wordings are searched, too; when absent, as configured
+    rewrite: Option<bool>,
     /// Tells what each score is made of
     #[serde(default)]
     explain: bool,
@@ -60,6 +62,7 @@ pub(crate) async fn search(
         facets: search.facets,
         one_per_document: search.one_per_document,
         rerank: search.rerank,
+        rewrite: search.rewrite,
     };
     let request = runtime::context::request(&context, request);
     let reply = app.retriever().search(request).await?.into_inner();
@@ -67,6 +70,9 @@ pub(crate) async fn search(
     let mut body = json!({ "results": hits.collect::<Vec<_>>() });
     if !reply.facets.is_empty() {
         body["facets"] = reply.facets.iter().map(counted).collect::<Map<_, _>>().into();
+    }
+    if !reply.wordings.is_empty() {
+        body["wordings"] = reply.wordings.into();
     }
     if !reply.warnings.is_empty() {
         body["warnings"] = reply.warnings.into();
@@ -116,6 +122,7 @@ fn shown(hit: Hit, explain: bool) -> Option<Value> {
             "fused": why.fused,
             "document": why.document,
             "rerank": why.rerank,
+            "wordings": why.wordings,
         });
     }
     Some(shown)

@@ -21,6 +21,7 @@ use crate::isolate::{Cut, Parsers};
 use crate::jobs::Queue;
 use crate::parse::media_type;
 use crate::rerank::Reranker;
+use crate::rewrite::Rewriter;
 use crate::rows::{DEFAULT, New, NewPassage, Rows, on_the_wire, passage_id};
 use crate::{Config, Error};
 
@@ -48,6 +49,7 @@ pub(crate) struct Store {
 pub(crate) struct Models {
     pub(crate) embedder: Option<Arc<dyn Embedder>>,
     pub(crate) reranker: Option<Arc<dyn Reranker>>,
+    pub(crate) rewriter: Option<Rewriter>,
 }
 
 /// One collection of one tenant.

@@ -9,9 +9,10 @@ use super::Collection;
 use crate::Error;
 use crate::chunk::indexed;
 use crate::filter::Filter;
-use crate::fuse::{self, Ranked, rank};
+use crate::fuse::{self, Ranked, across, rank};
 use crate::index::Query;
 use crate::rerank::{Fault, Reranker, reorder};
+use crate::rewrite::Rewriter;
 
 /// A search.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Search {
     pub(crate) one_per_document: bool,
     /// None: where a reranker is configured.
     pub(crate) rerank: Option<bool>,
+    /// None: as configured.
+    pub(crate) rewrite: Option<bool>,
 }
 
 impl Collection<'_> {
@@ -35,6 +38,10 @@ impl Collection<'_> {
         let reranker = self.store.models.reranker.as_ref();
         if search.rerank == Some(true) && reranker.is_none() {
             return Err(Error::Invalid("/rerank: no reranker is configured".to_owned()));
+        }
+        let rewriter = self.store.models.rewriter.as_ref();
+        if search.rewrite == Some(true) && rewriter.is_none() {
+            return Err(Error::Invalid("/rewrite: no rewriting is configured".to_owned()));
         }
         let collection = self.store.rows.collection(&self.scope).await?;
         let model = match collection.is_empty {
@@ -51,19 +58,42 @@ impl Collection<'_> {
                 filter.map(|filter| Filter::read(filter, &known)).transpose()?
             }
         };
-        let vector = match &model {
-            Some(model) => self.vector(context, model, &collection, &search.query).await?,
-            None => None,
+        let mut warnings = Vec::new();
+        let mut queries = vec![search.query.clone()];
+        let wanted = |one: &&Rewriter| search.rewrite.unwrap_or_else(|| one.is_always());
+        if let Some(rewriter) = rewriter.filter(wanted).filter(|_| !collection.is_empty) {
+            match rewriter.wordings(context, &search.query).await {
+                Ok(wordings) => queries.extend(wordings),
+                Err(fault) => warnings.push(format!("not worded differently: {fault}")),
+            }
+        }
+        let vectors = match &model {
+            Some(model) => {
+                let vectors = self.queries(context, model, &collection, &queries).await?;
+                vectors.into_iter().map(Some).collect()
+            }
+            None => vec![None; queries.len()],
         };
-        let facets = search.facets.clone();
-        let query = Query { text: search.query.clone(), vector, filter, facets };
-        let found = self.store.indexes.open(&self.scope).await?.search(query).await?;
-        let mut ranked = rank(found.candidates, self.store.fusion, fuse::DOCUMENT_WEIGHT);
+        let index = self.store.indexes.open(&self.scope).await?;
+        let (mut rankings, mut counted) = (Vec::with_capacity(queries.len()), Vec::new());
+        for (text, vector) in queries.iter().cloned().zip(vectors) {
+            // What the filter leaves is the same for every wording.
+            let facets = if rankings.is_empty() { search.facets.clone() } else { Vec::new() };
+            let query = Query { text, vector, filter: filter.clone(), facets };
+            let found = index.search(query).await?;
+            if rankings.is_empty() {
+                counted = found.facets;
+            }
+            rankings.push(rank(found.candidates, self.store.fusion, fuse::DOCUMENT_WEIGHT));
+        }
+        let mut ranked = match rankings.len() {
+            1 => rankings.pop().unwrap_or_default(),
+            _ => across(rankings),
+        };
         if search.one_per_document {
             let mut seen = HashSet::new();
             ranked.retain(|ranked| seen.insert(ranked.candidate.document.clone()));
         }
-        let mut warnings = Vec::new();
         if let Some(reranker) = reranker.filter(|_| search.rerank != Some(false)) {
             ranked.truncate(self.store.rerank.0.max(search.top_k));
             if let Err(fault) = self.rerank(context, &**reranker, &search.query, &mut ranked).await
@@ -71,7 +101,7 @@ impl Collection<'_> {
                 warnings.push(format!("not reranked: {fault}"));
             }
         }
-        let facets = search.facets.into_iter().zip(found.facets).map(|(field, values)| Facet {
+        let facets = search.facets.into_iter().zip(counted).map(|(field, values)| Facet {
             field,
             values: values
                 .into_iter()
@@ -82,6 +112,7 @@ impl Collection<'_> {
             hits: self.hits(ranked, search.top_k).await?,
             facets: facets.collect(),
             warnings,
+            wordings: queries.split_off(1),
         })
     }
 
@@ -124,6 +155,7 @@ impl Collection<'_> {
                     fused: ranked.fused.into(),
                     document: ranked.document.into(),
                     rerank: ranked.rerank.map(f64::from),
+                    wordings: ranked.wordings.map(f64::from),
                 };
                 Some(Hit {
                     passage: Some(passages.remove(&ranked.candidate.id)?),

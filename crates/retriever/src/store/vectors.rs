@@ -52,29 +52,30 @@ impl Collection<'_> {
         )))
     }
 
-    /// Returns a question's vector, of length 1.
+    /// Returns the vectors of some wordings of a question, of length 1.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if it has not as many numbers as the collection's.
-    pub(super) async fn vector(
+    /// [`Error::Conflict`] if one has not as many numbers as the collection's.
+    pub(super) async fn queries(
         &self,
         context: &CallContext,
         model: &Model,
         collection: &rows::Collection,
-        query: &str,
-    ) -> Result<Option<Vec<f32>>, Error> {
-        let texts = vec![query.to_owned()];
-        let mut vectors = model.embedder.embed(context, texts, Side::Query).await?;
+        queries: &[String],
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let mut vectors = model.embedder.embed(context, queries.to_vec(), Side::Query).await?;
         vectors.iter_mut().for_each(|vector| normalise(vector));
-        let vector = vectors.pop();
-        let (is, has) = (vector.as_ref().map_or(0, Vec::len), collection.dimension as usize);
-        if is != has {
-            let (name, model) = (&self.scope.collection, named(&model.identity));
-            return Err(Error::Conflict(format!(
-                "collection {name:?} has vectors of {has} numbers, and {model} gives {is} now"
-            )));
+        let has = collection.dimension as usize;
+        match vectors.iter().find(|vector| vector.len() != has) {
+            None => Ok(vectors),
+            Some(vector) => {
+                let (name, model) = (&self.scope.collection, named(&model.identity));
+                Err(Error::Conflict(format!(
+                    "collection {name:?} has vectors of {has} numbers, and {model} gives {} now",
+                    vector.len()
+                )))
+            }
         }
-        Ok(vector)
     }
 
     /// Returns the vectors of some texts with the hashes of what was embedded; what the tenant has already is
