@@ -258,9 +258,9 @@ async fn separate(data: &Path) -> anyhow::Result<Vec<Process>> {
     let budget = start("budget", &[]).await?;
     let router = start("router", &[("BUDGET", &budget)]).await?;
     let retriever = start("retriever", &[("ROUTER", &router)]).await?;
-    let peers = [("ROUTER", &router), ("RETRIEVER", &retriever)];
-    let orchestrator = start("orchestrator", &peers).await?;
     let bridge = start("mcp-bridge", &[]).await?;
+    let peers = [("ROUTER", &router), ("RETRIEVER", &retriever), ("BRIDGE", &bridge)];
+    let orchestrator = start("orchestrator", &peers).await?;
     let peers = [
         ("BUDGET", &budget),
         ("ROUTER", &router),

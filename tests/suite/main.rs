@@ -9,6 +9,7 @@ mod budgets;
 mod caching;
 mod command_line;
 mod configuration;
+mod conversing;
 mod crashing;
 mod embedding;
 mod faults;

@@ -23,7 +23,7 @@ const SCHEMATHESIS: [&str; 1] = ["schemathesis==4.32.5"];
 const NODE_PACKAGES: [&str; 1] = ["openai@7.57.0"];
 
 /// Returns a Python that has the packages.
-async fn python() -> &'static Path {
+pub(crate) async fn python() -> &'static Path {
     static PYTHON: OnceCell<PathBuf> = OnceCell::const_new();
     PYTHON.get_or_init(|| python_with("python", &PACKAGES)).await
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::commands::budget::{self, Budget};
+use crate::commands::chat::{self, Chat};
 use crate::commands::client::Server;
 use crate::commands::import::Source;
 use crate::commands::keys::{self, Keys};
@@ -60,6 +61,8 @@ enum Command {
         #[arg(long, default_value = "auto")]
         route: String,
     },
+    /// Talk to a running system's models, which may call its tools
+    Chat(Chat),
     /// Send a folder's documents to a running system
     Ingest {
         /// The folder; ignore files are honoured
@@ -180,6 +183,12 @@ impl Failure {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self { code: 1, message: format!("{error:#}") }
@@ -191,6 +200,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Up { listen, operations } => up::run(cli.common, listen, operations).await,
         Command::Ask { question, docs, route } => ask::run(cli.common, question, docs, route).await,
+        Command::Chat(chat) => chat::run(&cli.common, chat).await,
         Command::Ingest { folder, collection, private, server } => {
             let place = ingest::Place { collection, private };
             ingest::run(&cli.common, &folder, &place, &server).await

@@ -124,11 +124,15 @@ impl Node {
         let documents = config.retriever.clone().isolated();
         let peers = retriever::Peers { router: Peer::clone(&router) };
         let retriever = in_process(retriever::server(documents, peers).await?);
-        let peers = orchestrator::Peers { router: router.clone(), retriever: retriever.clone() };
+        let bridge = in_process(mcp_bridge::server(config.mcp_bridge.clone().isolated()).await?);
+        let peers = orchestrator::Peers {
+            router: router.clone(),
+            retriever: retriever.clone(),
+            bridge: bridge.clone(),
+        };
         let (orchestrator, worker) =
             orchestrator::server(config.orchestrator.clone(), peers).await?;
         let orchestrator = in_process(orchestrator);
-        let bridge = in_process(mcp_bridge::server(config.mcp_bridge.clone().isolated()).await?);
         let peers = gateway::Peers { router, retriever, budget, orchestrator, bridge };
         Ok(Self { peers, router: control, worker })
     }

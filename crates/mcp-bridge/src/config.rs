@@ -68,6 +68,9 @@ pub struct Server {
     /// programs and loopback addresses.
     #[serde(default)]
     pub local: Option<bool>,
+    /// Whether what it gives is private: whatever reads it is private from there on.
+    #[serde(default)]
+    pub private: bool,
     /// How long a call may take, in milliseconds.
     #[serde(default = "timeout_ms")]
     pub timeout_ms: u64,
@@ -108,6 +111,7 @@ pub(crate) struct Described {
     pub(crate) name: String,
     pub(crate) place: Place,
     pub(crate) local: bool,
+    pub(crate) private: bool,
     pub(crate) reach: Reach,
     pub(crate) timeout: Duration,
     pub(crate) start_timeout: Duration,
@@ -161,6 +165,7 @@ impl Server {
             name: name.to_owned(),
             place,
             local,
+            private: self.private,
             reach,
             timeout: Duration::from_millis(self.timeout_ms),
             start_timeout: Duration::from_millis(self.start_timeout_ms),

@@ -101,6 +101,12 @@ impl Hub {
         permit.finish(outcome).await
     }
 
+    /// Whether what a tool gives is private.
+    pub(crate) fn gives_private(&self, name: &str) -> bool {
+        let of = |one: &&Upstream| catalog::may_be_of(&one.server.name, name);
+        self.servers.values().find(of).is_some_and(|one| one.server.private)
+    }
+
     async fn catalog(&self, context: &CallContext, upstream: &Upstream) -> Result<Catalog, Error> {
         let server = &upstream.server;
         let tools = upstream.list(context.time_left(server.timeout)).await?;

@@ -42,6 +42,7 @@ impl Service {
             content_json: json(&result.content)?,
             structured_json: structured.unwrap_or_default(),
             is_error: result.is_error == Some(true),
+            private: self.hub.gives_private(&request.name),
         })
     }
 }

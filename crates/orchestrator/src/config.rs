@@ -10,6 +10,8 @@ pub struct Config {
     pub journal: PathBuf,
     /// How batches are worked on.
     pub batch: Batch,
+    /// How models call tools.
+    pub tools: Tools,
     /// Where the other services are, when they are other processes.
     pub peers: PeerAddresses,
 }
@@ -19,8 +21,38 @@ impl Default for Config {
         Self {
             journal: "data/journal.db".into(),
             batch: Batch::default(),
+            tools: Tools::default(),
             peers: PeerAddresses::default(),
         }
+    }
+}
+
+/// How models call tools.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tools {
+    /// How often a model is asked at most in one conversation, at least twice; the last time it may ask
+    /// for no tool.
+    pub steps: u32,
+    /// How many calls of one turn are made at once.
+    pub concurrency: usize,
+    /// How much of a result a model is told, in bytes.
+    pub result_bytes: usize,
+}
+
+impl Default for Tools {
+    fn default() -> Self {
+        Self { steps: 8, concurrency: 4, result_bytes: 64 * 1024 }
+    }
+}
+
+impl Tools {
+    /// Refuses what would never call a tool.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let Self { steps, concurrency, .. } = self;
+        anyhow::ensure!(*steps >= 2, "orchestrator.tools.steps: {steps} is below 2");
+        anyhow::ensure!(*concurrency >= 1, "orchestrator.tools.concurrency: 0 is below 1");
+        Ok(())
     }
 }
 
@@ -95,6 +127,8 @@ pub struct PeerAddresses {
     pub router: String,
     /// Documents.
     pub retriever: String,
+    /// Tools.
+    pub bridge: String,
 }
 
 impl Default for PeerAddresses {
@@ -102,6 +136,7 @@ impl Default for PeerAddresses {
         Self {
             router: "http://127.0.0.1:50051".to_owned(),
             retriever: "http://127.0.0.1:50052".to_owned(),
+            bridge: "http://127.0.0.1:50054".to_owned(),
         }
     }
 }

@@ -39,6 +39,9 @@ pub enum Error {
     /// Another replica works on the batch by now.
     #[error("the lease of a batch was lost")]
     LeaseLost,
+    /// Whoever asked for a conversation is gone, and it ends with them.
+    #[error("the client is gone")]
+    Gone,
     /// A request's task ended without a word, which only a fault of ours does.
     #[error("a request of a batch was dropped")]
     Dropped,
@@ -51,7 +54,7 @@ impl Classify for Error {
             Self::NoSuchRun(_) | Self::NoSuchFile(_) | Self::NoSuchBatch(_) => ErrorKind::NotFound,
             Self::TooLate(_) | Self::LeaseLost | Self::Full(_) => ErrorKind::Conflict,
             Self::Peer(status) => runtime::error::kind_of(status),
-            Self::Database(_) => ErrorKind::Unavailable,
+            Self::Database(_) | Self::Gone => ErrorKind::Unavailable,
             Self::Damaged(_) | Self::Corrupt(_) | Self::Dropped => ErrorKind::Internal,
         }
     }

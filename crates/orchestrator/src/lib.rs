@@ -1,9 +1,11 @@
-//! Runs: work in steps, each written to a journal before anybody sees it. Batches: many model calls
+//! Runs: work in steps, each written to a journal before anybody sees it; among them conversations whose
+//! model calls tools. Batches: many model calls
 //! that nobody waits for.
 //!
 //! ```no_run
-//! # async fn example(router: runtime::transport::Peer, retriever: runtime::transport::Peer) -> anyhow::Result<()> {
-//! let peers = orchestrator::Peers { router, retriever };
+//! # use runtime::transport::Peer;
+//! # async fn example(router: Peer, retriever: Peer, bridge: Peer) -> anyhow::Result<()> {
+//! let peers = orchestrator::Peers { router, retriever, bridge };
 //! let (server, worker) = orchestrator::server(orchestrator::Config::default(), peers).await?;
 //! # drop((server, worker)); Ok(())
 //! # }
@@ -17,6 +19,7 @@ mod database;
 mod error;
 mod journal;
 mod service;
+mod tools;
 
 use std::sync::Arc;
 
@@ -32,7 +35,7 @@ use crate::batch::store::Store;
 use crate::journal::Journal;
 
 pub use batch::worker::Worker;
-pub use config::{Batch, Config, PeerAddresses};
+pub use config::{Batch, Config, PeerAddresses, Tools};
 pub use error::Error;
 pub use service::Service;
 
@@ -44,6 +47,8 @@ pub struct Peers {
     pub router: Peer,
     /// Documents.
     pub retriever: Peer,
+    /// Tools.
+    pub bridge: Peer,
 }
 
 impl Peers {
@@ -55,6 +60,7 @@ impl Peers {
         Ok(Self {
             router: runtime::transport::remote(&addresses.router)?,
             retriever: runtime::transport::remote(&addresses.retriever)?,
+            bridge: runtime::transport::remote(&addresses.bridge)?,
         })
     }
 }
@@ -80,6 +86,7 @@ pub async fn server_at(
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<(OrchestratorServiceServer<Service>, Worker)> {
     config.batch.check()?;
+    config.tools.check()?;
     let pool = database::open(&config.journal).await?;
     let Batch { files_expire_days: days, tenant_bytes, .. } = config.batch;
     let files = Files::new(pool.clone(), Arc::clone(&clock), days, tenant_bytes);
@@ -88,7 +95,7 @@ pub async fn server_at(
     let (router, woken) = (peers.router.clone(), Arc::clone(&wake));
     let worker = Worker::new(batches.clone(), files.clone(), router, config.batch, woken);
     let journal = Arc::new(Journal::new(pool));
-    let service = Service { journal, files, batches, wake, peers };
+    let service = Service { journal, files, batches, wake, peers, tools: config.tools };
     Ok((OrchestratorServiceServer::new(service), worker))
 }
 

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use proto::orchestrator::create_file_request::Part;
 use proto::orchestrator::orchestrator_service_server::OrchestratorService;
 use proto::orchestrator::{
-    AskRequest, AskResponse, CancelBatchRequest, CancelBatchResponse, CreateBatchRequest,
-    CreateBatchResponse, CreateFileRequest, CreateFileResponse, DeleteFileRequest,
-    DeleteFileResponse, GetBatchRequest, GetBatchResponse, GetFileRequest, GetFileResponse,
-    ListBatchesRequest, ListBatchesResponse, ListEventsRequest, ListEventsResponse,
-    ListFilesRequest, ListFilesResponse, ReadFileRequest, ReadFileResponse,
+    AskRequest, AskResponse, CancelBatchRequest, CancelBatchResponse, ConverseRequest,
+    ConverseResponse, CreateBatchRequest, CreateBatchResponse, CreateFileRequest,
+    CreateFileResponse, DeleteFileRequest, DeleteFileResponse, GetBatchRequest, GetBatchResponse,
+    GetFileRequest, GetFileResponse, ListBatchesRequest, ListBatchesResponse, ListEventsRequest,
+    ListEventsResponse, ListFilesRequest, ListFilesResponse, ReadFileRequest, ReadFileResponse,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,7 +19,9 @@ use crate::ask::{Question, ask};
 use crate::batch::NewBatch;
 use crate::batch::files::{Draft, File, Files, INPUT, Page};
 use crate::batch::store::Store;
+use crate::config::Tools;
 use crate::journal::Journal;
+use crate::tools::converse;
 use crate::{Error, Peers};
 
 /// The gRPC service.
@@ -32,11 +34,13 @@ pub struct Service {
     /// Tells the worker of a new batch.
     pub(crate) wake: Arc<Notify>,
     pub(crate) peers: Peers,
+    pub(crate) tools: Tools,
 }
 
 #[tonic::async_trait]
 impl OrchestratorService for Service {
     type AskStream = ReceiverStream<Result<AskResponse, Status>>;
+    type ConverseStream = ReceiverStream<Result<ConverseResponse, Status>>;
     type ReadFileStream = ReceiverStream<Result<ReadFileResponse, Status>>;
 
     async fn ask(&self, request: Request<AskRequest>) -> tonic::Result<Response<Self::AskStream>> {
@@ -46,6 +50,18 @@ impl OrchestratorService for Service {
         let (journal, peers) = (Arc::clone(&self.journal), self.peers.clone());
         // A run of its own: it goes on to its journaled end when the client goes away.
         tokio::spawn(ask(context, question, journal, peers, events).in_current_span());
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn converse(
+        &self,
+        request: Request<ConverseRequest>,
+    ) -> tonic::Result<Response<Self::ConverseStream>> {
+        let context = runtime::context::read(&request)?;
+        let call = request.into_inner().call.unwrap_or_default();
+        let (pieces, stream) = mpsc::channel(32);
+        let (journal, peers) = (Arc::clone(&self.journal), self.peers.clone());
+        converse(context, call, journal, peers, self.tools.clone(), pieces).await?;
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 

@@ -100,6 +100,44 @@ impl Conversations {
         Ok((request, keep))
     }
 
+    /// Keeps a response that was put together elsewhere; `request` is what its client asked. Returns
+    /// whether it was kept.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if either is not what it is called; as [`Conversations::read`] for what is
+    /// continued.
+    pub(crate) async fn keep(
+        &self,
+        context: &CallContext,
+        request: &[u8],
+        response: &[u8],
+    ) -> Result<bool, Error> {
+        let invalid = |fault: &str| Error::Invalid(fault.to_owned());
+        let (mut request, mut response) = (request::json(request)?, request::json(response)?);
+        let (Some(store), true) = (&self.store, request["store"] != Value::Bool(false)) else {
+            return Ok(false);
+        };
+        let id = response["id"].as_str().ok_or_else(|| invalid("/id: an id is required"))?;
+        let id = ResponseId::new(id).map_err(|fault| invalid(&fault.to_string()))?.to_string();
+        let previous = request["previous_response_id"].as_str().map(str::to_owned);
+        let mut privacy = context.privacy;
+        if let Some(previous) = &previous {
+            privacy = privacy.raised_to(self.history(&context.tenant, previous).await?.privacy);
+        }
+        let keep = Keep {
+            store: Arc::clone(store),
+            max_bytes: self.limits.max_bytes,
+            tenant: context.tenant.clone(),
+            privacy,
+            input: items(request["input"].take(), &id),
+            id,
+            previous,
+        };
+        response["store"] = true.into();
+        keep.keep(&mut response).await;
+        Ok(response["store"] == true)
+    }
+
     async fn history(&self, tenant: &TenantId, id: &str) -> Result<History, Error> {
         let invalid = |fault: String| Error::Invalid(format!("/previous_response_id: {fault}"));
         let Some(store) = &self.store else {

@@ -7,11 +7,11 @@ use proto::router::{
     Call, CancelBatchRequest, CancelBatchResponse, CollectBatchRequest, CollectBatchResponse,
     CompleteRequest, CompleteResponse, CountTokensRequest, CountTokensResponse,
     DeleteResponseRequest, DeleteResponseResponse, Dialect, EstimateRequest, EstimateResponse,
-    ListInputItemsRequest, ListInputItemsResponse, ListModelsRequest, ListModelsResponse,
-    ListProvidersRequest, ListProvidersResponse, Model, PlanBatchRequest, PlanBatchResponse,
-    PollBatchRequest, PollBatchResponse, ProbeProviderRequest, ProbeProviderResponse,
-    ReadResponseRequest, ReadResponseResponse, StreamCompleteRequest, StreamCompleteResponse,
-    SubmitBatchRequest, SubmitBatchResponse,
+    KeepResponseRequest, KeepResponseResponse, ListInputItemsRequest, ListInputItemsResponse,
+    ListModelsRequest, ListModelsResponse, ListProvidersRequest, ListProvidersResponse, Model,
+    PlanBatchRequest, PlanBatchResponse, PollBatchRequest, PollBatchResponse, ProbeProviderRequest,
+    ProbeProviderResponse, ReadResponseRequest, ReadResponseResponse, StreamCompleteRequest,
+    StreamCompleteResponse, SubmitBatchRequest, SubmitBatchResponse,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -185,6 +185,16 @@ impl RouterService for Service {
         let id = request.into_inner().id;
         let stored = self.conversations.one(&context.tenant, &id).await?;
         Ok(Response::new(ReadResponseResponse { body: stored.response.into() }))
+    }
+
+    async fn keep_response(
+        &self,
+        request: Request<KeepResponseRequest>,
+    ) -> tonic::Result<Response<KeepResponseResponse>> {
+        let context = runtime::context::read(&request)?;
+        let KeepResponseRequest { request, response } = request.into_inner();
+        let kept = self.conversations.keep(&context, &request, &response).await?;
+        Ok(Response::new(KeepResponseResponse { kept }))
     }
 
     async fn delete_response(

@@ -1,5 +1,6 @@
 //! A provider of language models that speaks OpenAI's chat completions, well or badly.
 
+mod calling;
 pub mod faulty;
 mod gemini;
 mod jobs;
@@ -39,6 +40,8 @@ pub use self::jobs::Trouble;
 /// | `wait` | half a stream, or nothing, and the rest when [`Provider::go_on`] is called |
 /// | `chunks N` | `pong` N times, a chunk each |
 /// | `tool` | a call of the tool `add` with `{"a": 1, "b": 2}` |
+/// | `call NAME {…} & NAME {…}` | calls of these tools, and then `They gave: ` what they gave |
+/// | `again NAME {…}` | calls of the tool, however often it has answered |
 /// | `json` | `{"a": 1, "b": 2}` as its text |
 /// | `status N` | that status, with `Retry-After: 1` when `N` ends in `+` |
 /// | `late event` | a piece, and then an error as an event |
@@ -185,6 +188,9 @@ async fn rerank(Json(body): Json<Value>) -> Response {
 
 async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Response {
     let number = state.requests.fetch_add(1, Ordering::SeqCst);
+    if let Some(answer) = calling::answer(&body) {
+        return answer;
+    }
     let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let content = messages.last().map(|message| &message["content"]).unwrap_or(&Value::Null);
     let asked = content.as_str().or(content[0]["text"].as_str()).unwrap_or_default().to_owned();

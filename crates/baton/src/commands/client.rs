@@ -73,6 +73,27 @@ impl Server {
         })
     }
 
+    /// Sends a request and returns an answer that is good, to be read as it comes.
+    ///
+    /// # Errors
+    /// As [`Server::ask`].
+    pub(crate) async fn begin(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<reqwest::Response, Failure> {
+        let gone = |_| Failure::unreachable(format!("{} does not answer", self.url));
+        let reply = request.send().await.map_err(gone)?;
+        let status = reply.status();
+        if status.is_success() {
+            return Ok(reply);
+        }
+        let reply = Reply { status, after: None, text: reply.text().await.map_err(gone)? };
+        match status.as_u16() {
+            401..=403 => Err(Failure::refused(reply.told())),
+            _ => Err(anyhow!(reply.told()).into()),
+        }
+    }
+
     /// Sends a request and returns whatever is answered.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 pub(crate) mod ask;
 pub(crate) mod audit;
 pub(crate) mod budget;
+pub(crate) mod chat;
 pub(crate) mod client;
 pub(crate) mod columns;
 pub(crate) mod eval;

@@ -151,6 +151,33 @@ fn shown(event: &Event) -> (&'static str, Value) {
             let error = Error::new(kind_named(&failed.code), &failed.message);
             ("failed", error.body(Dialect::ChatCompletions))
         }
+        Some(Kind::Offered(offered)) => ("offered", json!({ "tools": offered.tools })),
+        Some(Kind::Turn(turn)) => (
+            "turn",
+            json!({
+                "number": turn.number,
+                "provider": turn.provider,
+                "model": turn.model,
+                "usage": { "input_tokens": turn.input_tokens, "output_tokens": turn.output_tokens },
+                "cost_usd": NanoUsd::new(turn.cost_nanos).to_usd(),
+                "calls": turn.calls,
+            }),
+        ),
+        Some(Kind::ToolCalled(call)) => (
+            "tool_called",
+            json!({ "call_id": call.call_id, "tool": call.tool, "arguments": call.arguments }),
+        ),
+        Some(Kind::ToolAnswered(answer)) => (
+            "tool_answered",
+            json!({
+                "call_id": answer.call_id,
+                "outcome": answer.outcome,
+                "message": answer.message,
+                "bytes": answer.bytes,
+                "took_ms": answer.took_ms,
+                "private": answer.private,
+            }),
+        ),
         None => ("unknown", Value::Null),
     }
 }

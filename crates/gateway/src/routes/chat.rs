@@ -6,16 +6,17 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use futures::stream;
+use futures::{Stream, StreamExt as _, stream};
+use proto::orchestrator::ConverseRequest;
+use proto::orchestrator::orchestrator_service_client::OrchestratorServiceClient;
 use proto::router::router_service_client::RouterServiceClient;
 use proto::router::stream_complete_response::Event as Piece;
 use proto::router::{
     Call, CompleteRequest, Dialect, Kept, ListModelsRequest, Receipt, StreamCompleteRequest,
-    StreamCompleteResponse,
 };
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tonic::Streaming;
 use types::{CallContext, ErrorKind, NanoUsd};
 
 use super::providers;
@@ -54,45 +55,110 @@ pub(crate) async fn answer(
 ) -> Result<Response, Error> {
     #[derive(Deserialize)]
     #[serde(expecting = "an object")]
-    struct Peek {
+    struct Peek<'a> {
         // What it is besides true is for the router to judge.
         model: Option<Value>,
         stream: Option<Value>,
         dry_run: Option<bool>,
+        #[serde(borrow)]
+        tools: Option<&'a RawValue>,
     }
     let body = body.map_err(|fault| Error::with_status(fault.status(), fault.body_text()))?;
-    let peek: Peek = serde_json::from_slice(&body)
+    let peek: Peek<'_> = serde_json::from_slice(&body)
         .map_err(|fault| Error::invalid(format!("the body is not valid: {fault}")))?;
     // A request without a model is refused where its form is read.
     if let Some(Value::String(model)) = &peek.model {
         grant.check_model(model)?;
     }
-    let body = match peek.dry_run {
+    let streams = peek.stream == Some(Value::Bool(true)) && dialect != Dialect::Embeddings;
+    let (has_servers, dry_run) = (peek.tools.is_some_and(has_servers), peek.dry_run);
+    let body = match dry_run {
         None => body,
         Some(_) => without_dry_run(&body)?,
     };
-    if peek.dry_run == Some(true) {
+    if dry_run == Some(true) {
         return Ok(providers::estimated(app, context, body, dialect).await?.into_response());
+    }
+    if has_servers {
+        if grant.tools.is_some() {
+            let fault = "/tools: a key that may use only some tools calls them itself";
+            return Err(Error::new(ErrorKind::Denied, fault));
+        }
+        return conversed(app, context, body, dialect, streams).await;
     }
     let call = Some(Call { body, groundings: Vec::new(), dialect: dialect.into() });
     let mut router = RouterServiceClient::new(app.peers.router.clone())
         .max_decoding_message_size(64 * 1024 * 1024)
         .max_encoding_message_size(usize::MAX);
-    if peek.stream == Some(Value::Bool(true)) && dialect != Dialect::Embeddings {
+    if streams {
         let request = runtime::context::request(context, StreamCompleteRequest { call });
-        return streamed(router.stream_complete(request).await?.into_inner(), dialect).await;
+        let pieces = router.stream_complete(request).await?.into_inner();
+        let pieces = pieces.map(|piece| Ok(piece?.event));
+        return streamed(pieces, dialect).await;
     }
     let request = runtime::context::request(context, CompleteRequest { call });
     let reply = router.complete(request).await?.into_inner();
-    let mut response = json(reply.body);
-    let receipt = reply.receipt.unwrap_or_default();
+    Ok(whole(reply.body, &reply.receipt.unwrap_or_default()))
+}
+
+/// Answers whole, and says at what cost.
+fn whole(body: Bytes, receipt: &Receipt) -> Response {
+    let mut response = json(body);
     let used = Used::known(receipt.input_tokens, receipt.output_tokens);
     response.extensions_mut().insert(used);
     let headers = response.headers_mut();
-    say_who(headers, &receipt);
+    say_who(headers, receipt);
     let besides = NanoUsd::new(receipt.spent_besides_nanos);
     let cost = NanoUsd::new(receipt.cost_nanos).checked_add(besides);
     say(headers, COST, &cost.unwrap_or(NanoUsd::new(i64::MAX)).to_string());
+    response
+}
+
+/// Whether a list of tools has one of type "mcp". What is wrong with the list is for others to say.
+fn has_servers(tools: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Kind {
+        #[serde(rename = "type", default)]
+        kind: Value,
+    }
+    let kinds: Result<Vec<Kind>, _> = serde_json::from_str(tools.get());
+    kinds.is_ok_and(|kinds| kinds.iter().any(|one| one.kind == "mcp"))
+}
+
+/// Answers a conversation whose tools are in part those of MCP servers: a run of the orchestrator.
+async fn conversed(
+    app: App,
+    context: &CallContext,
+    body: Bytes,
+    dialect: Dialect,
+    streams: bool,
+) -> Result<Response, Error> {
+    let early = || Error::new(ErrorKind::Unavailable, "the answer ended early");
+    let call = Some(Call { body, groundings: Vec::new(), dialect: dialect.into() });
+    let request = runtime::context::request(context, ConverseRequest { call });
+    let mut orchestrator = OrchestratorServiceClient::new(app.peers.orchestrator.clone())
+        .max_decoding_message_size(64 * 1024 * 1024)
+        .max_encoding_message_size(usize::MAX);
+    let mut replies = orchestrator.converse(request).await?.into_inner();
+    let first = replies.message().await?.ok_or_else(early)?;
+    let run = first.run_id.clone();
+    let pieces = stream::iter([Ok(first)]).chain(replies);
+    let mut pieces = pieces.map(|reply| Ok(reply?.piece.and_then(|piece| piece.event)));
+    let mut response = if streams {
+        streamed(pieces, dialect).await?
+    } else {
+        let mut answer = None;
+        let receipt = loop {
+            let piece: tonic::Result<Option<Piece>> = pieces.next().await.ok_or_else(early)?;
+            match piece? {
+                Some(Piece::Chunk(body)) => answer = Some(body),
+                Some(Piece::Finished(receipt)) => break receipt,
+                _ => {}
+            }
+        };
+        whole(answer.ok_or_else(early)?, &receipt)
+    };
+    say(response.headers_mut(), "x-baton-run", &run);
     Ok(response)
 }
 
@@ -112,19 +178,19 @@ pub(crate) fn json(body: Bytes) -> Response {
 
 /// Waits for the first piece, so that a failure before it is a status and not a broken stream.
 async fn streamed(
-    mut pieces: Streaming<StreamCompleteResponse>,
+    mut pieces: impl Stream<Item = tonic::Result<Option<Piece>>> + Send + Unpin + 'static,
     dialect: Dialect,
 ) -> Result<Response, Error> {
     let early = || Error::new(ErrorKind::Unavailable, "the answer ended early");
-    let first = pieces.message().await?.and_then(|piece| piece.event).ok_or_else(early)?;
+    let first = pieces.next().await.transpose()?.flatten().ok_or_else(early)?;
     let Piece::Started(receipt) = first else { return Err(early()) };
     let used = Used::default();
     let (state, told) = ((pieces, used.clone()), used);
     let frames = stream::unfold(Some(state), move |state| async move {
         let (mut pieces, used) = state?;
         let failed = |message: String| Error::new(ErrorKind::Unavailable, message);
-        let (frame, last) = match pieces.message().await {
-            Ok(Some(piece)) => match piece.event {
+        let (frame, last) = match pieces.next().await {
+            Some(Ok(piece)) => match piece {
                 Some(Piece::Chunk(chunk)) => (frame(dialect, &chunk), false),
                 Some(Piece::Finished(receipt)) => {
                     used.say(receipt.input_tokens, receipt.output_tokens);
@@ -133,8 +199,8 @@ async fn streamed(
                 Some(Piece::Failed(message)) => (failure(dialect, &failed(message)), true),
                 Some(Piece::Started(_)) | None => (Bytes::new(), false),
             },
-            Ok(None) => (failure(dialect, &early()), true),
-            Err(status) => (failure(dialect, &status.into()), true),
+            None => (failure(dialect, &early()), true),
+            Some(Err(status)) => (failure(dialect, &status.into()), true),
         };
         Some((Ok::<_, std::convert::Infallible>(frame), (!last).then_some((pieces, used))))
     });

@@ -236,6 +236,13 @@ impl RouterService for Router {
         Err(Status::unimplemented("nobody asks"))
     }
 
+    async fn keep_response(
+        &self,
+        _: Request<proto::router::KeepResponseRequest>,
+    ) -> tonic::Result<Response<proto::router::KeepResponseResponse>> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+
     async fn delete_response(
         &self,
         _: Request<DeleteResponseRequest>,
@@ -291,7 +298,7 @@ impl Orchestrator {
         let config =
             Config { journal: directory.join("journal.db"), batch: limits, ..Config::default() };
         let router = in_process(RouterServiceServer::new(router.clone()));
-        let peers = Peers { retriever: router.clone(), router };
+        let peers = Peers { retriever: router.clone(), bridge: router.clone(), router };
         let clock = Arc::new(Hands(AtomicI64::new(ms)));
         let hands: Arc<dyn Clock> = Arc::clone(&clock) as _;
         let (server, worker) = orchestrator::server_at(config, peers, hands).await.unwrap();

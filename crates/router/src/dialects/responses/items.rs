@@ -26,6 +26,8 @@ fn item(item: Value, id: &str, index: usize) -> Value {
         "function_call" => "fc",
         "function_call_output" => "fco",
         "reasoning" => "rs",
+        "mcp_call" => "mcp",
+        "mcp_approval_response" => "mcpa",
         _ => "item",
     };
     // One that was an output before has an id already.
