@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use ring::digest::{SHA256, digest};
-use rmcp::model::Tool;
+use rmcp::model::{Prompt, Tool};
 
 /// Between a server's name, which has no underscore, and its tool's.
 const SEPARATOR: &str = "__";
@@ -16,56 +16,63 @@ const LONGEST: usize = 64;
 /// How many hexadecimal digits tell shortened names apart.
 const DIGITS: usize = 10;
 
-/// A tool, and the name that clients call it by.
-#[derive(Debug, Clone)]
-pub(crate) struct Offered {
-    /// `server__tool`, at most 64 bytes.
-    pub(crate) name: String,
-    /// The tool as its server describes it, under its server's name for it.
-    pub(crate) tool: Tool,
+/// What a server offers by a name of its own.
+pub(crate) trait Named {
+    fn name(&self) -> &str;
+
+    /// Says why clients could do nothing with it, or would refuse a whole list for it.
+    fn fault(&self) -> Option<&'static str>;
 }
 
-/// The tools of one server, in its order.
-#[derive(Debug, Default)]
-pub(crate) struct Catalog {
-    tools: Vec<Offered>,
+/// What a server offers, and the name that clients call it by.
+#[derive(Debug, Clone)]
+pub(crate) struct Offered<T> {
+    /// `server__name`, at most 64 bytes.
+    pub(crate) name: String,
+    /// As its server describes it, under its server's name for it.
+    pub(crate) item: T,
+}
+
+/// What one server offers, in its order.
+#[derive(Debug)]
+pub(crate) struct Catalog<T> {
+    all: Vec<Offered<T>>,
     by_name: HashMap<String, usize>,
-    /// The same, by the server's own names.
     by_own_name: HashMap<String, usize>,
 }
 
-impl Catalog {
-    /// Takes the tools that a client can name, and says of the others why they are left out.
-    pub(crate) fn new(server: &str, tools: Vec<Tool>) -> (Self, Vec<(String, &'static str)>) {
-        let mut catalog = Self::default();
-        let mut left_out = Vec::new();
-        for tool in tools {
-            let name = federated(server, &tool.name);
-            let taken = |name: &str| catalog.by_name.contains_key(name);
-            let fault = fault(&tool).or(taken(&name).then_some("its name is taken"));
-            if let Some(fault) = fault {
-                left_out.push((tool.name.into_owned(), fault));
+impl<T: Named> Catalog<T> {
+    /// Takes what a client can name; the log says of the others why they are left out.
+    pub(crate) fn new(server: &str, items: Vec<T>) -> Self {
+        let mut catalog =
+            Self { all: Vec::new(), by_name: HashMap::new(), by_own_name: HashMap::new() };
+        for item in items {
+            let name = federated(server, item.name());
+            let taken = catalog.by_name.contains_key(&name).then_some("its name is taken");
+            if let Some(reason) = item.fault().or(taken) {
+                let name: String = item.name().chars().take(128).collect();
+                tracing::warn!(server, name, reason, "what cannot be called is left out");
                 continue;
             }
-            catalog.by_name.insert(name.clone(), catalog.tools.len());
-            catalog.by_own_name.insert(tool.name.to_string(), catalog.tools.len());
-            catalog.tools.push(Offered { name, tool });
+            catalog.by_name.insert(name.clone(), catalog.all.len());
+            catalog.by_own_name.insert(item.name().to_owned(), catalog.all.len());
+            catalog.all.push(Offered { name, item });
         }
-        (catalog, left_out)
+        catalog
     }
 
-    pub(crate) fn tools(&self) -> &[Offered] {
-        &self.tools
+    pub(crate) fn all(&self) -> &[Offered<T>] {
+        &self.all
     }
 
-    /// Returns the tool that clients call `name`.
-    pub(crate) fn named(&self, name: &str) -> Option<&Offered> {
-        self.tools.get(*self.by_name.get(name)?)
+    /// Returns what clients call `name`.
+    pub(crate) fn named(&self, name: &str) -> Option<&Offered<T>> {
+        self.all.get(*self.by_name.get(name)?)
     }
 
-    /// Returns the tool that its server calls `name`.
-    pub(crate) fn own(&self, name: &str) -> Option<&Offered> {
-        self.tools.get(*self.by_own_name.get(name)?)
+    /// Returns what its server calls `name`.
+    pub(crate) fn own(&self, name: &str) -> Option<&Offered<T>> {
+        self.all.get(*self.by_own_name.get(name)?)
     }
 }
 
@@ -87,16 +94,32 @@ fn federated(server: &str, tool: &str) -> String {
     format!("{}_{}", &name[..kept], &digits[..DIGITS])
 }
 
-/// Says why clients could do nothing with a tool, or would refuse a whole list for it.
-fn fault(tool: &Tool) -> Option<&'static str> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if tool.name.is_empty() || tool.name.len() > 128 || !tool.name.chars().all(good) {
-        return Some("its name is not 1 to 128 of A-Z a-z 0-9 _ - .");
+impl Named for Tool {
+    fn name(&self) -> &str {
+        &self.name
     }
-    if tool.input_schema.get("type").and_then(|kind| kind.as_str()) != Some("object") {
-        return Some("its input schema is not that of an object");
+
+    fn fault(&self) -> Option<&'static str> {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if self.name.is_empty() || self.name.len() > 128 || !self.name.chars().all(good) {
+            return Some("its name is not 1 to 128 of A-Z a-z 0-9 _ - .");
+        }
+        if self.input_schema.get("type").and_then(|kind| kind.as_str()) != Some("object") {
+            return Some("its input schema is not that of an object");
+        }
+        None
     }
-    None
+}
+
+impl Named for Prompt {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn fault(&self) -> Option<&'static str> {
+        let good = (1..=128).contains(&self.name.len()) && !self.name.contains(char::is_control);
+        (!good).then_some("its name is not 1 to 128 characters that can be seen")
+    }
 }
 
 #[cfg(test)]
@@ -109,22 +132,20 @@ mod tests {
         serde_json::from_value(json!({ "name": name, "inputSchema": schema })).unwrap()
     }
 
-    fn named(names: &[&str]) -> (Catalog, Vec<(String, &'static str)>) {
+    fn named(names: &[&str]) -> Catalog<Tool> {
         let tools = names.iter().map(|name| tool(name, json!({ "type": "object" })));
         Catalog::new("files", tools.collect())
     }
 
     #[test]
     fn a_tool_is_found_by_its_name_or_left_out_alone() {
-        let (catalog, left_out) = named(&["read__all", "", "a b", "read__all", "write"]);
-        let names: Vec<_> = catalog.tools().iter().map(|one| one.name.as_str()).collect();
+        let catalog = named(&["read__all", "", "a b", "read__all", "write"]);
+        let names: Vec<_> = catalog.all().iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["files__read__all", "files__write"]);
-        assert_eq!(catalog.named("files__read__all").unwrap().tool.name, "read__all");
+        assert_eq!(catalog.named("files__read__all").unwrap().item.name, "read__all");
         assert_eq!(catalog.own("write").unwrap().name, "files__write");
         assert!(catalog.named("write").is_none() && catalog.own("files__write").is_none());
-        assert_eq!(left_out.len(), 3);
-        let (none, left_out) = Catalog::new("files", vec![tool("a", json!({}))]);
-        assert!(none.tools().is_empty() && left_out[0].1.contains("schema"));
+        assert!(Catalog::new("files", vec![tool("a", json!({}))]).all().is_empty());
     }
 
     #[test]
@@ -132,15 +153,14 @@ mod tests {
         let long = "x".repeat(64);
         let (longer, other) = (format!("{long}1"), format!("{long}2"));
         let fits = "y".repeat(64 - "files__".len());
-        let (catalog, left_out) = named(&[&longer, &other, &fits]);
-        assert!(left_out.is_empty(), "{left_out:?}");
-        for offered in catalog.tools() {
+        let catalog = named(&[&longer, &other, &fits]);
+        assert_eq!(catalog.all().len(), 3);
+        for offered in catalog.all() {
             assert!(offered.name.len() == LONGEST && may_be_of("files", &offered.name));
-            assert_eq!(catalog.named(&offered.name).unwrap().tool.name, offered.tool.name);
+            assert_eq!(catalog.named(&offered.name).unwrap().item.name, offered.item.name);
         }
         // The same, whatever else there is.
-        let (alone, _) = named(&[&other]);
-        assert!(catalog.named(&alone.tools()[0].name).is_some());
+        assert!(catalog.named(&named(&[&other]).all()[0].name).is_some());
     }
 
     #[test]

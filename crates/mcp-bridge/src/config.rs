@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use egress::Reach;
 use reqwest::Url;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
+use types::{TenantId, UserId};
 
 use crate::Sandbox;
 use crate::upstream::{Apart, Backoff, Program};
@@ -25,6 +28,58 @@ pub struct Config {
     /// they are started as they are. No configuration says it: see [`Config::isolated`].
     #[serde(skip)]
     pub launcher: Option<PathBuf>,
+    /// What seals the state that servers have clients keep, at least 32 bytes, the same for every
+    /// replica. Without it a process has one of its own.
+    #[serde(skip_serializing)]
+    pub state_key: Option<SecretString>,
+    /// Where MCP clients reach the bridge itself, such as `127.0.0.1:3010`; nowhere when absent.
+    pub listen: Option<SocketAddr>,
+    /// Which MCP clients are let in there.
+    pub clients: Clients,
+}
+
+/// Which MCP clients are let in.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Clients {
+    /// What clients show, by a name for each. Without any, whoever reaches the loopback address is
+    /// tenant and user `local`.
+    pub tokens: BTreeMap<String, Client>,
+    /// Host names, with or without port, besides loopback ones.
+    pub hosts: Vec<String>,
+    /// Origins of web pages, such as `https://app.example.com`, besides the listener's own.
+    pub origins: Vec<String>,
+}
+
+/// A client that shows a token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// What it shows as a bearer token, at least 32 characters.
+    #[serde(skip_serializing)]
+    pub token: SecretString,
+    /// For whom it calls.
+    pub tenant: String,
+    /// As whom it calls.
+    pub user: String,
+    /// Whether all its calls are private.
+    #[serde(default)]
+    pub private: bool,
+}
+
+impl Clients {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        for (name, client) in &self.tokens {
+            if client.token.expose_secret().len() < 32 {
+                bail!("mcp_bridge.clients.tokens.{name}: a token has at least 32 characters");
+            }
+            TenantId::new(&client.tenant)
+                .with_context(|| format!("mcp_bridge.clients.tokens.{name}.tenant"))?;
+            UserId::new(&client.user)
+                .with_context(|| format!("mcp_bridge.clients.tokens.{name}.user"))?;
+        }
+        Ok(())
+    }
 }
 
 impl Default for Config {
@@ -34,6 +89,9 @@ impl Default for Config {
             max_result_bytes: 1024 * 1024,
             directory: "data/tools".into(),
             launcher: None,
+            state_key: None,
+            listen: None,
+            clients: Clients::default(),
         }
     }
 }
@@ -84,6 +142,31 @@ pub struct Server {
     /// long each time after, up to a minute, less a chance half. 0: it is started whenever it is needed.
     #[serde(default = "restart_ms")]
     pub restart_ms: u64,
+    /// How long a list of all servers' tools waits for this one's, in milliseconds.
+    #[serde(default = "list_wait_ms")]
+    pub list_wait_ms: u64,
+    /// What it is shown as a bearer token; never a caller's own.
+    #[serde(default, skip_serializing)]
+    pub token: Option<SecretString>,
+    /// A file that holds the token.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// Whether it is told in `x-baton-tenant` for which tenant a call is; it has to have a token.
+    #[serde(default)]
+    pub tenant_header: bool,
+    /// Whether all callers share one session: for a server of before 2026-07-28 that keeps nothing
+    /// between two calls.
+    #[serde(default)]
+    pub shared: bool,
+    /// How many sessions it has at once, at most.
+    #[serde(default = "max_sessions")]
+    pub max_sessions: usize,
+    /// After how long without a call a session is ended, in milliseconds.
+    #[serde(default = "idle_ms")]
+    pub idle_ms: u64,
+    /// The largest message that is read from it, in bytes.
+    #[serde(default = "max_message_bytes")]
+    pub max_message_bytes: usize,
 }
 
 fn timeout_ms() -> u64 {
@@ -96,6 +179,22 @@ fn start_timeout_ms() -> u64 {
 
 fn restart_ms() -> u64 {
     500
+}
+
+fn list_wait_ms() -> u64 {
+    1_500
+}
+
+fn max_sessions() -> usize {
+    64
+}
+
+fn idle_ms() -> u64 {
+    300_000
+}
+
+fn max_message_bytes() -> usize {
+    16 * 1024 * 1024
 }
 
 /// Where a server is.
@@ -115,6 +214,13 @@ pub(crate) struct Described {
     pub(crate) reach: Reach,
     pub(crate) timeout: Duration,
     pub(crate) start_timeout: Duration,
+    pub(crate) list_wait: Duration,
+    pub(crate) token: Option<SecretString>,
+    pub(crate) tenant_header: bool,
+    pub(crate) shared: bool,
+    pub(crate) max_sessions: usize,
+    pub(crate) idle: Duration,
+    pub(crate) max_message_bytes: usize,
 }
 
 impl Server {
@@ -169,7 +275,39 @@ impl Server {
             reach,
             timeout: Duration::from_millis(self.timeout_ms),
             start_timeout: Duration::from_millis(self.start_timeout_ms),
+            list_wait: Duration::from_millis(self.list_wait_ms),
+            token: self.token(name)?,
+            tenant_header: self.tenant_header,
+            shared: self.shared,
+            max_sessions: self.max_sessions.max(2),
+            idle: Duration::from_millis(self.idle_ms),
+            max_message_bytes: self.max_message_bytes,
         })
+    }
+
+    fn token(&self, name: &str) -> anyhow::Result<Option<SecretString>> {
+        let token = match (&self.token, &self.token_file) {
+            (Some(_), Some(_)) => {
+                bail!("mcp_bridge.servers.{name}: give either token or token_file")
+            }
+            (Some(token), None) => Some(token.clone()),
+            (None, Some(file)) => {
+                let text = std::fs::read_to_string(file).with_context(|| {
+                    format!("mcp_bridge.servers.{name}.token_file: {}", file.display())
+                })?;
+                Some(text.trim().into())
+            }
+            (None, None) => None,
+        };
+        if token.is_some() && self.url.is_none() {
+            bail!("mcp_bridge.servers.{name}: a token is shown to an address alone");
+        }
+        if self.tenant_header && token.is_none() {
+            bail!(
+                "mcp_bridge.servers.{name}.tenant_header: the server believes it with a token alone"
+            );
+        }
+        Ok(token)
     }
 }
 
@@ -213,6 +351,9 @@ mod tests {
             serde_json::json!({ "url": "file:///etc/passwd" }),
             serde_json::json!({ "url": "here" }),
             serde_json::json!({ "command": "x", "sandbox": { "read": ["documents"] } }),
+            serde_json::json!({ "command": "x", "token": "t" }),
+            serde_json::json!({ "url": "http://127.0.0.1/mcp", "tenant_header": true }),
+            serde_json::json!({ "url": "http://127.0.0.1/mcp", "token": "t", "token_file": "f" }),
         ] {
             assert!(server(wrong.clone()).describe("a", &Config::default()).is_err(), "{wrong}");
         }

@@ -1,17 +1,57 @@
 use std::time::Duration;
 
+use rmcp::model::{ErrorCode, ErrorData};
 use tonic::Status;
 use types::{Classify, ErrorKind};
 
 /// Why a tool was not listed or called.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The request is wrong.
     #[error("{0}")]
     Invalid(String),
-    /// There is no such server, or no such tool at it.
-    #[error("there is no tool {0:?}")]
-    Unknown(String),
+    /// There is no such thing.
+    #[error("there is no {what} {name:?}{}", near(similar))]
+    Unknown {
+        /// What it would be: a tool, a prompt, a resource or a server.
+        what: &'static str,
+        /// What it was called.
+        name: String,
+        /// Names of such things that are written nearly so.
+        similar: Vec<String>,
+    },
+    /// The server answered with an error of its own.
+    #[error("server {server:?} answered with an error: {}", fault.message)]
+    Refused {
+        /// Which server.
+        server: String,
+        /// Its error.
+        fault: Box<ErrorData>,
+    },
+    /// The server wants to know something of the client, which cannot be asked for it.
+    #[error("server {server:?} asks for {wanted}, which this call's client cannot give")]
+    Asks {
+        /// Which server.
+        server: String,
+        /// What it asks for.
+        wanted: &'static str,
+    },
+    /// The server offers more than is listed.
+    #[error("server {server:?} offers more than the {limit} that are listed")]
+    TooMany {
+        /// Which server.
+        server: String,
+        /// How many are listed.
+        limit: usize,
+    },
+    /// As many sessions as the server has at once are in use.
+    #[error("server {server:?} has {limit} sessions in use, which is all that it may have")]
+    Busy {
+        /// Which server.
+        server: String,
+        /// How many.
+        limit: usize,
+    },
     /// The call is private and the server is not local.
     #[error("server {0:?} is not local and may not see a private call")]
     NotLocal(String),
@@ -43,7 +83,27 @@ pub enum Error {
     },
 }
 
+fn near(similar: &[String]) -> String {
+    match similar.is_empty() {
+        true => String::new(),
+        false => format!("; there is {}", similar.join(", ")),
+    }
+}
+
 impl Error {
+    /// Says that there is no `what` called `name`, and which of `all` are written nearly so.
+    pub(crate) fn unknown<'a>(
+        what: &'static str,
+        name: &str,
+        all: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        let likeness = |one: &'a str| (strsim::jaro_winkler(one, name), one);
+        let mut similar: Vec<_> = all.map(likeness).filter(|(like, _)| *like > 0.85).collect();
+        similar.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+        let similar = similar.into_iter().take(3).map(|(_, one)| one.to_owned()).collect();
+        Self::Unknown { what, name: name.to_owned(), similar }
+    }
+
     /// Returns the word for the audit of calls.
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
@@ -58,11 +118,19 @@ impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
-            Self::Unknown(_) => ErrorKind::NotFound,
+            Self::Unknown { .. } => ErrorKind::NotFound,
+            Self::Refused { fault, .. } => match fault.code {
+                ErrorCode::INVALID_PARAMS | ErrorCode::INVALID_REQUEST => ErrorKind::Invalid,
+                ErrorCode::RESOURCE_NOT_FOUND | ErrorCode::METHOD_NOT_FOUND => ErrorKind::NotFound,
+                _ => ErrorKind::Unavailable,
+            },
             Self::NotLocal(_) => ErrorKind::Denied,
-            Self::Unavailable { .. } | Self::Timeout { .. } | Self::TooLarge { .. } => {
-                ErrorKind::Unavailable
-            }
+            Self::Unavailable { .. }
+            | Self::Asks { .. }
+            | Self::Busy { .. }
+            | Self::TooMany { .. }
+            | Self::Timeout { .. }
+            | Self::TooLarge { .. } => ErrorKind::Unavailable,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use mcp_bridge::Config;
+use runtime::process::Node;
 
 fn main() -> ExitCode {
     mcp_bridge::launch_tool(std::env::args_os()).unwrap_or_else(serve)
@@ -10,6 +11,10 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn serve() -> ExitCode {
-    let server = |config: Config| mcp_bridge::server(config.isolated());
-    runtime::process::service("mcp-bridge", server).await
+    let serve = |config: Config, node: Node| async move {
+        let Node { listener, health, stop, drain, .. } = node;
+        let bridge = mcp_bridge::server(config.isolated()).await?;
+        runtime::grpc::serve_with(bridge, mcp_bridge::PATHS, listener, health, stop, drain).await
+    };
+    runtime::process::run("mcp-bridge", serve).await
 }

@@ -5,25 +5,24 @@ use proto::bridge::bridge_service_server::BridgeService;
 use proto::bridge::{
     CallToolRequest, CallToolResponse, Degraded, ListToolsRequest, ListToolsResponse, Tool,
 };
-use rmcp::model::JsonObject;
+use rmcp::model::{CallToolRequestParams, JsonObject};
 use tonic::{Request, Response};
 use types::CallContext;
 
 use crate::Error;
 use crate::catalog::Offered;
-use crate::config::Config;
-use crate::hub::Hub;
+use crate::hub::{Hub, Scope};
+use crate::upstream::Asking;
 
 /// The gRPC service.
 #[derive(Clone)]
-#[allow(missing_debug_implementations, reason = "a connection has nothing to show")]
-pub struct Service {
+pub(crate) struct Service {
     hub: Arc<Hub>,
 }
 
 impl Service {
-    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self { hub: Arc::new(Hub::new(config)?) })
+    pub(crate) fn new(hub: Arc<Hub>) -> Self {
+        Self { hub }
     }
 
     async fn call(
@@ -36,7 +35,11 @@ impl Service {
             text => serde_json::from_str(text)
                 .map_err(|fault| Error::Invalid(format!("the arguments: {fault}")))?,
         };
-        let result = self.hub.call(context, &request.name, arguments).await?;
+        let call = CallToolRequestParams::new(request.name.clone()).with_arguments(arguments);
+        let called = self.hub.call(context, Scope::All, call, &Asking::default()).await?;
+        let rmcp::model::CallToolResponse::Complete(result) = called else {
+            return Err(Error::Invalid("the tool asks for something else first".to_owned()));
+        };
         let structured = result.structured_content.as_ref().map(ToString::to_string);
         Ok(CallToolResponse {
             content_json: json(&result.content)?,
@@ -51,7 +54,9 @@ fn json(value: &impl serde::Serialize) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|fault| Error::Invalid(fault.to_string()))
 }
 
-fn to_wire((server, Offered { name, tool }): (String, Offered)) -> Result<Tool, Error> {
+fn to_wire(
+    (server, Offered { name, item: tool }): (String, Offered<rmcp::model::Tool>),
+) -> Result<Tool, Error> {
     let description = tool.description.unwrap_or_default().into_owned();
     Ok(Tool { name, server, description, input_schema_json: json(&tool.input_schema)? })
 }
@@ -63,8 +68,8 @@ impl BridgeService for Service {
         request: Request<ListToolsRequest>,
     ) -> tonic::Result<Response<ListToolsResponse>> {
         let context = runtime::context::read(&request)?;
-        let listing = self.hub.list(&context).await;
-        let tools = listing.tools.into_iter().map(to_wire).collect::<Result<_, _>>()?;
+        let listing = self.hub.tools(&context, Scope::All).await?;
+        let tools = listing.items.into_iter().map(to_wire).collect::<Result<_, _>>()?;
         let degraded = listing.degraded.into_iter();
         let degraded =
             degraded.map(|(server, error)| Degraded { server, reason: error.to_string() });

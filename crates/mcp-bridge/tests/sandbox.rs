@@ -121,7 +121,7 @@ async fn a_program_reads_and_writes_what_it_is_given_and_signals_nobody_else() {
             try cat {theirs_}/file; try touch {theirs_}/new; try cp {theirs_}/file here
             try cat {other_}/file; try touch {other_}/new; try ls {other_}
             try cat /etc/shadow; try cat /proc/{us}/environ; try kill -0 {us}
-            try ln -s {other_}/file link; try cat link; }} >out",
+            try ln -sf {other_}/file link; try cat link; }} >out",
         us = std::process::id(),
     );
     let sandbox = json!({
@@ -140,7 +140,7 @@ async fn a_program_reads_and_writes_what_it_is_given_and_signals_nobody_else() {
         "cat /etc/shadow: denied".to_owned(),
         format!("cat /proc/{}/environ: denied", std::process::id()),
         format!("kill -0 {}: denied", std::process::id()),
-        format!("ln -s {other_}/file link: done"),
+        format!("ln -sf {other_}/file link: done"),
         "cat link: denied".to_owned(),
     ];
     assert_eq!(out.lines().collect::<Vec<_>>(), expected);

@@ -167,10 +167,15 @@ async fn a_program_that_was_killed_is_started_again_and_leaves_nothing_behind() 
     let first = children();
     assert_eq!(first.len(), 1, "{first:?}");
     kill_process(first[0], Signal::KILL).unwrap();
-    // A call that finds the connection lost fails; the list makes it anew by itself.
+    // A call that finds the connection lost fails; once that is known, the next makes it anew.
+    let again = async {
+        while bridge.call("files__read_text_file", HELLO).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), again).await.unwrap();
     let listed = bridge.list(Privacy::Public).await;
     assert_eq!(listed.tools.len(), TOOLS, "{:?}", listed.degraded);
-    bridge.call("files__read_text_file", HELLO).await.unwrap();
 
     drop(bridge);
     let gone = async {

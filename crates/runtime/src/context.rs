@@ -46,6 +46,23 @@ pub fn request<T>(context: &CallContext, message: T) -> Request<T> {
     request
 }
 
+/// Has an HTTP request carry `context` and the current trace, as [`request`] does for a message.
+pub fn attach<T>(context: &CallContext, request: &mut ::http::Request<T>) {
+    let trace = tracing::Span::current().context();
+    request.extensions_mut().insert(Carried { context: context.clone(), trace });
+}
+
+/// Reads the caller's context from an HTTP request between services.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_http(parts: &::http::request::Parts) -> Result<CallContext, Status> {
+    match parts.extensions.get::<Carried>() {
+        Some(carried) => Ok(carried.context.clone()),
+        None => read_metadata(&MetadataMap::from_headers(parts.headers.clone())),
+    }
+}
+
 /// Writes what a request carries to where another process reads it.
 pub(crate) fn to_wire(mut request: ::http::Request<Body>) -> ::http::Request<Body> {
     if let Some(carried) = request.extensions_mut().remove::<Carried>() {
@@ -152,6 +169,14 @@ pub fn trace_of(headers: &::http::HeaderMap) -> opentelemetry::Context {
 #[must_use]
 pub fn trace_id() -> String {
     tracing::Span::current().context().span().span_context().trace_id().to_string()
+}
+
+/// Returns the current span as a W3C `traceparent`, when it belongs to a trace.
+#[must_use]
+pub fn traceparent() -> Option<String> {
+    let mut headers = std::collections::HashMap::new();
+    TraceContextPropagator::new().inject_context(&tracing::Span::current().context(), &mut headers);
+    headers.remove("traceparent")
 }
 
 /// Runs every call of a server in a span that continues the caller's trace.

@@ -7,9 +7,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tower::Service;
+use tower::{Service, ServiceExt as _};
 
 use crate::context::Traced;
 use crate::probes::Health;
@@ -21,6 +22,26 @@ use crate::probes::Health;
 /// If the listener fails.
 pub async fn serve<S>(
     server: S,
+    listener: TcpListener,
+    health: Health,
+    stop: CancellationToken,
+    drain: Duration,
+) -> anyhow::Result<()>
+where
+    S: Service<::http::Request<Body>, Response = ::http::Response<Body>, Error = Infallible>,
+    S: NamedService + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    serve_with(server, &[], listener, health, stop, drain).await
+}
+
+/// As [`serve`], where `server` also answers what comes to `paths`, written as axum's routes are.
+///
+/// # Errors
+/// As there.
+pub async fn serve_with<S>(
+    server: S,
+    paths: &[&str],
     listener: TcpListener,
     health: Health,
     stop: CancellationToken,
@@ -44,13 +65,17 @@ where
         reporter.set_not_serving::<S>().await;
         tokio::time::sleep(drain).await;
     };
+    let server = Traced::new(server, S::NAME);
+    let routes = Routes::new(server.clone()).add_service(health_server).add_service(reflection);
+    let server = server.map_request(|request: ::http::Request<_>| request.map(Body::new));
+    let router = paths.iter().fold(routes.prepare().into_axum_router(), |router, path| {
+        router.route_service(path, server.clone())
+    });
     Server::builder()
         // A connection ends after a while, so that new replicas get their share.
         .max_connection_age(Duration::from_secs(300))
         .max_connection_age_grace(Duration::from_secs(600))
-        .add_service(Traced::new(server, S::NAME))
-        .add_service(health_server)
-        .add_service(reflection)
+        .add_routes(Routes::from(router))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stopped)
         .await?;
     Ok(())

@@ -1,10 +1,11 @@
 //! What tests stand on: a private PostgreSQL, a private Redis, a Qdrant, a provider of language models, an embedding model,
-//! the built programs.
+//! an MCP server, the built programs.
 //!
 //! Everything starts on a port or socket of its own and ends with the value that stands for it, also
 //! when the test is killed. A program that is missing fails the test and says how to install it.
 
 pub mod hook;
+pub mod mcp;
 pub mod model;
 pub mod postgres;
 pub mod process;

@@ -95,11 +95,16 @@ impl Permit {
     }
 }
 
-/// Returns how much a result is, in bytes of JSON.
-fn size(result: &CallToolResult) -> Result<usize, Error> {
+impl Permit {
+    /// Ends the call with a question to the client; it is asked for again with the answer.
+    pub(crate) async fn asked_back(self) {}
+}
+
+/// Returns how much something is, in bytes of JSON.
+pub(crate) fn size(result: &impl serde::Serialize) -> Result<usize, Error> {
     let mut count = Count(0);
     serde_json::to_writer(&mut count, result)
-        .map_err(|fault| Error::Invalid(format!("the result cannot be written: {fault}")))?;
+        .map_err(|fault| Error::Invalid(format!("it cannot be written as JSON: {fault}")))?;
     Ok(count.0)
 }
 

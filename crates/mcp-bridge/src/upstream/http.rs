@@ -1,16 +1,57 @@
 //! A server at an address.
 
+use std::collections::HashMap;
+
 use egress::Reach;
+use http::{HeaderName, HeaderValue};
 use reqwest::{Client, Url};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use secrecy::{ExposeSecret as _, SecretString};
+use types::TenantId;
 
-/// Returns a connection to `url`; nothing is sent yet.
+/// Says to a server of ours for which tenant a call is.
+const TENANT: HeaderName = HeaderName::from_static("x-baton-tenant");
+
+/// How many requests of one connection are under way at once; the others wait for one of them.
+const AT_ONCE: usize = 256;
+
+/// Where a server is, and what it is shown.
+#[derive(Debug)]
+pub(super) struct Address<'a> {
+    pub(super) url: &'a Url,
+    pub(super) token: Option<&'a SecretString>,
+    pub(super) tenant: Option<&'a TenantId>,
+    /// The largest message that is read, in bytes.
+    pub(super) max_bytes: usize,
+}
+
+/// Makes the client of a server's connections.
+///
+/// # Errors
+/// If the system's certificates cannot be read.
+pub(super) fn client(reach: Reach) -> reqwest::Result<Client> {
+    egress::client(reach).build()
+}
+
+/// Returns a connection to a server; nothing is sent yet.
+///
+/// # Errors
+/// If the tenant's name cannot stand in a header.
 pub(super) fn transport(
-    url: &Url,
-    reach: Reach,
-) -> reqwest::Result<StreamableHttpClientTransport<Client>> {
-    let client = egress::client(reach).build()?;
-    let config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
+    client: Client,
+    address: &Address<'_>,
+) -> Result<StreamableHttpClientTransport<Client>, http::header::InvalidHeaderValue> {
+    let mut config = StreamableHttpClientTransportConfig::with_uri(address.url.as_str())
+        .max_concurrent_requests(AT_ONCE)
+        .max_json_response_size(address.max_bytes)
+        .max_sse_event_size(address.max_bytes);
+    if let Some(token) = address.token {
+        config = config.auth_header(token.expose_secret());
+    }
+    if let Some(tenant) = address.tenant {
+        let value = HeaderValue::from_bytes(tenant.as_str().as_bytes())?;
+        config = config.custom_headers(HashMap::from([(TENANT, value)]));
+    }
     Ok(StreamableHttpClientTransport::with_client(client, config))
 }

@@ -1,129 +1,410 @@
-//! A connection to one MCP server, made when it is needed and made again when it was lost.
+//! The connections to one MCP server, made when they are needed and made again when they were lost.
+//!
+//! A server of revision 2026-07-28 keeps nothing between two requests: its callers share a connection.
+//! One of before keeps a session: each caller has one of its own, and so has the bridge, for lists.
 
 mod backoff;
 mod http;
+mod line;
 mod lines;
+mod lists;
 mod program;
+mod relay;
 mod stdio;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use rmcp::ClientLifecycleMode;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, ErrorCode,
-    Implementation, JsonObject, ProtocolVersion, Tool,
+    ClientCapabilities, ClientConfig, ClientRequest, Implementation, ProtocolVersion,
+    RequestMetaObject, ServerResult,
 };
-use rmcp::service::{RunningService, ServiceError};
-use rmcp::{ClientServiceExt as _, RoleClient};
-use tokio::sync::Mutex;
+use rmcp::service::ServiceError;
+use rmcp::transport::Transport;
+use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
+use tokio::sync::{OwnedMutexGuard, broadcast, mpsc};
 use tokio::time::timeout;
+use types::{CallContext, TenantId, UserId};
 
 use crate::Error;
 use crate::config::{Described, Place};
 
 pub(crate) use backoff::Backoff;
+pub(crate) use line::Line;
+use lists::Lists;
+pub(crate) use lists::{ITEMS, Kind, Listed};
+use relay::{Calls, Changes, Relay, Relayed};
+pub(crate) use relay::{Change, Client, Hearer, Note};
 pub(crate) use stdio::{Apart, Program};
 
-type Client = RunningService<RoleClient, ClientConfig>;
+/// How long a server that could not be reached is left alone at first, and at last.
+const REST: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// Whose connection it is. Without a user it is everybody's, or the bridge's own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    tenant: Option<TenantId>,
+    user: Option<UserId>,
+    /// The client's session, of the era in which there were some: it has one of its own here.
+    session: Option<u64>,
+    /// What the client can be asked, as JSON: the server was told so when the session began.
+    asks: String,
+}
+
+impl Key {
+    fn own(tenant: Option<TenantId>) -> Self {
+        Self { tenant, user: None, session: None, asks: String::new() }
+    }
+}
+
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Line>>>>;
+
+/// What a request tells the server besides itself, and who hears what it says meanwhile.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Asking {
+    pub(crate) meta: RequestMetaObject,
+    /// What the client can be asked.
+    pub(crate) capabilities: ClientCapabilities,
+    pub(crate) hearer: Option<Hearer>,
+    /// The client itself, where it is of the era in which it is asked while its call goes on.
+    pub(crate) client: Option<Arc<Client>>,
+    /// Its session there.
+    pub(crate) session: Option<Session>,
+    /// Whether the client asks again with what it was asked for.
+    pub(crate) asks_again: bool,
+}
+
+/// A client's session: what its servers say apart from any call goes there.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    pub(crate) id: u64,
+    pub(crate) said: mpsc::Sender<(String, Note)>,
+}
+
+/// One server.
 pub(crate) struct Upstream {
-    pub(crate) server: Described,
-    client: Mutex<Option<Arc<Client>>>,
+    pub(crate) server: Arc<Described>,
+    pub(crate) lists: Lists,
+    /// For a server that has an address.
+    http: Option<reqwest::Client>,
+    /// Whether the server is of the modern era, once known.
+    modern: Mutex<Option<bool>>,
+    /// A modern server that does not speak as those of before.
+    modern_alone: AtomicBool,
+    slots: Mutex<HashMap<Key, Slot>>,
+    rest: Mutex<Rest>,
+    /// It was waited for long enough, and has not given a list since.
+    late: AtomicBool,
+    changes: Arc<Changes>,
+}
+
+/// Why a server is left alone, and until when.
+#[derive(Debug, Default)]
+struct Rest {
+    failed: u32,
+    until: Option<(Instant, Error)>,
 }
 
 impl Upstream {
-    pub(crate) fn new(server: Described) -> Self {
-        Self { server, client: Mutex::new(None) }
-    }
-
-    /// Lists its tools. A connection that turns out to be lost is made once again.
-    pub(crate) async fn list(&self, wait: Duration) -> Result<Vec<Tool>, Error> {
-        let list = async {
-            let client = self.client().await?;
-            let listed = match client.list_all_tools().await {
-                Err(fault) if is_lost(&fault) => {
-                    self.forget(&client).await;
-                    self.client().await?.list_all_tools().await
-                }
-                listed => listed,
-            };
-            listed.map_err(|fault| self.failed(&fault))
+    pub(crate) fn new(server: Described) -> anyhow::Result<Arc<Self>> {
+        let http = match &server.place {
+            Place::Address(_) => Some(http::client(server.reach.clone())?),
+            Place::Program(_) => None,
         };
-        self.within(wait, list).await
+        Ok(Arc::new(Self {
+            server: Arc::new(server),
+            lists: Lists::default(),
+            http,
+            modern: Mutex::default(),
+            modern_alone: AtomicBool::new(false),
+            slots: Mutex::default(),
+            rest: Mutex::default(),
+            late: AtomicBool::new(false),
+            changes: Arc::default(),
+        }))
     }
 
-    /// Calls a tool, once: a lost connection does not tell whether the tool ran.
-    pub(crate) async fn call(
+    /// Returns what changes at the server from now on.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.follow()
+    }
+
+    /// Asks the server for a caller, once: a lost connection does not tell whether it was done.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with what the server answers, or [`Error::Unavailable`].
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        context: &CallContext,
+        request: ClientRequest,
+        asking: &Asking,
+    ) -> Result<ServerResult, Error> {
+        let line = self.line_for(context, asking).await?;
+        self.ask_on(&line, request, asking).await
+    }
+
+    /// Asks on a connection.
+    pub(crate) async fn ask_on(
         &self,
-        tool: &str,
-        arguments: JsonObject,
-        wait: Duration,
-    ) -> Result<CallToolResult, Error> {
-        let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
-        let call = async {
-            let client = self.client().await?;
-            let called = client.call_tool(request).await;
-            if called.as_ref().is_err_and(is_lost) {
-                self.forget(&client).await;
-            }
-            Ok(called)
+        line: &Arc<Line>,
+        request: ClientRequest,
+        asking: &Asking,
+    ) -> Result<ServerResult, Error> {
+        let mut meta = asking.meta.clone();
+        if line.modern() {
+            meta.set_client_capabilities(asking.capabilities.clone());
+        }
+        let asked = line.ask(request, meta, asking.hearer.clone()).await;
+        if asked.as_ref().is_err_and(is_lost) {
+            self.forget(line);
+        }
+        asked.map_err(|fault| self.failed(fault))
+    }
+
+    /// Returns the caller's connection.
+    pub(crate) async fn line_for(
+        self: &Arc<Self>,
+        context: &CallContext,
+        asking: &Asking,
+    ) -> Result<Arc<Line>, Error> {
+        let own = self.own_key(context);
+        // The bridge's own connection comes first: it tells the era.
+        let known = *held(&self.modern);
+        let modern = match known {
+            Some(modern) => modern,
+            None => self.line(own.clone(), None).await?.modern(),
         };
-        match self.within(wait, call).await? {
-            Ok(result) => Ok(result),
-            Err(ServiceError::McpError(fault)) if fault.code == ErrorCode::INVALID_PARAMS => {
-                // The protocol has one code for a wrong name and for wrong arguments.
-                let known = self.list(wait).await?;
-                match known.iter().any(|one| one.name == tool) {
-                    true => Err(Error::Invalid(fault.message.into_owned())),
-                    false => Err(Error::Unknown(format!("{}__{tool}", self.server.name))),
-                }
+        // What a server logs names no call: who wants to hear it has a connection alone.
+        let logs = asking.meta.log_level().is_some();
+        let session = asking.session.clone().filter(|_| !modern || self.speaks_both());
+        if self.server.shared || (modern && !logs && session.is_none()) {
+            return self.line(own, None).await;
+        }
+        let asks = match modern && session.is_none() {
+            true => String::new(),
+            false => serde_json::to_string(&asking.capabilities).unwrap_or_default(),
+        };
+        let (tenant, user) = (Some(context.tenant.clone()), Some(context.user.clone()));
+        let key = Key { tenant, user, session: session.as_ref().map(|one| one.id), asks };
+        match self.line(key.clone(), session.clone()).await {
+            Err(_) if modern && session.is_some() => {
+                *held(&self.rest) = Rest::default();
+                let own = Key { session: None, asks: String::new(), ..key };
+                let line = self.line(own, None).await?;
+                // It is there, and does not speak as those of before.
+                self.modern_alone.store(true, Ordering::Relaxed);
+                Ok(line)
             }
-            Err(fault) => Err(self.failed(&fault)),
+            line => line,
         }
     }
 
-    /// Returns the connection; whoever comes while it is made waits for the same one.
-    async fn client(&self) -> Result<Arc<Client>, Error> {
-        let mut kept = self.client.lock().await;
-        if let Some(client) = kept.as_ref().filter(|client| !client.is_closed()) {
-            return Ok(Arc::clone(client));
+    /// Whether a client of before is spoken for as it speaks, though the server is modern: over HTTP,
+    /// where a session costs little.
+    fn speaks_both(&self) -> bool {
+        self.http.is_some() && !self.modern_alone.load(Ordering::Relaxed)
+    }
+
+    /// Returns the connection on which the server is asked for its lists.
+    pub(crate) async fn own_line(
+        self: &Arc<Self>,
+        context: &CallContext,
+    ) -> Result<Arc<Line>, Error> {
+        self.line(self.own_key(context), None).await
+    }
+
+    fn own_key(&self, context: &CallContext) -> Key {
+        Key::own(self.server.tenant_header.then(|| context.tenant.clone()))
+    }
+
+    /// Returns a connection; whoever comes while it is made waits for the same one, and it is made
+    /// also when nobody waits for it any more.
+    async fn line(
+        self: &Arc<Self>,
+        key: Key,
+        session: Option<Session>,
+    ) -> Result<Arc<Line>, Error> {
+        let slot = self.slot(&key)?;
+        let mut kept = slot.lock_owned().await;
+        if let Some(line) = kept.as_ref().filter(|line| !line.is_closed()) {
+            return Ok(Arc::clone(line));
         }
         // A dead one goes first: its process is killed and reaped.
         kept.take();
-        let client = Arc::new(self.within(self.server.start_timeout, self.connect()).await?);
-        Ok(Arc::clone(kept.insert(client)))
+        if let Some((until, fault)) = &held(&self.rest).until
+            && *until > Instant::now()
+        {
+            return Err(fault.clone());
+        }
+        let this = Arc::clone(self);
+        let opened = tokio::spawn(async move { this.open(key, session, kept).await }).await;
+        opened.map_err(|fault| self.unavailable("it could not be connected", &fault))?
+    }
+
+    async fn open(
+        self: Arc<Self>,
+        key: Key,
+        session: Option<Session>,
+        mut slot: OwnedMutexGuard<Option<Arc<Line>>>,
+    ) -> Result<Arc<Line>, Error> {
+        // A session is of the era of before.
+        let known = match session {
+            Some(_) => Some(false),
+            None => *held(&self.modern),
+        };
+        let wait = self.server.start_timeout;
+        let opened = self.within(wait, self.connect(&key, session.as_ref(), known)).await;
+        match opened {
+            Ok(line) => {
+                *held(&self.rest) = Rest::default();
+                if session.is_none() {
+                    *held(&self.modern) = Some(line.modern());
+                }
+                let line = Arc::clone(slot.insert(Arc::new(line)));
+                if key.user.is_none() && line.modern() {
+                    tokio::spawn(relay::follow(Arc::downgrade(&line), Arc::clone(&self.changes)));
+                }
+                Ok(line)
+            }
+            Err(error) => {
+                // What it was it may be no longer.
+                *held(&self.modern) = None;
+                self.rest_after(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn rest_after(&self, error: &Error) {
+        let mut rest = held(&self.rest);
+        let (first, last) = REST;
+        let wait = first.saturating_mul(1 << rest.failed.min(10)).min(last);
+        rest.failed += 1;
+        rest.until = Some((Instant::now() + wait, error.clone()));
+    }
+
+    fn slot(&self, key: &Key) -> Result<Slot, Error> {
+        let mut slots = held(&self.slots);
+        if let Some(slot) = slots.get(key) {
+            return Ok(Arc::clone(slot));
+        }
+        let idle = |slot: &Slot| match slot.try_lock() {
+            Ok(line) => line.as_ref().map_or(Duration::MAX, |line| line.idle_for()),
+            Err(_) => Duration::ZERO,
+        };
+        slots.retain(|_, slot| idle(slot) < self.server.idle);
+        if slots.len() >= self.server.max_sessions {
+            let longest = slots.iter().map(|(key, slot)| (idle(slot), key));
+            let longest = longest.max_by_key(|(idle, _)| *idle).filter(|(idle, _)| !idle.is_zero());
+            let key = longest.map(|(_, key)| key.clone());
+            let Some(key) = key else {
+                let limit = self.server.max_sessions;
+                return Err(Error::Busy { server: self.server.name.clone(), limit });
+            };
+            slots.remove(&key);
+        }
+        Ok(Arc::clone(slots.entry(key.clone()).or_default()))
+    }
+
+    /// Lets go of what was a client's session's.
+    pub(crate) fn end(&self, session: u64) {
+        held(&self.slots).retain(|key, _| key.session != Some(session));
+    }
+
+    /// Lets go of connections that nobody has used for long.
+    pub(crate) fn sweep(&self) {
+        let mut slots = held(&self.slots);
+        slots.retain(|_, slot| match slot.try_lock() {
+            Ok(line) => line
+                .as_ref()
+                .is_some_and(|line| !line.is_closed() && line.idle_for() < self.server.idle),
+            Err(_) => true,
+        });
     }
 
     /// Lets go of a connection that is lost, unless another took its place.
-    async fn forget(&self, lost: &Arc<Client>) {
-        let mut kept = self.client.lock().await;
-        if kept.as_ref().is_some_and(|client| Arc::ptr_eq(client, lost)) {
-            kept.take();
-        }
+    fn forget(&self, lost: &Arc<Line>) {
+        let mut slots = held(&self.slots);
+        slots.retain(|_, slot| match slot.try_lock() {
+            Ok(line) => !line.as_ref().is_some_and(|line| Arc::ptr_eq(line, lost)),
+            Err(_) => true,
+        });
     }
 
-    async fn connect(&self) -> Result<Client, Error> {
-        let name = Implementation::new("baton-mcp-bridge", env!("CARGO_PKG_VERSION"));
-        let client = ClientConfig::new(ClientCapabilities::default(), name);
-        let lifecycle = ClientLifecycleMode::Auto {
-            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-            legacy_version: Some(ProtocolVersion::V_2025_11_25),
+    async fn connect(
+        &self,
+        key: &Key,
+        session: Option<&Session>,
+        modern: Option<bool>,
+    ) -> Result<Line, Error> {
+        let modes = match modern {
+            Some(true) => vec![ClientLifecycleMode::Discover {
+                preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+            }],
+            Some(false) => vec![ClientLifecycleMode::Initialize],
+            // Servers of before end, or answer anything, when they are asked what they do not know:
+            // then once more, anew, as they know it.
+            None => vec![
+                ClientLifecycleMode::Auto {
+                    preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+                    legacy_version: Some(ProtocolVersion::V_2025_11_25),
+                },
+                ClientLifecycleMode::Initialize,
+            ],
         };
-        match &self.server.place {
-            Place::Program(program) => {
-                client.serve_with_lifecycle(program.start()?, lifecycle).await
-            }
-            Place::Address(url) => {
-                let transport = http::transport(url, self.server.reach.clone())
-                    .map_err(|fault| self.unavailable("it cannot be reached", &fault))?;
-                client.serve_with_lifecycle(transport, lifecycle).await
+        let mut fault = None;
+        for mode in modes {
+            let connected = match &self.server.place {
+                Place::Program(program) => self.serve(program.start()?, key, session, mode).await,
+                Place::Address(url) => {
+                    let address = http::Address {
+                        url,
+                        token: self.server.token.as_ref(),
+                        tenant: key.tenant.as_ref().filter(|_| self.server.tenant_header),
+                        max_bytes: self.server.max_message_bytes,
+                    };
+                    let Some(client) = self.http.clone() else { continue };
+                    let transport = http::transport(client, &address)
+                        .map_err(|fault| self.unavailable("its tenant has no header", &fault))?;
+                    self.serve(transport, key, session, mode).await
+                }
+            };
+            match connected {
+                Ok(line) => return Ok(line),
+                Err(said) => fault = Some(said),
             }
         }
-        .map_err(|fault| self.unavailable("it does not speak MCP, or cannot be reached", &fault))
+        let fault = fault.unwrap_or_else(|| "there is no way to connect".into());
+        Err(self.unavailable("it does not speak MCP, or cannot be reached", fault.as_ref()))
     }
 
-    async fn within<T>(
+    async fn serve<T>(
+        &self,
+        transport: T,
+        key: &Key,
+        session: Option<&Session>,
+        mode: ClientLifecycleMode,
+    ) -> Result<Line, Box<dyn std::error::Error + Send + Sync>>
+    where
+        T: Transport<RoleClient> + 'static,
+    {
+        let server = &self.server.name;
+        let calls = Calls::of(session.map(|one| (server.clone(), one.said.clone())));
+        let one_caller = key.user.is_some();
+        let name = Implementation::new("baton-mcp-bridge", env!("CARGO_PKG_VERSION"));
+        let capabilities = serde_json::from_str(&key.asks).unwrap_or_default();
+        let mut info = ClientConfig::new(capabilities, name);
+        info.protocol_version = ProtocolVersion::V_2025_11_25;
+        let relay =
+            Relay { info, calls: calls.clone(), one_caller, changes: Arc::clone(&self.changes) };
+        let transport = Relayed { inner: transport, calls: calls.clone(), one_caller };
+        let client = relay.serve_with_lifecycle(transport, mode).await?;
+        Line::new(client, calls).ok_or_else(|| "it said nothing of itself".into())
+    }
+
+    pub(crate) async fn within<T>(
         &self,
         wait: Duration,
         work: impl Future<Output = Result<T, Error>>,
@@ -132,15 +413,27 @@ impl Upstream {
         timeout(wait, work).await.map_err(|_| late())?
     }
 
-    fn failed(&self, fault: &ServiceError) -> Error {
+    /// Says why a request failed.
+    pub(crate) fn failed(&self, fault: ServiceError) -> Error {
         match fault {
-            ServiceError::McpError(fault) => Error::Unavailable {
-                server: self.server.name.clone(),
-                reason: format!("it answered with an error: {}", fault.message),
-            },
-            fault if is_lost(fault) => self.unavailable("the connection was lost", fault),
-            fault => self.unavailable("it answered what cannot be read", fault),
+            ServiceError::McpError(fault) => {
+                Error::Refused { server: self.server.name.clone(), fault: Box::new(fault) }
+            }
+            fault if is_lost(&fault) => self.unavailable("the connection was lost", &fault),
+            fault => self.unavailable("it answered what cannot be read", &fault),
         }
+    }
+
+    /// Says that the server is still waited for.
+    fn unready(&self) -> Error {
+        let server = self.server.name.clone();
+        Error::Unavailable { server, reason: "it has not answered yet".to_owned() }
+    }
+
+    /// Says that the server answered with something else than it was asked for.
+    pub(crate) fn strange(&self) -> Error {
+        let server = self.server.name.clone();
+        Error::Unavailable { server, reason: "it answered something else".to_owned() }
     }
 
     /// Says that the server failed; the cause may name addresses and goes to the log alone.
@@ -153,4 +446,9 @@ impl Upstream {
 
 fn is_lost(fault: &ServiceError) -> bool {
     matches!(fault, ServiceError::TransportClosed | ServiceError::TransportSend(_))
+}
+
+/// Takes a lock, whatever became of who held it before.
+fn held<T>(one: &Mutex<T>) -> MutexGuard<'_, T> {
+    one.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,76 @@
+//! What other services of ours reach: gRPC, and MCP for clients that the gateway knows.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use http::{Request, Response, StatusCode};
+use proto::bridge::bridge_service_server::BridgeServiceServer;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::body::Body;
+use tonic::server::NamedService;
+
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::served::{self, PATH, Served};
+use crate::service::Service;
+
+/// The paths beside gRPC's own, as axum's routes are written.
+pub const PATHS: &[&str] = &["/mcp", "/mcp/{server}"];
+
+/// The bridge, as services of ours call it: who calls stands in the metadata of each request.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "a connection has nothing to show")]
+pub struct Bridge {
+    calls: BridgeServiceServer<Service>,
+    served: Served,
+    /// Ends the listener for MCP clients with the bridge.
+    _stop: Arc<DropGuard>,
+}
+
+impl Bridge {
+    pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
+        config.clients.check()?;
+        let hub = Hub::new(config)?;
+        let served = Served::new(Arc::clone(&hub));
+        let stop = CancellationToken::new();
+        served::serve(config, served.clone(), stop.clone()).await?;
+        let calls = BridgeServiceServer::new(Service::new(hub));
+        Ok(Self { calls, served, _stop: Arc::new(stop.drop_guard()) })
+    }
+}
+
+impl NamedService for Bridge {
+    const NAME: &'static str = <BridgeServiceServer<Service> as NamedService>::NAME;
+}
+
+impl tower::Service<Request<Body>> for Bridge {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        tower::Service::<Request<Body>>::poll_ready(&mut self.calls, cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if !request.uri().path().starts_with(PATH) {
+            return self.calls.call(request);
+        }
+        let served = self.served.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let context = match runtime::context::read_http(&parts) {
+                Ok(context) => context,
+                Err(refused) => {
+                    let mut answer = Response::new(Body::new(refused.message().to_owned()));
+                    *answer.status_mut() = StatusCode::BAD_REQUEST;
+                    return Ok(answer);
+                }
+            };
+            let answer = served.answer(context, Request::from_parts(parts, body)).await;
+            Ok(answer.map(Body::new))
+        })
+    }
+}

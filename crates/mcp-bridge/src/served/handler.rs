@@ -1,0 +1,317 @@
+//! What clients ask, of all servers or of one.
+
+#![allow(deprecated, reason = "older clients use what is deprecated")]
+
+use std::sync::Arc;
+
+use rmcp::ServerHandler;
+use rmcp::model::{
+    CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult,
+    DiscoverResult, ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation,
+    InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, MetaObject, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+    SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool,
+    UnsubscribeRequestParams,
+};
+use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
+use serde_json::json;
+
+use super::session::{Kept, follow};
+use super::talk::{Talk, caller, modern};
+use super::{fault, watch};
+use crate::catalog::Offered;
+use crate::hub::{Hub, Listing, Scope};
+use crate::upstream::Asking;
+
+/// How many items a page of a list has.
+const PAGE: usize = 250;
+
+/// The name by which degraded servers stand in the metadata of a list.
+const DEGRADED: &str = "baton/degraded";
+
+/// Answers one client: a session of before 2026-07-28, or one request since.
+pub(crate) struct Handler {
+    hub: Arc<Hub>,
+    server: Option<Arc<str>>,
+    kept: Arc<Kept>,
+}
+
+impl Handler {
+    pub(super) fn new(hub: Arc<Hub>, server: Option<Arc<str>>) -> Self {
+        let kept = Arc::new(Kept::new(Arc::clone(&hub)));
+        Self { hub, server, kept }
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        self.server.as_deref().map_or(Scope::All, Scope::One)
+    }
+
+    fn begin<'a>(&self, request: &'a RequestContext<RoleServer>) -> (Asking, Talk<'a>) {
+        let session = self.kept.session().filter(|_| !modern(request));
+        Talk::begin(request, session)
+    }
+
+    /// Says what is served: of one server, what that says of itself.
+    async fn described(
+        &self,
+        request: &RequestContext<RoleServer>,
+    ) -> Result<ServerConfig, ErrorData> {
+        let mut config = self.get_info();
+        let Some(server) = &self.server else { return Ok(config) };
+        let info = self.hub.info(caller(request)?, server).await.map_err(fault::of)?;
+        let theirs = &info.capabilities;
+        let mut capabilities = ServerCapabilities::default();
+        // What is relayed, and nothing else.
+        capabilities.tools = theirs.tools.clone();
+        capabilities.prompts = theirs.prompts.clone();
+        capabilities.resources = theirs.resources.clone();
+        capabilities.completions = theirs.completions.clone();
+        capabilities.logging = theirs.logging.clone();
+        config.capabilities = capabilities;
+        config.instructions = info.instructions.clone();
+        if let Some(theirs) = &info.server_info {
+            config.server_info = theirs.clone();
+        }
+        Ok(config)
+    }
+}
+
+/// One page of a list, and what goes with every list.
+struct Shown<T> {
+    items: Vec<T>,
+    next: Option<String>,
+    meta: Option<MetaObject>,
+    ttl_ms: u64,
+}
+
+/// Takes the page that was asked for.
+fn page<T>(
+    listing: Listing<T>,
+    asked: Option<PaginatedRequestParams>,
+    named: impl Fn(Offered<T>) -> T,
+) -> Result<Shown<T>, ErrorData> {
+    let cursor = asked.and_then(|asked| asked.cursor);
+    let from = match &cursor {
+        None => 0,
+        Some(cursor) => {
+            cursor.parse().ok().filter(|from| *from <= listing.items.len()).ok_or_else(|| {
+                ErrorData::invalid_params(format!("there is no page {cursor:?}"), None)
+            })?
+        }
+    };
+    let next = (from + PAGE < listing.items.len()).then(|| (from + PAGE).to_string());
+    let items = listing.items.into_iter().skip(from).take(PAGE);
+    let items = items.map(|(_, offered)| named(offered)).collect();
+    let degraded = listing.degraded.iter();
+    let degraded =
+        degraded.map(|(server, error)| json!({ "server": server, "reason": error.to_string() }));
+    let degraded: Vec<_> = degraded.collect();
+    let meta = (!degraded.is_empty())
+        .then(|| MetaObject([(DEGRADED.to_owned(), degraded.into())].into_iter().collect()));
+    let ttl_ms = u64::try_from(listing.ttl.as_millis()).unwrap_or(u64::MAX);
+    Ok(Shown { items, next, meta, ttl_ms })
+}
+
+/// Writes a page as the answer to a request; what a caller is shown is that caller's alone.
+macro_rules! answer {
+    ($result:ident, $items:ident, $shown:expr) => {{
+        let shown = $shown;
+        let mut result = $result::with_all_items(shown.items);
+        (result.next_cursor, result.meta) = (shown.next, shown.meta);
+        (result.ttl_ms, result.cache_scope) = (Some(shown.ttl_ms), Some(CacheScope::Private));
+        Ok(result)
+    }};
+}
+
+impl ServerHandler for Handler {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder()
+            .enable_completions()
+            .enable_logging()
+            .enable_prompts()
+            .enable_prompts_list_changed()
+            .enable_resources()
+            .enable_resources_list_changed()
+            .enable_resources_subscribe()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .build();
+        let mut config = ServerConfig::new(capabilities);
+        config.server_info = Implementation::new("baton", env!("CARGO_PKG_VERSION"));
+        config
+    }
+
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let negotiated = self.negotiate_initialize(&request)?;
+        let caller = caller(&context)?;
+        let peer = context.peer.clone();
+        self.kept.begin(caller, self.server.clone(), peer).map_err(fault::of)?;
+        let mut result = self.described(&context).await?;
+        result.protocol_version = negotiated.protocol_version;
+        Ok(result)
+    }
+
+    async fn discover(
+        &self,
+        context: RequestContext<RoleServer>,
+    ) -> Result<DiscoverResult, ErrorData> {
+        let versions = self.supported_protocol_versions().into_owned();
+        let described = self.described(&context).await?;
+        Ok(DiscoverResult::from_server_info(versions, described))
+    }
+
+    async fn list_tools(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let listing = self.hub.tools(caller(&context)?, self.scope()).await.map_err(fault::of)?;
+        let all = self.server.is_none();
+        let named = |Offered { name, mut item }: Offered<Tool>| {
+            if all {
+                item.name = name.into();
+            }
+            item
+        };
+        answer!(ListToolsResult, tools, page(listing, request, named)?)
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.hub.tool_at_hand(self.scope(), name)
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let (asking, talk) = self.begin(&context);
+        let called = self.hub.call(caller(&context)?, self.scope(), request, &asking);
+        match talk.wait(called).await? {
+            Ok(response) => Ok(response),
+            Err(error) => fault::of_call(error).map(CallToolResponse::Complete),
+        }
+    }
+
+    async fn list_prompts(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        let listing = self.hub.prompts(caller(&context)?, self.scope()).await.map_err(fault::of)?;
+        let all = self.server.is_none();
+        let named = |Offered { name, mut item }: Offered<rmcp::model::Prompt>| {
+            if all {
+                item.name = name;
+            }
+            item
+        };
+        answer!(ListPromptsResult, prompts, page(listing, request, named)?)
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let (asking, talk) = self.begin(&context);
+        let asked = self.hub.prompt(caller(&context)?, self.scope(), request, &asking);
+        talk.wait(asked).await?.map_err(fault::of)
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let listing = self.hub.resources(caller(&context)?, self.scope()).await;
+        let shown = page(listing.map_err(fault::of)?, request, |one| one.item)?;
+        answer!(ListResourcesResult, resources, shown)
+    }
+
+    async fn list_resource_templates(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let listing = self.hub.templates(caller(&context)?, self.scope()).await;
+        let shown = page(listing.map_err(fault::of)?, request, |one| one.item)?;
+        answer!(ListResourceTemplatesResult, resource_templates, shown)
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let (asking, talk) = self.begin(&context);
+        let read = self.hub.read(caller(&context)?, self.scope(), request, &asking);
+        talk.wait(read).await?.map_err(fault::of)
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let (asking, talk) = self.begin(&context);
+        let completed = self.hub.complete(caller(&context)?, self.scope(), request, &asking);
+        talk.wait(completed).await?.map_err(fault::of)
+    }
+
+    async fn set_level(
+        &self,
+        request: SetLevelRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.kept.set_level(request.level);
+        let Some(server) = &self.server else { return Ok(()) };
+        let (asking, talk) = self.begin(&context);
+        let set = self.hub.set_level(caller(&context)?, server, request.level, &asking);
+        talk.wait(set).await?.map_err(fault::of)
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let (asking, talk) = self.begin(&context);
+        let done = self.hub.subscribe(caller(&context)?, self.scope(), &request.uri, true, &asking);
+        talk.wait(done).await?.map_err(fault::of)
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let (asking, talk) = self.begin(&context);
+        let done =
+            self.hub.subscribe(caller(&context)?, self.scope(), &request.uri, false, &asking);
+        talk.wait(done).await?.map_err(fault::of)
+    }
+
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        Some(requested.clone())
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let request = context.request_context();
+        let caller = caller(request)?;
+        let lists = follow(&self.hub, caller, self.scope()).map_err(fault::of)?;
+        let uris = context.accepted().resource_subscriptions.clone().unwrap_or_default();
+        let updates = watch::follow(&self.hub, caller, self.scope(), uris).await;
+        watch::pass(&context, lists, updates.map_err(fault::of)?).await;
+        Ok(())
+    }
+}

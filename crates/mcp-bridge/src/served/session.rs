@@ -1,0 +1,154 @@
+//! A session of a client of before 2026-07-28.
+
+#![allow(deprecated, reason = "older clients use what is deprecated")]
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, select_all, unfold};
+use rmcp::model::{LoggingLevel, ResourceUpdatedNotificationParam};
+use rmcp::service::{Peer, RoleServer};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+use types::CallContext;
+
+use super::talk;
+use crate::Error;
+use crate::hub::{Hub, Scope};
+use crate::upstream::{Change, Note, Session};
+
+/// How much of what servers say waits to be passed on; more is left out.
+const WAITING: usize = 256;
+
+/// What a client's session keeps, and its servers' sessions for it: they end with it.
+pub(super) struct Kept {
+    hub: Arc<Hub>,
+    session: OnceLock<Session>,
+    level: AtomicU8,
+    ended: CancellationToken,
+}
+
+impl Kept {
+    pub(super) fn new(hub: Arc<Hub>) -> Self {
+        let level = talk::grave(LoggingLevel::Info).into();
+        Self { hub, session: OnceLock::new(), level, ended: CancellationToken::new() }
+    }
+
+    /// Begins the session: from now on the client hears what changes, and what servers say.
+    ///
+    /// # Errors
+    /// If the caller may not see the servers.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        context: &CallContext,
+        server: Option<Arc<str>>,
+        peer: Peer<RoleServer>,
+    ) -> Result<(), Error> {
+        let scope = server.as_deref().map_or(Scope::All, Scope::One);
+        let changes = follow(&self.hub, context, scope)?;
+        let (said, heard) = mpsc::channel(WAITING);
+        let session = Session { id: self.hub.next_session(), said };
+        if self.session.set(session).is_ok() {
+            let kept = Arc::downgrade(self);
+            let heard = Box::pin(unfold(heard, |mut heard| async {
+                let (server, note) = heard.recv().await?;
+                Some((Heard::Said(server, note), heard))
+            }));
+            let changes = changes.map(Heard::Changed).boxed();
+            let all = select_all([heard as BoxStream<'static, Heard>, changes]);
+            let mut all = all.take_until(self.ended.clone().cancelled_owned()).boxed();
+            tokio::spawn(async move {
+                while let Some(heard) = all.next().await {
+                    let Some(level) = kept.upgrade().map(|kept| kept.level()) else { return };
+                    let told = tell(&peer, server.as_deref(), level, heard).await;
+                    if told.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Returns the session and what the client wants to hear, once it has begun.
+    pub(super) fn session(&self) -> Option<(Session, LoggingLevel)> {
+        Some((self.session.get()?.clone(), self.level()))
+    }
+
+    pub(super) fn set_level(&self, level: LoggingLevel) {
+        self.level.store(talk::grave(level), Ordering::Relaxed);
+    }
+
+    fn level(&self) -> LoggingLevel {
+        match self.level.load(Ordering::Relaxed) {
+            0 => LoggingLevel::Debug,
+            1 => LoggingLevel::Info,
+            2 => LoggingLevel::Notice,
+            3 => LoggingLevel::Warning,
+            4 => LoggingLevel::Error,
+            5 => LoggingLevel::Critical,
+            6 => LoggingLevel::Alert,
+            _ => LoggingLevel::Emergency,
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.ended.cancel();
+        if let Some(session) = self.session.get() {
+            self.hub.end(session.id);
+        }
+    }
+}
+
+enum Heard {
+    Said(String, Note),
+    Changed(Change),
+}
+
+/// Follows the changes of the servers of a scope.
+///
+/// # Errors
+/// If the caller may not see the server.
+pub(super) fn follow(
+    hub: &Hub,
+    context: &CallContext,
+    scope: Scope<'_>,
+) -> Result<BoxStream<'static, Change>, Error> {
+    let all = hub.changes(context, scope)?.into_iter().map(|(_, changes)| {
+        Box::pin(unfold(changes, |mut changes| async {
+            loop {
+                match changes.recv().await {
+                    Ok(change) => return Some((change, changes)),
+                    // Others of the same kind were told, or will be.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        }))
+    });
+    Ok(select_all(all).boxed())
+}
+
+async fn tell(
+    peer: &Peer<RoleServer>,
+    server: Option<&str>,
+    level: LoggingLevel,
+    heard: Heard,
+) -> Result<(), rmcp::ServiceError> {
+    match heard {
+        Heard::Changed(Change::Tools) => peer.notify_tool_list_changed().await,
+        Heard::Changed(Change::Prompts) => peer.notify_prompt_list_changed().await,
+        Heard::Changed(Change::Resources) => peer.notify_resource_list_changed().await,
+        Heard::Said(_, Note::Log(log)) if talk::grave(log.level) >= talk::grave(level) => {
+            peer.notify_logging_message(log).await
+        }
+        Heard::Said(of, Note::Updated(uri)) => {
+            let uri = talk::shown(server, &of, &uri);
+            peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri)).await
+        }
+        Heard::Said(..) => Ok(()),
+    }
+}

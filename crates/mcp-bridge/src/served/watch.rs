@@ -1,0 +1,74 @@
+//! What clients of 2026-07-28 listen to.
+
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, select_all, unfold};
+use rmcp::model::{ServerNotification, SubscriptionFilter};
+use rmcp::service::{SubscriptionContext, SubscriptionSendError};
+use types::CallContext;
+
+use crate::Error;
+use crate::hub::{Hub, Scope};
+use crate::upstream::Change;
+
+/// How many resources one client listens to.
+const RESOURCES: usize = 64;
+
+/// Follows resources, by clients' addresses for them, which the stream gives as they change.
+///
+/// # Errors
+/// If they are too many, an address is of no server, or its server does not tell of changes.
+pub(super) async fn follow(
+    hub: &Hub,
+    context: &CallContext,
+    scope: Scope<'_>,
+    uris: Vec<String>,
+) -> Result<BoxStream<'static, String>, Error> {
+    if uris.len() > RESOURCES {
+        return Err(Error::Invalid(format!("resourceSubscriptions: more than {RESOURCES}")));
+    }
+    let mut all = Vec::new();
+    for uri in uris {
+        let (upstream, own) = hub.addressed(context, scope, &uri)?;
+        let line = upstream.own_line(context).await?;
+        let filter = SubscriptionFilter::builder().resource_subscription(own).build();
+        let told = line.peer().listen(filter).await.map_err(|fault| upstream.failed(fault))?;
+        // The connection stays as long as somebody listens.
+        all.push(Box::pin(unfold((told, line, uri), |(mut told, line, uri)| async {
+            loop {
+                let change = told.next().await.ok().flatten()?;
+                if matches!(change, ServerNotification::ResourceUpdatedNotification(_)) {
+                    return Some((uri.clone(), (told, line, uri)));
+                }
+            }
+        })));
+    }
+    Ok(select_all(all).boxed())
+}
+
+/// Tells the client of what it listens to, until it goes away.
+pub(super) async fn pass(
+    context: &SubscriptionContext,
+    lists: BoxStream<'static, Change>,
+    updates: BoxStream<'static, String>,
+) {
+    let sink = context.sink();
+    let lists = lists.map(Ok);
+    let mut all = select_all([lists.boxed(), updates.map(Err).boxed()]);
+    loop {
+        let told = tokio::select! {
+            () = context.cancelled() => return,
+            Some(told) = all.next() => told,
+            else => return context.cancelled().await,
+        };
+        let sent = match told {
+            Ok(Change::Tools) => sink.notify_tool_list_changed().await,
+            Ok(Change::Prompts) => sink.notify_prompt_list_changed().await,
+            Ok(Change::Resources) => sink.notify_resource_list_changed().await,
+            Err(uri) => sink.notify_resource_updated(uri).await,
+        };
+        match sent {
+            Ok(()) | Err(SubscriptionSendError::NotificationNotAccepted(_)) => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! What a server offers: asked for once, and kept as long as it holds.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use rmcp::model::{
+    ClientRequest, ListPromptsRequest, ListResourceTemplatesRequest, ListResourcesRequest,
+    ListToolsRequest, PaginatedRequestParams, Prompt, Resource, ResourceTemplate,
+    ServerCapabilities, ServerResult, Tool,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use types::{CallContext, TenantId};
+
+use super::{Asking, Change, Line, Upstream, held};
+use crate::Error;
+use crate::catalog::Catalog;
+
+/// How many pages a server is asked for, and how much of them is kept.
+const PAGES: usize = 100;
+pub(crate) const ITEMS: usize = 5_000;
+
+/// For how long a list holds at least, though its server says less: calls look it up.
+const SHORTEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// After how long a list is asked for again when something is not in it.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A list of something that servers offer.
+pub(crate) trait Kind: Sized + Send + Sync + 'static {
+    type Item: Serialize + DeserializeOwned + Send;
+    /// Its name in an answer.
+    const FIELD: &'static str;
+    /// What is told when it changes.
+    const CHANGE: Change;
+    fn offered(server: &ServerCapabilities) -> bool;
+    fn request(page: Option<PaginatedRequestParams>) -> ClientRequest;
+    fn page(result: ServerResult) -> Result<Page<Self::Item>, Box<ServerResult>>;
+    fn keep(server: &str, items: Vec<Self::Item>) -> Self;
+    fn cache(lists: &Lists) -> &Cache<Self>;
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub(crate) struct Page<T> {
+    items: Vec<T>,
+    next: Option<String>,
+    ttl_ms: Option<u64>,
+}
+
+/// A list that was kept.
+#[derive(Debug)]
+pub(crate) struct Listed<K> {
+    pub(crate) kept: K,
+    /// For how long the server says that it holds, from when it was asked.
+    pub(crate) ttl: Option<Duration>,
+    /// The server offers more than is kept.
+    pub(crate) cut: bool,
+    pub(crate) asked: Instant,
+    changes: u64,
+    line: Weak<Line>,
+}
+
+/// By whose list it is: a tenant's, where the server knows tenants.
+pub(crate) struct Cache<K>(Mutex<HashMap<Option<TenantId>, Held<K>>>);
+
+type Held<K> = Arc<tokio::sync::Mutex<Option<Arc<Listed<K>>>>>;
+
+impl<K> Default for Cache<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+/// The lists of a server.
+#[derive(Default)]
+pub(crate) struct Lists {
+    tools: Cache<Catalog<Tool>>,
+    prompts: Cache<Catalog<Prompt>>,
+    resources: Cache<Vec<Resource>>,
+    templates: Cache<Vec<ResourceTemplate>>,
+}
+
+impl<K> Listed<K> {
+    fn holds(&self, changes: u64) -> bool {
+        let ttl = self.ttl.unwrap_or_default().clamp(SHORTEST, LONGEST);
+        // A program that has ended may offer something else when it is started again.
+        let open = self.line.upgrade().is_some_and(|line| !line.is_closed());
+        open && self.changes == changes && self.asked.elapsed() < ttl
+    }
+
+    /// Whether it is old enough to be asked for again when something is missing.
+    pub(crate) fn may_lack(&self) -> bool {
+        self.asked.elapsed() > AGAIN
+    }
+}
+
+impl Upstream {
+    /// Returns what the server offers. It is asked for also when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] after `wait`, or what the server does wrong.
+    pub(crate) async fn list<K: Kind>(
+        self: &Arc<Self>,
+        context: &CallContext,
+        wait: Duration,
+    ) -> Result<Arc<Listed<K>>, Error> {
+        self.within(wait, self.list_since(context, None)).await
+    }
+
+    /// As [`Upstream::list`], for who asks several servers: a server that was waited for in vain is not
+    /// waited for again before it has given a list.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn list_soon<K: Kind>(
+        self: &Arc<Self>,
+        context: &CallContext,
+        wait: Duration,
+    ) -> Result<Arc<Listed<K>>, Error> {
+        if self.late.load(Ordering::Relaxed) {
+            let soon = timeout(Duration::ZERO, self.list_since(context, None)).await;
+            return soon.unwrap_or_else(|_| Err(self.unready()));
+        }
+        let listed = self.list(context, wait).await;
+        // Not so where it was the caller who had no more time.
+        let long = self.server.list_wait;
+        if matches!(listed, Err(Error::Timeout { waited, .. }) if waited == wait && wait >= long) {
+            self.late.store(true, Ordering::Relaxed);
+        }
+        listed
+    }
+
+    /// As [`Upstream::list`], and not the list that was `known`.
+    pub(crate) async fn list_again<K: Kind>(
+        self: &Arc<Self>,
+        context: &CallContext,
+        known: &Arc<Listed<K>>,
+        wait: Duration,
+    ) -> Result<Arc<Listed<K>>, Error> {
+        self.within(wait, self.list_since(context, Some(known))).await
+    }
+
+    /// Returns a list that is at hand, everybody's own.
+    pub(crate) fn at_hand<K: Kind>(&self) -> Option<Arc<Listed<K>>> {
+        held(&K::cache(&self.lists).0).get(&None)?.try_lock().ok()?.clone()
+    }
+
+    async fn list_since<K: Kind>(
+        self: &Arc<Self>,
+        context: &CallContext,
+        known: Option<&Arc<Listed<K>>>,
+    ) -> Result<Arc<Listed<K>>, Error> {
+        let tenant = self.server.tenant_header.then(|| context.tenant.clone());
+        let held = Arc::clone(held(&K::cache(&self.lists).0).entry(tenant).or_default());
+        let mut kept = held.lock_owned().await;
+        if let Some(listed) = kept.as_ref().filter(|listed| {
+            listed.holds(self.changes.so_far(&K::CHANGE))
+                && known.is_none_or(|known| !Arc::ptr_eq(known, listed))
+        }) {
+            return Ok(Arc::clone(listed));
+        }
+        kept.take();
+        let (this, context) = (Arc::clone(self), context.clone());
+        let asked = tokio::spawn(async move {
+            let wait = this.server.start_timeout + this.server.timeout;
+            let listed = this.within(wait, this.fetch::<K>(&context)).await?;
+            this.late.store(false, Ordering::Relaxed);
+            Ok(Arc::clone(kept.insert(Arc::new(listed))))
+        });
+        asked.await.map_err(|fault| self.unavailable("it gave no list", &fault))?
+    }
+
+    async fn fetch<K: Kind>(self: &Arc<Self>, context: &CallContext) -> Result<Listed<K>, Error> {
+        let line = self.own_line(context).await?;
+        let changes = self.changes.so_far(&K::CHANGE);
+        let asked = Instant::now();
+        let (mut items, mut ttl, mut bytes) = (Vec::new(), None::<u64>, 0);
+        let (mut cursor, mut cut) = (None::<String>, false);
+        let pages = if K::offered(&line.info.capabilities) { PAGES } else { 0 };
+        for _ in 0..pages {
+            let params = cursor
+                .take()
+                .map(|cursor| PaginatedRequestParams::default().with_cursor(Some(cursor)));
+            let result = self.ask_on(&line, K::request(params), &Asking::default()).await?;
+            let page = self.page::<K>(result)?;
+            bytes += crate::gate::size(&page.items)?;
+            items.extend(page.items);
+            ttl = Some(ttl.unwrap_or(u64::MAX).min(page.ttl_ms.unwrap_or_default()));
+            cursor = page.next;
+            cut = cursor.is_some() || items.len() > ITEMS;
+            if cursor.is_none() || items.len() > ITEMS || bytes > self.server.max_message_bytes {
+                break;
+            }
+        }
+        items.truncate(ITEMS);
+        let kept = K::keep(&self.server.name, items);
+        let (line, ttl) = (Arc::downgrade(&line), ttl.map(Duration::from_millis));
+        Ok(Listed { kept, ttl, cut, asked, changes, line })
+    }
+
+    /// Reads a page; what of it cannot be read is left out alone.
+    fn page<K: Kind>(&self, result: ServerResult) -> Result<Page<K::Item>, Error> {
+        let result = match K::page(result) {
+            Ok(page) => return Ok(page),
+            Err(other) => match *other {
+                ServerResult::CustomResult(result) => result.0,
+                _ => return Err(self.strange()),
+            },
+        };
+        let all =
+            result.get(K::FIELD).and_then(|all| all.as_array()).ok_or_else(|| self.strange())?;
+        let server = &self.server.name;
+        let read = |item: &serde_json::Value| match serde_json::from_value(item.clone()) {
+            Ok(item) => Some(item),
+            Err(fault) => {
+                let name = item.get("name").and_then(|name| name.as_str()).unwrap_or_default();
+                let name: String = name.chars().take(128).collect();
+                tracing::warn!(server, name, %fault, list = K::FIELD, "what cannot be read is left out");
+                None
+            }
+        };
+        let next = result.get("nextCursor").and_then(|next| next.as_str()).map(str::to_owned);
+        let ttl_ms = result.get("ttlMs").and_then(serde_json::Value::as_u64);
+        Ok(Page { items: all.iter().filter_map(read).collect(), next, ttl_ms })
+    }
+}
+
+macro_rules! kind {
+    ($kept:ty, $item:ty, $field:literal, $items:ident, $cache:ident, $change:ident,
+     $capability:ident, $request:ident, $result:ident, $keep:expr) => {
+        impl Kind for $kept {
+            type Item = $item;
+            const FIELD: &'static str = $field;
+            const CHANGE: Change = Change::$change;
+
+            fn offered(server: &ServerCapabilities) -> bool {
+                server.$capability.is_some()
+            }
+
+            fn request(params: Option<PaginatedRequestParams>) -> ClientRequest {
+                let (method, extensions) = Default::default();
+                ClientRequest::$request($request { method, params, extensions })
+            }
+
+            fn page(result: ServerResult) -> Result<Page<$item>, Box<ServerResult>> {
+                let result = match result {
+                    ServerResult::$result(result) => result,
+                    other => return Err(Box::new(other)),
+                };
+                let (next, ttl_ms) = (result.next_cursor, result.ttl_ms);
+                Ok(Page { items: result.$items, next, ttl_ms })
+            }
+
+            fn keep(server: &str, items: Vec<$item>) -> Self {
+                $keep(server, items)
+            }
+
+            fn cache(lists: &Lists) -> &Cache<Self> {
+                &lists.$cache
+            }
+        }
+    };
+}
+
+kind!(
+    Catalog<Tool>,
+    Tool,
+    "tools",
+    tools,
+    tools,
+    Tools,
+    tools,
+    ListToolsRequest,
+    ListToolsResult,
+    Catalog::new
+);
+kind!(
+    Catalog<Prompt>,
+    Prompt,
+    "prompts",
+    prompts,
+    prompts,
+    Prompts,
+    prompts,
+    ListPromptsRequest,
+    ListPromptsResult,
+    Catalog::new
+);
+kind!(
+    Vec<Resource>,
+    Resource,
+    "resources",
+    resources,
+    resources,
+    Resources,
+    resources,
+    ListResourcesRequest,
+    ListResourcesResult,
+    |_, items| items
+);
+kind!(
+    Vec<ResourceTemplate>,
+    ResourceTemplate,
+    "resourceTemplates",
+    resource_templates,
+    templates,
+    Resources,
+    resources,
+    ListResourceTemplatesRequest,
+    ListResourceTemplatesResult,
+    |_, items| items
+);
