@@ -39,7 +39,7 @@ pub use limiter::{LimitsConfig, Scope};
 pub use routes::ask::answer;
 use routes::maintenance as maintenance_routes;
 use routes::{
-    ask, batches, budget, chat, collections, costs, documents, files, health, ingest, keys,
+    ask, batches, budget, chat, collections, costs, documents, files, health, ingest, keys, mcp,
     messages, providers, responses, search, tools,
 };
 
@@ -249,6 +249,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(ingest::retry))
         .routes(routes!(tools::list))
         .routes(routes!(tools::call))
+        .routes(routes!(mcp::post, mcp::get, mcp::delete))
+        .routes(routes!(mcp::post_server, mcp::get_server, mcp::delete_server))
         .routes(routes!(budget::statements::user))
         .routes(routes!(budget::statements::team))
         .routes(routes!(budget::statements::key))

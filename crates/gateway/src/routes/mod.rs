@@ -15,6 +15,7 @@ pub(crate) mod ingest;
 mod json;
 pub(crate) mod keys;
 pub(crate) mod maintenance;
+pub(crate) mod mcp;
 pub(crate) mod messages;
 pub(crate) mod providers;
 pub(crate) mod responses;
