@@ -3,7 +3,8 @@
 # Usage: scripts/bench.sh [SECONDS A MEASUREMENT], scripts/bench.sh soak [MINUTES] to see whether its memory
 # grows, scripts/bench.sh failover to see what a first candidate that says nothing adds,
 # scripts/bench.sh ledger [SECONDS] to see how many reservations a ledger makes, or scripts/bench.sh limits
-# [SECONDS] to see what a rate limit adds, or scripts/bench.sh search [SECONDS] to see how long a search takes.
+# [SECONDS] to see what a rate limit adds, or scripts/bench.sh search [SECONDS] to see how long a search takes,
+# or scripts/bench.sh mcp [SECONDS] to see what the bridge adds to a call of a tool.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +19,7 @@ case "${1:-}" in
   ledger) exec "target/$profile/ledger" "${2:-10}" ;;
   limits) exec "target/$profile/limits" "${2:-5}" ;;
   search) exec "target/$profile/search" "${2:-10}" ;;
+  mcp) exec "target/$profile/mcp" "${2:-10}" ;;
   failover) exec "target/$profile/failover" ;;
   *) exec "target/$profile/bench" "${1:-5}" ;;
 esac

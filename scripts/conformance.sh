@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Has the official judges of MCP ask a server: what needs no tools of theirs, in the revisions 2025-11-25 and
-# 2026-07-28; or all that these require, of a server that has the judges' tools.
-# Usage: scripts/conformance.sh URL [all]
+# 2026-07-28; or all that these require, of a server that has the judges' tools; or whether what such a server
+# passes is passed through something that stands before it.
+# Usage: scripts/conformance.sh URL [all | through URL]
 set -euo pipefail
 url=$1
 
@@ -21,6 +22,24 @@ judge() {
 if [ "${2:-}" = all ]; then
   judge --requirements 2025-11-25
   judge --requirements 2026-07-28
+  echo "conformance: good"
+  exit
+fi
+
+if [ "${2:-}" = through ]; then
+  said="$(mktemp -d)"
+  trap 'rm -rf "$said"' EXIT
+  for revision in 2025-11-25 2026-07-28; do
+    # A check that fails is no failure here: what counts is whether both say the same.
+    judge --requirements "$revision" -o "$said/direct/$revision" >"$said/direct-$revision" 2>&1 || true
+    url=$3 judge --requirements "$revision" -o "$said/through/$revision" >"$said/through-$revision" 2>&1 || true
+    "$tools/node_modules/.bin/node" "$(dirname "$0")/conformance-compare.js" \
+      "$said/direct/$revision" "$said/through/$revision" "$revision" || failed=1
+  done
+  if [ -n "${failed:-}" ]; then
+    echo "conformance: FAILED"
+    exit 1
+  fi
   echo "conformance: good"
   exit
 fi
