@@ -1,6 +1,7 @@
 //! What other services of ours reach: gRPC, and MCP for clients that the gateway knows.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -25,6 +26,7 @@ pub const PATHS: &[&str] = &["/mcp", "/mcp/{server}"];
 pub struct Bridge {
     calls: BridgeServiceServer<Service>,
     served: Served,
+    listening: Option<SocketAddr>,
     /// Ends the listener for MCP clients with the bridge.
     _stop: Arc<DropGuard>,
 }
@@ -35,9 +37,15 @@ impl Bridge {
         let hub = Hub::new(config)?;
         let served = Served::new(Arc::clone(&hub));
         let stop = CancellationToken::new();
-        served::serve(config, served.clone(), stop.clone()).await?;
+        let listening = served::serve(config, served.clone(), stop.clone()).await?;
         let calls = BridgeServiceServer::new(Service::new(hub));
-        Ok(Self { calls, served, _stop: Arc::new(stop.drop_guard()) })
+        Ok(Self { calls, served, listening, _stop: Arc::new(stop.drop_guard()) })
+    }
+
+    /// Returns where MCP clients reach it without the gateway.
+    #[must_use]
+    pub fn listening(&self) -> Option<SocketAddr> {
+        self.listening
     }
 }
 

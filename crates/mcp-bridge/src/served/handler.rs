@@ -9,26 +9,19 @@ use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult,
     DiscoverResult, ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation,
     InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, MetaObject, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
-    SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool,
-    UnsubscribeRequestParams,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
+    ReadResourceResponse, ServerCapabilities, ServerConfig, SetLevelRequestParams,
+    SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
-use serde_json::json;
 
+use super::page::{answer, page};
 use super::session::{Kept, follow};
 use super::talk::{Talk, caller, modern};
 use super::{fault, watch};
 use crate::catalog::Offered;
-use crate::hub::{Hub, Listing, Scope};
+use crate::hub::{Hub, Scope};
 use crate::upstream::Asking;
-
-/// How many items a page of a list has.
-const PAGE: usize = 250;
-
-/// The name by which degraded servers stand in the metadata of a list.
-const DEGRADED: &str = "baton/degraded";
 
 /// Answers one client: a session of before 2026-07-28, or one request since.
 pub(crate) struct Handler {
@@ -75,53 +68,6 @@ impl Handler {
         }
         Ok(config)
     }
-}
-
-/// One page of a list, and what goes with every list.
-struct Shown<T> {
-    items: Vec<T>,
-    next: Option<String>,
-    meta: Option<MetaObject>,
-    ttl_ms: u64,
-}
-
-/// Takes the page that was asked for.
-fn page<T>(
-    listing: Listing<T>,
-    asked: Option<PaginatedRequestParams>,
-    named: impl Fn(Offered<T>) -> T,
-) -> Result<Shown<T>, ErrorData> {
-    let cursor = asked.and_then(|asked| asked.cursor);
-    let from = match &cursor {
-        None => 0,
-        Some(cursor) => {
-            cursor.parse().ok().filter(|from| *from <= listing.items.len()).ok_or_else(|| {
-                ErrorData::invalid_params(format!("there is no page {cursor:?}"), None)
-            })?
-        }
-    };
-    let next = (from + PAGE < listing.items.len()).then(|| (from + PAGE).to_string());
-    let items = listing.items.into_iter().skip(from).take(PAGE);
-    let items = items.map(|(_, offered)| named(offered)).collect();
-    let degraded = listing.degraded.iter();
-    let degraded =
-        degraded.map(|(server, error)| json!({ "server": server, "reason": error.to_string() }));
-    let degraded: Vec<_> = degraded.collect();
-    let meta = (!degraded.is_empty())
-        .then(|| MetaObject([(DEGRADED.to_owned(), degraded.into())].into_iter().collect()));
-    let ttl_ms = u64::try_from(listing.ttl.as_millis()).unwrap_or(u64::MAX);
-    Ok(Shown { items, next, meta, ttl_ms })
-}
-
-/// Writes a page as the answer to a request; what a caller is shown is that caller's alone.
-macro_rules! answer {
-    ($result:ident, $items:ident, $shown:expr) => {{
-        let shown = $shown;
-        let mut result = $result::with_all_items(shown.items);
-        (result.next_cursor, result.meta) = (shown.next, shown.meta);
-        (result.ttl_ms, result.cache_scope) = (Some(shown.ttl_ms), Some(CacheScope::Private));
-        Ok(result)
-    }};
 }
 
 impl ServerHandler for Handler {

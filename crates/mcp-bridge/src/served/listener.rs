@@ -28,7 +28,8 @@ struct Door {
     port: u16,
 }
 
-/// Binds the listener for MCP clients, where there is to be one, and serves it until `stop`.
+/// Binds the listener for MCP clients, where there is to be one, serves it until `stop`, and returns
+/// where it is.
 ///
 /// # Errors
 /// If the address is taken, or reaches beyond this machine and nobody has to say who they are.
@@ -36,8 +37,8 @@ pub(crate) async fn serve(
     config: &Config,
     served: Served,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let Some(address) = config.listen else { return Ok(()) };
+) -> anyhow::Result<Option<SocketAddr>> {
+    let Some(address) = config.listen else { return Ok(None) };
     if !address.ip().is_loopback() && config.clients.tokens.is_empty() {
         bail!(
             "mcp_bridge.listen: {address} is open to others, and mcp_bridge.clients has no tokens"
@@ -45,9 +46,9 @@ pub(crate) async fn serve(
     }
     let listener = TcpListener::bind(address);
     let listener = listener.await.with_context(|| format!("mcp_bridge.listen: {address}"))?;
-    let port = listener.local_addr()?.port();
-    tracing::info!(address = %SocketAddr::new(address.ip(), port), "MCP clients are served");
-    let door = Door { served, clients: config.clients.clone(), port };
+    let address = listener.local_addr()?;
+    tracing::info!(%address, "MCP clients are served");
+    let door = Door { served, clients: config.clients.clone(), port: address.port() };
     let router = axum::Router::new()
         .route(PATH, axum::routing::any(answer))
         .route(&format!("{PATH}/{{server}}"), axum::routing::any(answer))
@@ -57,7 +58,7 @@ pub(crate) async fn serve(
             tracing::error!(%fault, "MCP clients are served no more");
         }
     });
-    Ok(())
+    Ok(Some(address))
 }
 
 async fn answer(State(door): State<Door>, request: Request) -> Result<Response, Infallible> {

@@ -5,6 +5,7 @@
 mod fault;
 mod handler;
 mod listener;
+mod page;
 mod session;
 mod talk;
 mod watch;

@@ -11,8 +11,9 @@ use rmcp::model::{
 };
 use rmcp::service::{Peer, PeerRequestOptions, RunningService, ServiceError};
 
+use super::client::Relay;
 use super::held;
-use super::relay::{Calls, Hearer, Relay};
+use super::relay::{Calls, Hearer};
 
 /// A connection that has been opened.
 pub(crate) struct Line {

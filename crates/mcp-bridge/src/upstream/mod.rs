@@ -4,6 +4,9 @@
 //! One of before keeps a session: each caller has one of its own, and so has the bridge, for lists.
 
 mod backoff;
+mod changes;
+mod client;
+mod connect;
 mod http;
 mod line;
 mod lines;
@@ -17,13 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rmcp::model::{
-    ClientCapabilities, ClientConfig, ClientRequest, Implementation, ProtocolVersion,
-    RequestMetaObject, ServerResult,
-};
+use rmcp::model::{ClientCapabilities, ClientRequest, RequestMetaObject, ServerResult};
 use rmcp::service::ServiceError;
-use rmcp::transport::Transport;
-use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 use tokio::sync::{OwnedMutexGuard, broadcast, mpsc};
 use tokio::time::timeout;
 use types::{CallContext, TenantId, UserId};
@@ -32,11 +30,13 @@ use crate::Error;
 use crate::config::{Described, Place};
 
 pub(crate) use backoff::Backoff;
+pub(crate) use changes::Change;
+use changes::Changes;
+pub(crate) use client::Client;
 pub(crate) use line::Line;
 use lists::Lists;
 pub(crate) use lists::{ITEMS, Kind, Listed};
-use relay::{Calls, Changes, Relay, Relayed};
-pub(crate) use relay::{Change, Client, Hearer, Note};
+pub(crate) use relay::{Hearer, Note};
 pub(crate) use stdio::{Apart, Program};
 
 /// How long a server that could not be reached is left alone at first, and at last.
@@ -264,7 +264,7 @@ impl Upstream {
                 }
                 let line = Arc::clone(slot.insert(Arc::new(line)));
                 if key.user.is_none() && line.modern() {
-                    tokio::spawn(relay::follow(Arc::downgrade(&line), Arc::clone(&self.changes)));
+                    tokio::spawn(changes::follow(Arc::downgrade(&line), Arc::clone(&self.changes)));
                 }
                 Ok(line)
             }
@@ -331,77 +331,6 @@ impl Upstream {
             Ok(line) => !line.as_ref().is_some_and(|line| Arc::ptr_eq(line, lost)),
             Err(_) => true,
         });
-    }
-
-    async fn connect(
-        &self,
-        key: &Key,
-        session: Option<&Session>,
-        modern: Option<bool>,
-    ) -> Result<Line, Error> {
-        let modes = match modern {
-            Some(true) => vec![ClientLifecycleMode::Discover {
-                preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-            }],
-            Some(false) => vec![ClientLifecycleMode::Initialize],
-            // Servers of before end, or answer anything, when they are asked what they do not know:
-            // then once more, anew, as they know it.
-            None => vec![
-                ClientLifecycleMode::Auto {
-                    preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-                    legacy_version: Some(ProtocolVersion::V_2025_11_25),
-                },
-                ClientLifecycleMode::Initialize,
-            ],
-        };
-        let mut fault = None;
-        for mode in modes {
-            let connected = match &self.server.place {
-                Place::Program(program) => self.serve(program.start()?, key, session, mode).await,
-                Place::Address(url) => {
-                    let address = http::Address {
-                        url,
-                        token: self.server.token.as_ref(),
-                        tenant: key.tenant.as_ref().filter(|_| self.server.tenant_header),
-                        max_bytes: self.server.max_message_bytes,
-                    };
-                    let Some(client) = self.http.clone() else { continue };
-                    let transport = http::transport(client, &address)
-                        .map_err(|fault| self.unavailable("its tenant has no header", &fault))?;
-                    self.serve(transport, key, session, mode).await
-                }
-            };
-            match connected {
-                Ok(line) => return Ok(line),
-                Err(said) => fault = Some(said),
-            }
-        }
-        let fault = fault.unwrap_or_else(|| "there is no way to connect".into());
-        Err(self.unavailable("it does not speak MCP, or cannot be reached", fault.as_ref()))
-    }
-
-    async fn serve<T>(
-        &self,
-        transport: T,
-        key: &Key,
-        session: Option<&Session>,
-        mode: ClientLifecycleMode,
-    ) -> Result<Line, Box<dyn std::error::Error + Send + Sync>>
-    where
-        T: Transport<RoleClient> + 'static,
-    {
-        let server = &self.server.name;
-        let calls = Calls::of(session.map(|one| (server.clone(), one.said.clone())));
-        let one_caller = key.user.is_some();
-        let name = Implementation::new("baton-mcp-bridge", env!("CARGO_PKG_VERSION"));
-        let capabilities = serde_json::from_str(&key.asks).unwrap_or_default();
-        let mut info = ClientConfig::new(capabilities, name);
-        info.protocol_version = ProtocolVersion::V_2025_11_25;
-        let relay =
-            Relay { info, calls: calls.clone(), one_caller, changes: Arc::clone(&self.changes) };
-        let transport = Relayed { inner: transport, calls: calls.clone(), one_caller };
-        let client = relay.serve_with_lifecycle(transport, mode).await?;
-        Line::new(client, calls).ok_or_else(|| "it said nothing of itself".into())
     }
 
     pub(crate) async fn within<T>(

@@ -1,0 +1,168 @@
+//! Names, sessions, and what a server is told.
+
+use std::time::Duration;
+
+use rmcp::model::{CallToolRequestParams, ReadResourceRequestParams};
+use serde_json::{Value, json};
+
+use crate::support::{Bridge, call, slow};
+
+#[tokio::test]
+async fn all_servers_are_one_and_each_is_itself_in_both_eras() {
+    let (_, first) = slow().await;
+    let second = testkit::mcp::judged().await.unwrap();
+    let bridge = Bridge::new(json!({
+        "slow": { "url": first.url },
+        "judged": { "url": second.url },
+        "dead": { "url": "http://127.0.0.1:1/mcp" },
+    }))
+    .await;
+    for modern in [true, false] {
+        let client = bridge.client("", modern).await;
+        let listed = client.list_tools(None).await.unwrap();
+        let names: Vec<_> = listed.tools.iter().map(|tool| tool.name.as_ref()).collect();
+        assert!(names.contains(&"slow__wait") && names.contains(&"judged__test_simple_text"));
+        let degraded = &listed.meta.unwrap().0["baton/degraded"];
+        assert_eq!(degraded[0]["server"], "dead", "{degraded}");
+        assert!(call(&client, "judged__test_simple_text").await.starts_with("This is"));
+
+        // An address is read as it was listed, whatever server it is of.
+        let resources = client.list_all_resources().await.unwrap();
+        let uri = resources[0].uri.clone();
+        assert_eq!(uri, "mcp+judged+test://static-text");
+        let read = client.read_resource_once(ReadResourceRequestParams::new(uri)).await.unwrap();
+        assert!(format!("{read:?}").contains("mcp+judged+test://static-text"), "{read:?}");
+        let prompts = client.list_all_prompts().await.unwrap();
+        assert!(prompts.iter().any(|one| one.name == "judged__test_simple_prompt"));
+
+        let one = bridge.client("/judged", modern).await;
+        let tools = one.list_all_tools().await.unwrap();
+        assert!(tools.iter().any(|tool| tool.name == "test_simple_text"));
+        assert_eq!(one.list_all_resources().await.unwrap()[0].uri, "test://static-text");
+        // A name that is nearly right is told the right one.
+        let wrong = CallToolRequestParams::new("judged__test_simple_txt");
+        let fault = client.call_tool(wrong).await.unwrap_err().to_string();
+        assert!(fault.contains("judged__test_simple_text"), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_the_call_at_its_server() {
+    let (server, served) = slow().await;
+    let bridge = Bridge::new(json!({ "slow": { "url": served.url } })).await;
+    let client = bridge.client("/slow", true).await;
+    let waiting = tokio::spawn(async move { call(&client, "wait").await });
+    server.began.notified().await;
+    waiting.abort();
+    tokio::time::timeout(Duration::from_secs(30), server.cancelled.notified()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_takes_no_longer_than_its_server_may() {
+    let (server, served) = slow().await;
+    let bridge = Bridge::new(json!({ "slow": { "url": served.url, "timeout_ms": 50 } })).await;
+    for modern in [true, false] {
+        let client = bridge.client("/slow", modern).await;
+        let result = client.call_tool(CallToolRequestParams::new("wait")).await.unwrap();
+        let text = &result.content[0].as_text().unwrap().text;
+        assert!(
+            result.is_error == Some(true) && text.contains("\"slow\" did not answer"),
+            "{text}"
+        );
+        tokio::time::timeout(Duration::from_secs(30), server.cancelled.notified()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn no_session_is_anothers() {
+    let (_, served) = slow().await;
+    let bridge = Bridge::new(json!({ "slow": { "url": served.url } })).await;
+    // Each client of before has a session of its own at the server, and keeps it.
+    let (one, other) = (bridge.client("/slow", false).await, bridge.client("/slow", false).await);
+    let (first, second) = (call(&one, "session").await, call(&other, "session").await);
+    assert!(first.contains("Some") && second.contains("Some") && first != second, "{first}");
+    assert_eq!(call(&one, "session").await, first);
+
+    // Whoever finds out a session's name has nothing of it.
+    let http = egress::client(egress::Reach::Anywhere).build().unwrap();
+    let url = format!("{}/slow", bridge.url);
+    let post = |user: &str, session: Option<&str>, body: Value| {
+        let request = http.post(&url).header("x-user", user).json(&body);
+        let request = request.header("accept", "application/json, text/event-stream");
+        match session {
+            Some(session) => request.header("mcp-session-id", session),
+            None => request,
+        }
+    };
+    let begin = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {},
+        "clientInfo": { "name": "raw", "version": "1" } } });
+    let begun = post("ann", None, begin).send().await.unwrap();
+    let session = begun.headers()["mcp-session-id"].to_str().unwrap().to_owned();
+    let ping = || json!({ "jsonrpc": "2.0", "id": 2, "method": "ping" });
+    let status = async |user: &str| {
+        post(user, Some(&session), ping()).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((status("ann").await, status("bob").await), (200, 404));
+    for request in [http.get(&url), http.delete(&url)] {
+        let request = request.header("x-user", "bob").header("mcp-session-id", &session);
+        let request = request.header("accept", "text/event-stream");
+        let status = request.send().await.unwrap().status().as_u16();
+        assert!(status == 404 || status == 202, "{status}");
+    }
+    assert_eq!(status("ann").await, 200, "another's end is none of it");
+}
+
+/// Calls a tool of a server in revision 2026-07-28 and returns its text.
+async fn raw(bridge: &Bridge, tool: &str, meta: Value, headers: &[(&str, &str)]) -> String {
+    let http = egress::client(egress::Reach::Anywhere).build().unwrap();
+    let mut params = json!({ "name": tool, "arguments": {}, "_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": { "elicitation": {}, "experimental": { "x": {} } },
+    } });
+    params["_meta"].as_object_mut().unwrap().extend(meta.as_object().unwrap().clone());
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+    let mut request = http.post(format!("{}/slow", bridge.url)).json(&body);
+    for (name, value) in [
+        ("accept", "application/json, text/event-stream"),
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", tool),
+        ("authorization", "Bearer the-callers-own"),
+    ]
+    .iter()
+    .chain(headers)
+    {
+        request = request.header(*name, *value);
+    }
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    answer["result"]["content"][0]["text"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_server_is_shown_its_own_token_and_told_the_callers_tenant() {
+    let (_, served) = slow().await;
+    let described = json!({ "url": served.url, "token": "of-ours", "tenant_header": true });
+    let bridge = Bridge::new(json!({ "slow": described })).await;
+    for tenant in ["acme", "other", "acme"] {
+        let shown = raw(&bridge, "shown", json!({}), &[("x-tenant", tenant)]).await;
+        assert_eq!(shown, format!("Some({tenant:?}) Some(\"Bearer of-ours\")"));
+    }
+    let bridge = Bridge::new(json!({ "slow": { "url": served.url } })).await;
+    assert_eq!(raw(&bridge, "shown", json!({}), &[]).await, "None None");
+}
+
+#[tokio::test]
+async fn a_server_is_told_what_concerns_it_and_no_more() {
+    let (_, served) = slow().await;
+    let bridge = Bridge::new(json!({ "slow": { "url": served.url } })).await;
+    let meta = json!({ "example.com/of-ours": 7, "progressToken": "mine",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" });
+    let told: Value = serde_json::from_str(&raw(&bridge, "meta", meta, &[]).await).unwrap();
+    assert_eq!(told["example.com/of-ours"], 7, "{told}");
+    assert!(told["traceparent"].as_str().unwrap().contains("0af7651916cd43dd8448eb211c80319c"));
+    let client = &told["io.modelcontextprotocol/clientCapabilities"];
+    assert!(client.get("elicitation").is_some() && client.get("experimental").is_none(), "{told}");
+    assert_ne!(told["progressToken"], "mine", "{told}");
+    assert_eq!(told["io.modelcontextprotocol/clientInfo"]["name"], "baton-mcp-bridge");
+}

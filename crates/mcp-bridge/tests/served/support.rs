@@ -1,0 +1,156 @@
+//! The bridge behind something that knows callers, and a server that waits.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use mcp_bridge::Config;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, ClientConfig,
+    ContentBlock, ErrorData, Implementation, ListToolsResult, PaginatedRequestParams,
+    ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+};
+use rmcp::service::{RequestContext, RoleServer, RunningService};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
+use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt as _, RoleClient, ServerHandler};
+use serde_json::{Value, json};
+use testkit::mcp::{Served, serve};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tower::Service as _;
+use types::{CallContext, TenantId, UserId};
+
+/// The bridge behind something that knows callers, as the gateway does: by `x-tenant` and `x-user`.
+pub(crate) struct Bridge {
+    pub(crate) url: String,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Bridge {
+    pub(crate) async fn new(servers: Value) -> Self {
+        let config: Config = serde_json::from_value(json!({ "servers": servers })).unwrap();
+        let bridge = mcp_bridge::server(config).await.unwrap();
+        let answer = move |request: Request| {
+            let mut bridge = bridge.clone();
+            async move {
+                let headers = request.headers().clone();
+                let said = |name: &str, or: &str| {
+                    let said = headers.get(name);
+                    said.map_or(or, |said| said.to_str().unwrap()).to_owned()
+                };
+                let tenant = TenantId::new(said("x-tenant", "t")).unwrap();
+                let context = CallContext::new(tenant, UserId::new(said("x-user", "ann")).unwrap());
+                let mut request = request.map(tonic::body::Body::new);
+                runtime::context::attach(&context, &mut request);
+                bridge.call(request).await.unwrap().map(axum::body::Body::new)
+            }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let router = axum::Router::new().fallback(answer);
+        Self {
+            url,
+            task: tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }),
+        }
+    }
+
+    pub(crate) async fn client(&self, path: &str, modern: bool) -> Client {
+        self.client_as(client(ClientCapabilities::default()), path, modern).await
+    }
+
+    /// Connects a client that answers what it is asked.
+    pub(crate) async fn client_as<H: ClientHandler>(
+        &self,
+        client: H,
+        path: &str,
+        modern: bool,
+    ) -> RunningService<RoleClient, H> {
+        let lifecycle = match modern {
+            true => ClientLifecycleMode::Discover {
+                preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+            },
+            false => ClientLifecycleMode::Initialize,
+        };
+        let url = format!("{}{path}", self.url);
+        let config = StreamableHttpClientTransportConfig::with_uri(url);
+        let http = egress::client(egress::Reach::Anywhere).build().unwrap();
+        let transport = StreamableHttpClientTransport::with_client(http, config);
+        client.serve_with_lifecycle(transport, lifecycle).await.unwrap()
+    }
+}
+
+pub(crate) type Client = RunningService<RoleClient, ClientConfig>;
+
+/// Returns a client that can be asked what it says.
+pub(crate) fn client(capabilities: ClientCapabilities) -> ClientConfig {
+    let mut client = ClientConfig::new(capabilities, Implementation::new("test", "1"));
+    client.protocol_version = ProtocolVersion::V_2025_11_25;
+    client
+}
+
+/// A server that says what it was told, and can be made to wait.
+#[derive(Clone, Default)]
+pub(crate) struct Slow {
+    pub(crate) began: Arc<Notify>,
+    pub(crate) cancelled: Arc<Notify>,
+}
+
+impl ServerHandler for Slow {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let schema = json!({ "type": "object" }).as_object().unwrap().clone();
+        let tool = |name: &'static str| Tool::new(name, "", schema.clone());
+        Ok(ListToolsResult::with_all_items(["wait", "session", "meta", "shown"].map(tool).to_vec()))
+    }
+
+    async fn call_tool(
+        &self,
+        call: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let text = match call.name.as_ref() {
+            "wait" => {
+                self.began.notify_one();
+                context.ct.cancelled().await;
+                self.cancelled.notify_one();
+                "nobody reads this".to_owned()
+            }
+            "meta" => serde_json::to_string(&context.meta).unwrap(),
+            name => {
+                let parts = context.extensions.get::<http::request::Parts>().unwrap();
+                let shown = |header: &str| parts.headers.get(header).map(|it| it.to_str().unwrap());
+                match name {
+                    "session" => format!("{:?}", shown("mcp-session-id")),
+                    _ => format!("{:?} {:?}", shown("x-baton-tenant"), shown("authorization")),
+                }
+            }
+        };
+        Ok(CallToolResult::success(vec![ContentBlock::text(text)]).into())
+    }
+}
+
+pub(crate) async fn slow() -> (Slow, Served) {
+    let server = Slow::default();
+    let served = serve(server.clone(), StreamableHttpServerConfig::default()).await.unwrap();
+    (server, served)
+}
+
+pub(crate) async fn call(client: &Client, tool: &'static str) -> String {
+    let result = client.call_tool(CallToolRequestParams::new(tool)).await.unwrap();
+    result.content[0].as_text().unwrap().text.clone()
+}
