@@ -326,7 +326,8 @@ async fn a_token_of_an_identity_provider_opens_what_its_role_may() {
         let data = tempfile::tempdir().unwrap();
         let set = json!({ "keys": [{ "kty": "RSA", "kid": "rsa", "n": RSA, "e": "AQAB" }] });
         std::fs::write(data.path().join("jwks.json"), set.to_string()).unwrap();
-        let jwt = "[gateway.jwt.id]\nissuer = 'https://id'\naudience = ['baton']\njwks = 'jwks.json'\n\
+        let jwt = "[gateway]\nmcp_url = 'https://baton.example.com/mcp'\n\
+                   [gateway.jwt.id]\nissuer = 'https://id'\naudience = ['baton']\njwks = 'jwks.json'\n\
                    tenant = 'acme'\nrole_claim = 'role'\n";
         let system = System::start_in(data, shape, &(priced(&provider.url) + jwt)).await.unwrap();
         let url = &system.url;
@@ -342,5 +343,20 @@ async fn a_token_of_an_identity_provider_opens_what_its_role_may() {
         assert_eq!((forged.status, other.status), (401, 401), "{} {}", forged.body, other.body);
         // Nobody is let in without any, as there is somebody who could know them.
         assert_eq!(system.get(own).await.unwrap().0, 401);
+
+        // An MCP client is told who gives tokens.
+        let refused = system.client().post(format!("{url}/mcp")).send().await.unwrap();
+        let challenge = refused.headers()["www-authenticate"].to_str().unwrap();
+        let place = "/.well-known/oauth-protected-resource/mcp";
+        assert!(
+            challenge.contains(&format!("\"https://baton.example.com{place}\"")),
+            "{challenge}"
+        );
+        let (status, told) = system.get(place).await.unwrap();
+        assert_eq!(
+            (status.as_u16(), &told["resource"]),
+            (200, &json!("https://baton.example.com/mcp"))
+        );
+        assert_eq!(told["authorization_servers"], json!(["https://id"]));
     }
 }

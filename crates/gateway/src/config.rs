@@ -21,6 +21,9 @@ pub struct Config {
     pub keys: BTreeMap<String, Key>,
     /// Identity providers by name, whose tokens are taken beside keys.
     pub jwt: BTreeMap<String, IssuerConfig>,
+    /// Where MCP clients reach `/mcp`, such as `https://baton.example.com/mcp`: those without a token are
+    /// told who gives tokens for it.
+    pub mcp_url: Option<String>,
     /// Host names besides loopback ones that a request may address when there is no key.
     pub allowed_hosts: Vec<String>,
     /// Proxies of one's own, whose word on where a request comes from is believed.
@@ -41,6 +44,7 @@ impl Default for Config {
             shutdown_ms: 30_000,
             keys: BTreeMap::new(),
             jwt: BTreeMap::new(),
+            mcp_url: None,
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             limits: LimitsConfig::default(),

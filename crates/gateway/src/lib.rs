@@ -40,7 +40,7 @@ pub use routes::ask::answer;
 use routes::maintenance as maintenance_routes;
 use routes::{
     ask, batches, budget, chat, collections, costs, documents, files, health, ingest, keys, mcp,
-    messages, providers, responses, search, tools,
+    messages, providers, responses, search, tools, well_known,
 };
 
 /// The services behind the gateway.
@@ -119,6 +119,7 @@ impl Shared {
 /// If a limit, a key or an issuer is malformed, or the address is open to others and no key is configured.
 pub fn check(config: &Config, address: SocketAddr) -> anyhow::Result<Keys> {
     config.limits.check(&config.endpoint_limits)?;
+    config.mcp_url.as_deref().map_or(Ok(()), well_known::check)?;
     let keys = Keys::new(&config.keys)?;
     let open = keys.is_empty() && Issuers::new(&config.jwt)?.is_empty();
     if open && !address.ip().is_loopback() {
@@ -191,8 +192,9 @@ fn router(
         .routes(routes!(health::ready))
         .routes(routes!(health::startup))
         .with_state(health);
+    let told = OpenApiRouter::new().routes(routes!(well_known::protected)).with_state(app.clone());
     // Whatever is served is described: a route is both, or neither.
-    let (served, described) = openapi::describe(api.merge(open));
+    let (served, described) = openapi::describe(api.merge(open).merge(told));
     served
         .merge(openapi::pages(described))
         .fallback(routes::not_found)
@@ -205,14 +207,16 @@ fn router(
 /// Lets through what may come in, whoever sends it. One layer for all of it: each clones, for every
 /// request, what is behind it.
 async fn pass(State(app): State<App>, request: Request, next: Next) -> Response {
-    let dialect = error::dialect(request.uri().path());
+    let path = request.uri().path().to_owned();
+    let dialect = error::dialect(&path);
     let passed = async {
         let request = limit::body(app.config.max_body_bytes, request).await?;
         auth::same_site(&app, request.headers())?;
         maintenance::refuse(&app.maintenance, request.uri().path())?;
         Ok::<_, Error>(next.run(request).await)
     };
-    error::in_dialect(dialect, passed.await.into_response())
+    let response = error::in_dialect(dialect, passed.await.into_response());
+    well_known::challenge(&app, &path, response)
 }
 
 /// Returns the routes that whoever calls them has to be known for; `auth` says who may.

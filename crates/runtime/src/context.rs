@@ -36,20 +36,22 @@ const DEADLINE: &str = "baton-deadline-ms";
 struct Carried {
     context: CallContext,
     trace: opentelemetry::Context,
+    /// Whether it goes with a call of gRPC, which has a time limit of its own.
+    grpc: bool,
 }
 
 /// Returns a request that carries `context`, the time left of its deadline, and the current trace.
 pub fn request<T>(context: &CallContext, message: T) -> Request<T> {
     let mut request = Request::new(message);
     let trace = tracing::Span::current().context();
-    request.extensions_mut().insert(Carried { context: context.clone(), trace });
+    request.extensions_mut().insert(Carried { context: context.clone(), trace, grpc: true });
     request
 }
 
 /// Has an HTTP request carry `context` and the current trace, as [`request`] does for a message.
 pub fn attach<T>(context: &CallContext, request: &mut ::http::Request<T>) {
     let trace = tracing::Span::current().context();
-    request.extensions_mut().insert(Carried { context: context.clone(), trace });
+    request.extensions_mut().insert(Carried { context: context.clone(), trace, grpc: false });
 }
 
 /// Reads the caller's context from an HTTP request between services.
@@ -77,7 +79,7 @@ pub(crate) fn to_wire(mut request: ::http::Request<Body>) -> ::http::Request<Bod
 
 impl Carried {
     fn write(&self, request: &mut Request<()>) {
-        let Self { context, trace } = self;
+        let Self { context, trace, grpc } = self;
         let metadata = request.metadata_mut();
         let mut put = |key: &'static str, value: Option<&str>| {
             if let Some(value) = value {
@@ -102,7 +104,9 @@ impl Carried {
             let left = deadline.saturating_duration_since(Instant::now());
             let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
             metadata.insert(DEADLINE, MetadataValue::from(ms));
-            request.set_timeout(left);
+            if *grpc {
+                request.set_timeout(left);
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) mod providers;
 pub(crate) mod responses;
 pub(crate) mod search;
 pub(crate) mod tools;
+pub(crate) mod well_known;
 
 use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::{Method, StatusCode};
