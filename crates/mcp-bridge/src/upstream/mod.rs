@@ -182,9 +182,12 @@ impl Upstream {
         if self.server.shared || (modern && !logs && session.is_none()) {
             return self.line(own, None).await;
         }
-        let asks = match modern && session.is_none() {
-            true => String::new(),
-            false => serde_json::to_string(&asking.capabilities).unwrap_or_default(),
+        // Who cannot be asked on the way is not said to be.
+        let asks = match &asking.client {
+            Some(_) if !modern || session.is_some() => {
+                serde_json::to_string(&asking.capabilities).unwrap_or_default()
+            }
+            _ => String::new(),
         };
         let (tenant, user) = (Some(context.tenant.clone()), Some(context.user.clone()));
         let key = Key { tenant, user, session: session.as_ref().map(|one| one.id), asks };

@@ -4,6 +4,7 @@
 #![allow(deprecated, reason = "older clients and servers use what is deprecated")]
 
 mod listener;
+mod programs;
 mod relayed;
 mod sessions;
 mod support;

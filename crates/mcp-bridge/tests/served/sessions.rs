@@ -1,11 +1,14 @@
 //! Names, sessions, and what a server is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::{CallToolRequestParams, ReadResourceRequestParams};
+use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use serde_json::{Value, json};
 
-use crate::support::{Bridge, call, slow};
+use crate::support::{Bridge, Slow, call, raw, slow};
 
 #[tokio::test]
 async fn all_servers_are_one_and_each_is_itself_in_both_eras() {
@@ -74,6 +77,32 @@ async fn a_call_takes_no_longer_than_its_server_may() {
 }
 
 #[tokio::test]
+async fn a_session_that_has_expired_is_opened_again() {
+    let sessions = Arc::new(LocalSessionManager::default());
+    let config = StreamableHttpServerConfig::default();
+    let served = testkit::mcp::serve_with(Slow::default(), config, Arc::clone(&sessions));
+    let served = served.await.unwrap();
+    let bridge = Bridge::new(json!({ "slow": { "url": served.url } })).await;
+    let client = bridge.client("/slow", false).await;
+    let first = call(&client, "session").await;
+    sessions.sessions.write().await.clear();
+    let second = call(&client, "session").await;
+    assert!(second.contains("Some") && first != second, "{first} {second}");
+}
+
+#[tokio::test]
+async fn a_client_of_before_reaches_a_server_that_is_nothing_but_modern() {
+    let server = Slow { modern: true, ..Slow::default() };
+    let config = StreamableHttpServerConfig::default().with_legacy_session_mode(false);
+    let served = testkit::mcp::serve(server, config).await.unwrap();
+    let bridge = Bridge::new(json!({ "slow": { "url": served.url } })).await;
+    for _ in 0..2 {
+        let client = bridge.client("/slow", false).await;
+        assert_eq!(call(&client, "session").await, "None");
+    }
+}
+
+#[tokio::test]
 async fn no_session_is_anothers() {
     let (_, served) = slow().await;
     let bridge = Bridge::new(json!({ "slow": { "url": served.url } })).await;
@@ -111,32 +140,6 @@ async fn no_session_is_anothers() {
         assert!(status == 404 || status == 202, "{status}");
     }
     assert_eq!(status("ann").await, 200, "another's end is none of it");
-}
-
-/// Calls a tool of a server in revision 2026-07-28 and returns its text.
-async fn raw(bridge: &Bridge, tool: &str, meta: Value, headers: &[(&str, &str)]) -> String {
-    let http = egress::client(egress::Reach::Anywhere).build().unwrap();
-    let mut params = json!({ "name": tool, "arguments": {}, "_meta": {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": { "elicitation": {}, "experimental": { "x": {} } },
-    } });
-    params["_meta"].as_object_mut().unwrap().extend(meta.as_object().unwrap().clone());
-    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
-    let mut request = http.post(format!("{}/slow", bridge.url)).json(&body);
-    for (name, value) in [
-        ("accept", "application/json, text/event-stream"),
-        ("mcp-protocol-version", "2026-07-28"),
-        ("mcp-method", "tools/call"),
-        ("mcp-name", tool),
-        ("authorization", "Bearer the-callers-own"),
-    ]
-    .iter()
-    .chain(headers)
-    {
-        request = request.header(*name, *value);
-    }
-    let answer: Value = request.send().await.unwrap().json().await.unwrap();
-    answer["result"]["content"][0]["text"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]

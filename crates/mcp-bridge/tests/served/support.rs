@@ -1,5 +1,6 @@
 //! The bridge behind something that knows callers, and a server that waits.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -101,9 +102,18 @@ pub(crate) fn client(capabilities: ClientCapabilities) -> ClientConfig {
 pub(crate) struct Slow {
     pub(crate) began: Arc<Notify>,
     pub(crate) cancelled: Arc<Notify>,
+    /// It speaks 2026-07-28 and nothing else.
+    pub(crate) modern: bool,
 }
 
 impl ServerHandler for Slow {
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        match self.modern {
+            true => Cow::Borrowed(&[ProtocolVersion::V_2026_07_28]),
+            false => Cow::Borrowed(ProtocolVersion::KNOWN_VERSIONS),
+        }
+    }
+
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
     }
@@ -153,4 +163,35 @@ pub(crate) async fn slow() -> (Slow, Served) {
 pub(crate) async fn call(client: &Client, tool: &'static str) -> String {
     let result = client.call_tool(CallToolRequestParams::new(tool)).await.unwrap();
     result.content[0].as_text().unwrap().text.clone()
+}
+
+/// Calls a tool of the server `slow` in revision 2026-07-28 and returns its text.
+pub(crate) async fn raw(
+    bridge: &Bridge,
+    tool: &str,
+    meta: Value,
+    headers: &[(&str, &str)],
+) -> String {
+    let http = egress::client(egress::Reach::Anywhere).build().unwrap();
+    let mut params = json!({ "name": tool, "arguments": {}, "_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": { "elicitation": {}, "experimental": { "x": {} } },
+    } });
+    params["_meta"].as_object_mut().unwrap().extend(meta.as_object().unwrap().clone());
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+    let mut request = http.post(format!("{}/slow", bridge.url)).json(&body);
+    for (name, value) in [
+        ("accept", "application/json, text/event-stream"),
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", tool),
+        ("authorization", "Bearer the-callers-own"),
+    ]
+    .iter()
+    .chain(headers)
+    {
+        request = request.header(*name, *value);
+    }
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    answer["result"]["content"][0]["text"].as_str().unwrap().to_owned()
 }

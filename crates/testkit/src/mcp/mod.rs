@@ -62,7 +62,18 @@ pub async fn serve<H: ServerHandler + Clone>(
     handler: H,
     config: StreamableHttpServerConfig,
 ) -> anyhow::Result<Served> {
-    let sessions = LocalSessionManager::default().into();
+    serve_with(handler, config, Arc::default()).await
+}
+
+/// As [`serve`], with sessions that the caller holds, too.
+///
+/// # Errors
+/// As there.
+pub async fn serve_with<H: ServerHandler + Clone>(
+    handler: H,
+    config: StreamableHttpServerConfig,
+    sessions: Arc<LocalSessionManager>,
+) -> anyhow::Result<Served> {
     let service = StreamableHttpService::new(move || Ok(handler.clone()), sessions, config);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/mcp", listener.local_addr()?);

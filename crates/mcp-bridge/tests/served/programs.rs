@@ -1,0 +1,56 @@
+//! Programs of before 2026-07-28.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Bridge, raw};
+
+/// A server that ends when it is asked what it does not know, as some of before do.
+const SERVER: &str = r#"
+while IFS= read -r line; do
+  id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+  answer() { printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$1"; }
+  case "$line" in
+    *'"server/discover"'*) exit 1 ;;
+    *'"initialize"'*)
+      echo begun >>"$LOG"
+      answer '{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}' ;;
+    *'"tools/list"'*)
+      answer '{"tools":[{"name":"pid","inputSchema":{"type":"object"}},{"name":"wait","inputSchema":{"type":"object"}}]}' ;;
+    *'"notifications/cancelled"'*) echo cancelled >>"$LOG" ;;
+    *'"tools/call"'*'"pid"'*) answer '{"content":[{"type":"text","text":"'$$'"}]}' ;;
+    *'"tools/call"'*) echo waiting >>"$LOG" ;;
+  esac
+done
+"#;
+
+#[tokio::test]
+async fn a_program_is_one_callers_and_is_told_when_nobody_waits() {
+    let place = tempfile::tempdir().unwrap();
+    let log = place.path().join("log");
+    let described =
+        json!({ "command": "sh", "args": ["-c", SERVER], "env": { "LOG": log }, "restart_ms": 0 });
+    let bridge = Bridge::new(json!({ "slow": described })).await;
+    let pid = async |user: &str| raw(&bridge, "pid", json!({}), &[("x-user", user)]).await;
+    let (ann, bob) = (pid("ann").await, pid("bob").await);
+    assert!(ann.parse::<u32>().is_ok() && ann != bob, "{ann} {bob}");
+    assert_eq!((pid("ann").await, pid("bob").await), (ann, bob));
+
+    let has = async |word: &str| {
+        let read = async {
+            while !std::fs::read_to_string(&log).unwrap().lines().any(|line| line == word) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), read).await.unwrap();
+    };
+    tokio::select! {
+        text = raw(&bridge, "wait", json!({}), &[]) => panic!("{text}"),
+        () = has("waiting") => {}
+    }
+    has("cancelled").await;
+    let begun = std::fs::read_to_string(&log).unwrap();
+    // One for each of the two, and one that lists.
+    assert_eq!(begun.lines().filter(|line| *line == "begun").count(), 3, "{begun}");
+}
