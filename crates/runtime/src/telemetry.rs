@@ -75,7 +75,7 @@ pub fn init(service: &'static str, config: &Telemetry) -> anyhow::Result<Flush> 
         false => lines.json().flatten_event(true).with_span_list(false).with_ansi(false).boxed(),
     };
     // Spans exist whatever the log level, so that a trace is whole.
-    let others = ["h2", "hyper", "tonic"].map(|name| (name, LevelFilter::OFF));
+    let others = ["h2", "hyper", "rmcp", "tonic"].map(|name| (name, LevelFilter::OFF));
     let traces = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(service))
         // Nobody asks OpenTelemetry itself for the current span, and a thread says nothing of a task.
@@ -92,9 +92,33 @@ pub fn init(service: &'static str, config: &Telemetry) -> anyhow::Result<Flush> 
 fn filter<S: Subscriber + for<'a> LookupSpan<'a>>(
     log: &str,
 ) -> anyhow::Result<Box<dyn Filter<S> + Send + Sync>> {
+    let log = &quieted(log);
     let whole = EnvFilter::try_new(log)?;
     match log.parse::<Targets>() {
         Ok(targets) if !log.contains('[') => Ok(Box::new(targets)),
         _ => Ok(Box::new(whole)),
+    }
+}
+
+/// Has lines left out that would tell what tools are told and say, unless they are asked for by name.
+fn quieted(log: &str) -> String {
+    format!("rmcp=error,{log}")
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn what_tools_say_is_logged_to_whoever_asks_for_it_by_name_alone() {
+        for (log, logged) in
+            [("info", false), ("debug,router=warn", false), ("info,rmcp=info", true)]
+        {
+            let targets: Targets = quieted(log).parse().unwrap();
+            assert_eq!(targets.would_enable("rmcp::service", &Level::INFO), logged, "{log}");
+            assert!(targets.would_enable("mcp_bridge", &Level::INFO), "{log}");
+        }
     }
 }

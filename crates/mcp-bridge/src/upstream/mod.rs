@@ -42,6 +42,9 @@ pub(crate) use stdio::{Apart, Program};
 /// How long a server that could not be reached is left alone at first, and at last.
 const REST: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// How much of a cause is logged, in characters.
+const FAULT: usize = 120;
+
 /// Whose connection it is. Without a user it is everybody's, or the bridge's own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
@@ -371,7 +374,9 @@ impl Upstream {
     /// Says that the server failed; the cause may name addresses and goes to the log alone.
     fn unavailable(&self, reason: &str, fault: &dyn std::error::Error) -> Error {
         let server = self.server.name.clone();
-        tracing::warn!(server, reason, %fault, "an MCP server failed");
+        // What a server answered may stand in it, and what it was told in that.
+        let fault: String = fault.to_string().chars().take(FAULT).collect();
+        tracing::warn!(server, reason, fault, "an MCP server failed");
         Error::Unavailable { server, reason: reason.to_owned() }
     }
 }
