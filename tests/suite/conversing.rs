@@ -118,6 +118,32 @@ async fn what_a_private_server_gives_makes_the_rest_private() {
 }
 
 #[tokio::test]
+async fn what_continues_a_private_response_calls_local_tools_alone() {
+    let (provider, files) = (Provider::start().await.unwrap(), files());
+    let here = settings(&provider, files.path(), "").replace("tier = 1", "tier = 0");
+    let away = "[mcp_bridge.servers.away]\ncommand = 'mcp-filesystem'\nlocal = false\n";
+    let system = System::start(Shape::One, &(here + away)).await.unwrap();
+    let first = json!({ "model": "m", "input": "ping" });
+    let request = system.client().post(format!("{}/v1/responses", system.url));
+    let first = request.header("x-baton-privacy", "private").json(&first).send().await.unwrap();
+    let first: Value = first.json().await.unwrap();
+    let next = |server: &str| {
+        json!({
+            "model": "m", "input": format!("call {READ}"), "previous_response_id": first["id"],
+            "tools": [{ "type": "mcp", "server_label": server, "require_approval": "never" }],
+        })
+    };
+    let (status, told) = system.post("/v1/responses", &next("away")).await.unwrap();
+    assert!(status == 400 && told.contains("may not see it"), "{status} {told}");
+    let (status, told) = system.post("/v1/responses", &next("files")).await.unwrap();
+    assert!(status == 200 && told.contains("hello"), "{status} {told}");
+    let mut unknown = next("files");
+    unknown["previous_response_id"] = "resp_none".into();
+    let (status, told) = system.post("/v1/responses", &unknown).await.unwrap();
+    assert!(status == 400 && told.contains("/previous_response_id"), "{status} {told}");
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_ends_the_run() {
     let (provider, files) = (Provider::start().await.unwrap(), files());
     let settings = settings(&provider, files.path(), "").replace("steps = 3", "steps = 1000000");

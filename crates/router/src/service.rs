@@ -18,7 +18,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
-use types::CallContext;
+use types::{CallContext, Privacy};
 
 use crate::Error;
 use crate::cache::Cache;
@@ -184,7 +184,8 @@ impl RouterService for Service {
         let context = runtime::context::read(&request)?;
         let id = request.into_inner().id;
         let stored = self.conversations.one(&context.tenant, &id).await?;
-        Ok(Response::new(ReadResponseResponse { body: stored.response.into() }))
+        let private = stored.privacy == Privacy::Private;
+        Ok(Response::new(ReadResponseResponse { body: stored.response.into(), private }))
     }
 
     async fn keep_response(

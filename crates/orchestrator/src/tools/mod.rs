@@ -56,8 +56,9 @@ pub(crate) struct Conversation {
     dialect: Dialect,
     streams: bool,
     toolbox: Toolbox,
+    /// The output of the response that is continued.
+    before: Vec<Value>,
     total: Receipt,
-    turns: u32,
 }
 
 /// What a run does, as its journal has it.
@@ -127,6 +128,12 @@ pub(crate) async fn converse(
     let theirs = speech::theirs(&body, dialect);
     let run = RunId::generate();
     context.run = Some(run.clone());
+    let mut before = Vec::new();
+    if let (Dialect::Responses, Some(Value::String(id))) =
+        (dialect, body.get("previous_response_id"))
+    {
+        before = continued(&mut context, &peers.router, id).await?;
+    }
     let toolbox = Toolbox::open(&peers.bridge, &context, &wanted, &theirs).await?;
     speech::check_choice(&body, &toolbox)?;
     let streams = body.get("stream") == Some(&Value::Bool(true));
@@ -145,12 +152,45 @@ pub(crate) async fn converse(
         dialect,
         streams,
         toolbox,
+        before,
         total: Receipt::default(),
-        turns: 0,
     };
     let work = tracing::Instrument::in_current_span(conversation.run(said, listener));
     tokio::spawn(work);
     Ok(())
+}
+
+/// Reads the output of a response that is continued; the call is at least as private from there on, and
+/// so are the tools that it may use.
+async fn continued(
+    context: &mut CallContext,
+    router: &Peer,
+    id: &str,
+) -> Result<Vec<Value>, Error> {
+    let request = ReadResponseRequest { id: id.to_owned() };
+    let request = runtime::context::request(context, request);
+    let reply = models(router).read_response(request).await.map_err(|status| {
+        let at = format!("/previous_response_id: {}", status.message());
+        match runtime::error::kind_of(&status) {
+            ErrorKind::NotFound | ErrorKind::Invalid => Error::Invalid(at),
+            _ => Error::Peer(status),
+        }
+    })?;
+    let reply = reply.into_inner();
+    if reply.private {
+        context.privacy = Privacy::Private;
+    }
+    let mut response: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    match response["output"].take() {
+        Value::Array(output) => Ok(output),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn models(router: &Peer) -> RouterServiceClient<Peer> {
+    RouterServiceClient::new(router.clone())
+        .max_decoding_message_size(MOST_BYTES)
+        .max_encoding_message_size(usize::MAX)
 }
 
 impl Conversation {
@@ -175,7 +215,7 @@ impl Conversation {
         let tools = self.toolbox.tools.iter().map(|tool| tool.bridged.clone()).collect();
         self.record.write(Kind::Offered(Offered { tools })).await?;
         if let Said::Responses(responses) = said {
-            let approved = self.approved(responses).await?;
+            let approved = self.approved(responses)?;
             self.call_all(approved, responses, listener).await?;
         }
         let speech = said.speech();
@@ -206,7 +246,7 @@ impl Conversation {
         let body = speech.body(&self.toolbox, last).to_string().into_bytes().into();
         let call = Some(Call { body, groundings: Vec::new(), dialect: self.dialect.into() });
         let request = runtime::context::request(&self.context, StreamCompleteRequest { call });
-        let mut pieces = self.router().stream_complete(request).await?.into_inner();
+        let mut pieces = models(&self.peers.router).stream_complete(request).await?.into_inner();
         let receipt = loop {
             let piece = pieces.message().await?.and_then(|piece| piece.event);
             match piece.ok_or_else(|| unavailable("the answer ended early"))? {
@@ -224,8 +264,7 @@ impl Conversation {
                 Piece::Failed(message) => return Err(unavailable(&message).into()),
             }
         };
-        let turn = speech.turn(&self.toolbox);
-        self.turns = number;
+        let mut turn = speech.turn(&self.toolbox);
         let calls = u32::try_from(turn.calls.len()).unwrap_or(u32::MAX);
         let took = Turn {
             number,
@@ -238,7 +277,6 @@ impl Conversation {
         };
         self.count(receipt);
         self.record.write(Kind::Turn(took)).await?;
-        let mut turn = turn;
         self.show(std::mem::take(&mut turn.events), listener).await?;
         Ok(turn)
     }
@@ -289,14 +327,10 @@ impl Conversation {
     }
 
     /// Reads what the client approves of.
-    async fn approved(&self, responses: &mut Responses) -> Result<Vec<Asked>, Error> {
+    fn approved(&self, responses: &mut Responses) -> Result<Vec<Asked>, Error> {
         let mut approved = Vec::new();
-        let mut before = None;
         for approval in responses.approvals() {
-            if approval.request.is_none() && before.is_none() {
-                before = Some(self.output_of(responses.previous()).await?);
-            }
-            let known = before.iter().flatten().find(|item| {
+            let known = self.before.iter().find(|item| {
                 item["type"] == "mcp_approval_request" && item["id"] == approval.id.as_str()
             });
             let request = approval.request.as_ref().or(known).cloned().ok_or_else(|| {
@@ -314,19 +348,6 @@ impl Conversation {
             approved.push(call);
         }
         Ok(approved)
-    }
-
-    /// Returns the output of a response that is kept.
-    async fn output_of(&self, response: Option<&str>) -> Result<Vec<Value>, Error> {
-        let Some(id) = response else { return Ok(Vec::new()) };
-        let request = ReadResponseRequest { id: id.to_owned() };
-        let request = runtime::context::request(&self.context, request);
-        let body = self.router().read_response(request).await?.into_inner().body;
-        let mut response: Value = serde_json::from_slice(&body).unwrap_or_default();
-        match response["output"].take() {
-            Value::Array(output) => Ok(output),
-            _ => Ok(Vec::new()),
-        }
     }
 
     async fn finish(
@@ -370,7 +391,7 @@ impl Conversation {
             response: answer.to_string().into_bytes().into(),
         };
         let request = runtime::context::request(&self.context, request);
-        match self.router().keep_response(request).await {
+        match models(&self.peers.router).keep_response(request).await {
             Ok(reply) => reply.into_inner().kept,
             Err(fault) => {
                 tracing::warn!(fault = fault.message(), "a response was not kept");
@@ -426,12 +447,6 @@ impl Conversation {
         let piece = Some(StreamCompleteResponse { event: Some(piece) });
         let response = ConverseResponse { run_id: self.run.to_string(), piece };
         listener.send(Ok(response)).await.map_err(|_| Error::Gone)
-    }
-
-    fn router(&self) -> RouterServiceClient<Peer> {
-        RouterServiceClient::new(self.peers.router.clone())
-            .max_decoding_message_size(MOST_BYTES)
-            .max_encoding_message_size(usize::MAX)
     }
 }
 

@@ -274,3 +274,77 @@ fn merge(calls: &mut Vec<Value>, piece: &Value) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::tools::offer::Tool;
+
+    fn tools() -> Toolbox {
+        let tool = Tool {
+            offered: "files__read".to_owned(),
+            bridged: "files__read".to_owned(),
+            server: "files".to_owned(),
+            name: "read".to_owned(),
+            description: String::new(),
+            schema: json!({ "type": "object" }),
+            asks: false,
+        };
+        Toolbox { tools: vec![Arc::new(tool)] }
+    }
+
+    fn chat(choice: &str) -> Chat {
+        let body = json!({
+            "model": "m", "messages": [{ "role": "user", "content": "x" }], "tool_choice": choice,
+        });
+        let Value::Object(body) = body else { panic!("{body}") };
+        Chat::new(body)
+    }
+
+    fn turn(chat: &mut Chat, names: &[&str], finish: &str) -> Turn {
+        let calls = names.iter().enumerate().map(|(index, name)| {
+            json!({ "index": index, "id": format!("c{index}"), "extra_content": { "a": 1 },
+                "function": { "name": name, "arguments": "{}" } })
+        });
+        let delta = json!({ "role": "assistant", "content": "hm", "tool_calls": calls.collect::<Vec<_>>() });
+        let chunk = json!({ "id": "1", "model": "m", "choices": [{ "delta": delta, "finish_reason": finish }] });
+        chat.piece(chunk);
+        chat.turn(&tools())
+    }
+
+    #[test]
+    fn a_call_of_a_server_is_made_and_one_of_the_client_ends_the_answer() {
+        let mut chat = chat("required");
+        assert_eq!(chat.body(&tools(), false)["tool_choice"], "required");
+        let first = turn(&mut chat, &["files__read"], "tool_calls");
+        assert!(first.calls.len() == 1 && !first.over, "{first:?}");
+        let gave = Gave { output: Err("gone".to_owned()), outcome: "failed", took_ms: 1 };
+        chat.called(&first.calls[0], &gave);
+        let body = chat.body(&tools(), false);
+        assert!(body.get("tool_choice").is_none(), "it was chosen once: {body}");
+        let said = body["messages"].as_array().unwrap();
+        assert_eq!(said[1]["tool_calls"][0]["extra_content"]["a"], 1, "it gets its thought back");
+        assert_eq!(said[2]["content"], format!("{UNTRUSTED}error: gone"));
+
+        let second = turn(&mut chat, &["files__read", "add"], "tool_calls");
+        assert!(second.calls.is_empty() && second.over, "{second:?}");
+        let answer = chat.answer(Stop::Answered, "r");
+        let message = &answer["choices"][0]["message"];
+        assert_eq!(message["tool_calls"].as_array().unwrap().len(), 1);
+        assert_eq!(message["tool_calls"][0]["function"]["name"], "add");
+        assert_eq!(message["content"], "hm\n\nhm");
+        assert_eq!(answer["baton"]["tool_calls"][0]["error"], "gone");
+    }
+
+    #[test]
+    fn what_was_cut_off_is_not_called() {
+        let mut chat = chat("auto");
+        let cut = turn(&mut chat, &["files__read"], "length");
+        assert!(cut.calls.is_empty() && cut.over, "{cut:?}");
+        let answer = chat.answer(Stop::Answered, "r");
+        assert_eq!(answer["choices"][0]["finish_reason"], "length");
+        assert!(answer["choices"][0]["message"].get("tool_calls").is_none(), "{answer}");
+    }
+}

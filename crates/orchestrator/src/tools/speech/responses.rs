@@ -86,11 +86,6 @@ impl Responses {
         answers.collect()
     }
 
-    /// Returns the response that this one continues.
-    pub(in crate::tools) fn previous(&self) -> Option<&str> {
-        self.body.get("previous_response_id")?.as_str()
-    }
-
     /// Reads an approved call.
     pub(in crate::tools) fn approved(
         &self,
