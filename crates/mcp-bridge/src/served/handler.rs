@@ -10,7 +10,7 @@ use rmcp::model::{
     DiscoverResult, ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation,
     InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
     ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
-    ReadResourceResponse, ServerCapabilities, ServerConfig, SetLevelRequestParams,
+    ReadResourceResponse, ResultType, ServerCapabilities, ServerConfig, SetLevelRequestParams,
     SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
@@ -68,6 +68,11 @@ impl Handler {
         }
         Ok(config)
     }
+}
+
+/// Says that a result is whole: servers of before do not, and clients of before are not told.
+fn whole(said: &mut Option<ResultType>) {
+    said.get_or_insert(ResultType::COMPLETE);
 }
 
 impl ServerHandler for Handler {
@@ -140,6 +145,10 @@ impl ServerHandler for Handler {
         let (asking, talk) = self.begin(&context);
         let called = self.hub.call(caller(&context)?, self.scope(), request, &asking);
         match talk.wait(called).await? {
+            Ok(CallToolResponse::Complete(mut result)) => {
+                whole(&mut result.result_type);
+                Ok(CallToolResponse::Complete(result))
+            }
             Ok(response) => Ok(response),
             Err(error) => fault::of_call(error).map(CallToolResponse::Complete),
         }
@@ -168,7 +177,11 @@ impl ServerHandler for Handler {
     ) -> Result<GetPromptResponse, ErrorData> {
         let (asking, talk) = self.begin(&context);
         let asked = self.hub.prompt(caller(&context)?, self.scope(), request, &asking);
-        talk.wait(asked).await?.map_err(fault::of)
+        let mut response = talk.wait(asked).await?.map_err(fault::of)?;
+        if let GetPromptResponse::Complete(result) = &mut response {
+            whole(&mut result.result_type);
+        }
+        Ok(response)
     }
 
     async fn list_resources(
@@ -198,7 +211,11 @@ impl ServerHandler for Handler {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let (asking, talk) = self.begin(&context);
         let read = self.hub.read(caller(&context)?, self.scope(), request, &asking);
-        talk.wait(read).await?.map_err(fault::of)
+        let mut response = talk.wait(read).await?.map_err(fault::of)?;
+        if let ReadResourceResponse::Complete(result) = &mut response {
+            whole(&mut result.result_type);
+        }
+        Ok(response)
     }
 
     async fn complete(
@@ -208,7 +225,9 @@ impl ServerHandler for Handler {
     ) -> Result<CompleteResult, ErrorData> {
         let (asking, talk) = self.begin(&context);
         let completed = self.hub.complete(caller(&context)?, self.scope(), request, &asking);
-        talk.wait(completed).await?.map_err(fault::of)
+        let mut result = talk.wait(completed).await?.map_err(fault::of)?;
+        whole(&mut result.result_type);
+        Ok(result)
     }
 
     async fn set_level(

@@ -193,5 +193,6 @@ pub(crate) async fn raw(
         request = request.header(*name, *value);
     }
     let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
     answer["result"]["content"][0]["text"].as_str().unwrap().to_owned()
 }
