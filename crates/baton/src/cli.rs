@@ -10,6 +10,7 @@ use crate::commands::chat::{self, Chat};
 use crate::commands::client::Server;
 use crate::commands::import::Source;
 use crate::commands::keys::{self, Keys};
+use crate::commands::tools::{self, Tools};
 use crate::commands::{ask, audit, eval, import, ingest, maintenance, up};
 
 /// A self-hosted multi-agent RAG orchestrator.
@@ -115,6 +116,11 @@ enum Command {
         #[command(subcommand)]
         command: Keys,
     },
+    /// List and call tools of a running system, and decide on their definitions
+    Tools {
+        #[command(subcommand)]
+        command: Tools,
+    },
     /// Refuse work on every replica for a while, or take it again
     Maintenance {
         /// What is to hold
@@ -216,6 +222,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         }
         Command::Budget { command } => budget::run(&cli.common, command).await,
         Command::Keys { command } => keys::run(&cli.common, command).await,
+        Command::Tools { command } => tools::run(&cli.common, command).await,
         Command::Maintenance { wanted, message, retry_after, server } => {
             maintenance::run(cli.common, wanted, (message, retry_after), server).await
         }

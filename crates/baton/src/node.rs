@@ -56,6 +56,7 @@ impl Config {
     pub fn at(data: &Path) -> Self {
         let sqlite = |file: &str| format!("sqlite:{}", data.join(file).display()).into();
         let (ledger, responses) = (sqlite("ledger.db"), sqlite("responses.db"));
+        let tools = sqlite("tools.db");
         Self {
             data: data.to_owned(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
@@ -79,6 +80,7 @@ impl Config {
                 ..orchestrator::Config::default()
             },
             mcp_bridge: mcp_bridge::Config {
+                store: tools,
                 directory: data.join("tools"),
                 ..mcp_bridge::Config::default()
             },
@@ -107,6 +109,8 @@ pub struct Node {
     pub peers: gateway::Peers,
     /// How the router gets another configuration.
     pub router: router::Control,
+    /// How calls of tools end.
+    pub tools: mcp_bridge::Bridge,
     /// Who works on batches, while the node serves.
     worker: orchestrator::Worker,
 }
@@ -124,7 +128,9 @@ impl Node {
         let documents = config.retriever.clone().isolated();
         let peers = retriever::Peers { router: Peer::clone(&router) };
         let retriever = in_process(retriever::server(documents, peers).await?);
-        let bridge = in_process(mcp_bridge::server(config.mcp_bridge.clone().isolated()).await?);
+        let tools = config.mcp_bridge.clone().isolated();
+        let tools = mcp_bridge::server(tools, metrics).await?;
+        let bridge = in_process(tools.clone());
         let peers = orchestrator::Peers {
             router: router.clone(),
             retriever: retriever.clone(),
@@ -134,7 +140,7 @@ impl Node {
             orchestrator::server(config.orchestrator.clone(), peers).await?;
         let orchestrator = in_process(orchestrator);
         let peers = gateway::Peers { router, retriever, budget, orchestrator, bridge };
-        Ok(Self { peers, router: control, worker })
+        Ok(Self { peers, router: control, tools, worker })
     }
 
     /// Serves HTTP and works on batches until `stop`.
@@ -154,6 +160,7 @@ impl Node {
         gateway::serve(config.gateway, self.peers, door, health, metrics, stop, drain).await?;
         worker.await?;
         self.router.finish().await;
+        self.tools.finish().await;
         Ok(())
     }
 }

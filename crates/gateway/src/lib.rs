@@ -40,7 +40,7 @@ pub use routes::ask::answer;
 use routes::maintenance as maintenance_routes;
 use routes::{
     ask, batches, budget, chat, collections, costs, documents, files, health, ingest, keys, mcp,
-    messages, providers, responses, search, tools, well_known,
+    messages, pins, providers, responses, search, tools, well_known,
 };
 
 /// The services behind the gateway.
@@ -255,6 +255,11 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(tools::call))
         .routes(routes!(mcp::post, mcp::get, mcp::delete))
         .routes(routes!(mcp::post_server, mcp::get_server, mcp::delete_server))
+        .routes(routes!(pins::list))
+        .routes(routes!(pins::read))
+        .routes(routes!(pins::approve))
+        .routes(routes!(pins::reject))
+        .routes(routes!(pins::calls))
         .routes(routes!(budget::statements::user))
         .routes(routes!(budget::statements::team))
         .routes(routes!(budget::statements::key))

@@ -4,10 +4,12 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use proto::bridge::bridge_service_server::BridgeServiceServer;
+use runtime::metrics::Metrics;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -20,32 +22,47 @@ use crate::service::Service;
 /// The paths beside gRPC's own, as axum's routes are written.
 pub const PATHS: &[&str] = &["/mcp", "/mcp/{server}"];
 
+/// How long the end waits for the store.
+const FINISH: Duration = Duration::from_secs(5);
+
 /// The bridge, as services of ours call it: who calls stands in the metadata of each request.
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "a connection has nothing to show")]
 pub struct Bridge {
     calls: BridgeServiceServer<Service>,
     served: Served,
+    hub: Arc<Hub>,
     listening: Option<SocketAddr>,
-    /// Ends the listener for MCP clients with the bridge.
+    /// Ends the listener for MCP clients, also with the bridge.
+    stop: CancellationToken,
     _stop: Arc<DropGuard>,
 }
 
 impl Bridge {
-    pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) async fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
         config.clients.check()?;
-        let hub = Hub::new(config)?;
+        let hub = Hub::open(config, metrics).await?;
         let served = Served::new(Arc::clone(&hub));
         let stop = CancellationToken::new();
         let listening = served::serve(config, served.clone(), stop.clone()).await?;
-        let calls = BridgeServiceServer::new(Service::new(hub));
-        Ok(Self { calls, served, listening, _stop: Arc::new(stop.drop_guard()) })
+        let calls = BridgeServiceServer::new(Service::new(Arc::clone(&hub)));
+        let guard = Arc::new(stop.clone().drop_guard());
+        Ok(Self { calls, served, hub, listening, stop, _stop: guard })
     }
 
     /// Returns where MCP clients reach it without the gateway.
     #[must_use]
     pub fn listening(&self) -> Option<SocketAddr> {
         self.listening
+    }
+
+    /// Takes no more MCP clients of its own, and waits until the audit of the calls until now is written,
+    /// at most a few seconds.
+    pub async fn finish(&self) {
+        self.stop.cancel();
+        if tokio::time::timeout(FINISH, self.hub.gate().flush()).await.is_err() {
+            tracing::error!("the audit of the last calls was not written in time");
+        }
     }
 }
 

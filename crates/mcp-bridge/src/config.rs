@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use types::{TenantId, UserId};
 
 use crate::Sandbox;
+use crate::gate::{Auditing, Otherwise, Pinning, RuleConfig, Scan};
 use crate::upstream::{Apart, Backoff, Program};
 
 /// What the bridge needs.
@@ -22,6 +23,25 @@ pub struct Config {
     pub servers: BTreeMap<String, Server>,
     /// The largest result of a tool that is passed on, in bytes of JSON.
     pub max_result_bytes: usize,
+    /// Where pins and the audit of calls lie: `sqlite:PATH`, made when missing, `sqlite::memory:`, or
+    /// `postgres://USER:PASSWORD@HOST/DATABASE`, printed without its password.
+    #[serde(serialize_with = "runtime::address::without_password")]
+    pub store: SecretString,
+    /// How many connections to PostgreSQL are held at most.
+    pub connections: u32,
+    /// How definitions of tools are pinned.
+    pub pins: Pinning,
+    /// What becomes of definitions in which something is found.
+    pub scan: Scan,
+    /// Who may call what: the first rule that is about the caller and names the tool decides.
+    pub rules: Vec<RuleConfig>,
+    /// What holds where no rule does.
+    pub otherwise: Otherwise,
+    /// Tools of local servers that stay on this machine, as patterns of `server__tool`, and which a
+    /// private call may use; all of them when absent.
+    pub local_tools: Option<Vec<String>>,
+    /// How calls are audited.
+    pub audit: Auditing,
     /// Where each server that is a program has a directory of its own, its `HOME`; made when missing.
     pub directory: PathBuf,
     /// The program that confines the servers' programs, whose `main` calls [`crate::launch_tool`]; none:
@@ -87,6 +107,14 @@ impl Default for Config {
         Self {
             servers: BTreeMap::new(),
             max_result_bytes: 1024 * 1024,
+            store: "sqlite:data/tools.db".into(),
+            connections: 8,
+            pins: Pinning::default(),
+            scan: Scan::default(),
+            rules: Vec::new(),
+            otherwise: Otherwise::default(),
+            local_tools: None,
+            audit: Auditing::default(),
             directory: "data/tools".into(),
             launcher: None,
             state_key: None,

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::{ErrorCode, ErrorData};
@@ -55,6 +56,45 @@ pub enum Error {
     /// The call is private and the server is not local.
     #[error("server {0:?} is not local and may not see a private call")]
     NotLocal(String),
+    /// The caller's key may not use it.
+    #[error("the key may not use {what} {name:?}; it may use {allowed}")]
+    NotForKey {
+        /// What it would be: a server, or a tool that may be there or not.
+        what: &'static str,
+        /// What it was called.
+        name: String,
+        /// What it may use.
+        allowed: String,
+    },
+    /// The tool may not be used, or not so.
+    #[error("tool {tool:?} of server {server:?} is refused: {reason}")]
+    Denied {
+        /// Which server.
+        server: String,
+        /// Which tool.
+        tool: String,
+        /// Why, and by which rule.
+        reason: String,
+    },
+    /// The caller calls too often, or too many at once.
+    #[error("tool {tool:?} of server {server:?} has to wait: {reason}")]
+    Limited {
+        /// Which server.
+        server: String,
+        /// Which tool.
+        tool: String,
+        /// Which limit, and by which rule.
+        reason: String,
+    },
+    /// The audit of calls cannot be written, and no call goes out without it.
+    #[error("calls of tools are refused while their audit cannot be written")]
+    Unaudited,
+    /// There is no such definition.
+    #[error("no definition of tool {0:?} has this pin")]
+    UnknownPin(String),
+    /// The store of pins and calls failed.
+    #[error("the store of pins and calls failed")]
+    Store(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// The server could not be started or reached, or the connection was lost.
     #[error("server {server:?}: {reason}")]
     Unavailable {
@@ -107,7 +147,11 @@ impl Error {
     /// Returns the word for the audit of calls.
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
-            Self::NotLocal(_) => "denied",
+            Self::NotLocal(_)
+            | Self::NotForKey { .. }
+            | Self::Denied { .. }
+            | Self::Limited { .. }
+            | Self::Unaudited => "denied",
             Self::Timeout { .. } => "timeout",
             _ => "protocol_error",
         }
@@ -124,14 +168,31 @@ impl Classify for Error {
                 ErrorCode::RESOURCE_NOT_FOUND | ErrorCode::METHOD_NOT_FOUND => ErrorKind::NotFound,
                 _ => ErrorKind::Unavailable,
             },
-            Self::NotLocal(_) => ErrorKind::Denied,
-            Self::Unavailable { .. }
+            Self::NotLocal(_) | Self::NotForKey { .. } | Self::Denied { .. } => ErrorKind::Denied,
+            Self::UnknownPin(_) => ErrorKind::NotFound,
+            Self::Limited { .. } => ErrorKind::RateLimited,
+            Self::Unaudited
+            | Self::Store(_)
+            | Self::Unavailable { .. }
             | Self::Asks { .. }
             | Self::Busy { .. }
             | Self::TooMany { .. }
             | Self::Timeout { .. }
             | Self::TooLarge { .. } => ErrorKind::Unavailable,
         }
+    }
+}
+
+impl Error {
+    /// Says that the store holds what cannot be read.
+    pub(crate) fn unreadable(fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Store(Arc::from(fault.into()))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(fault: sqlx::Error) -> Self {
+        Self::Store(Arc::new(fault))
     }
 }
 

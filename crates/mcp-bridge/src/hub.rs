@@ -17,11 +17,13 @@ use rmcp::model::{
     SetLevelRequestParams, SubscribeRequest, SubscribeRequestParams, Tool, UnsubscribeRequest,
     UnsubscribeRequestParams,
 };
+use runtime::metrics::Metrics;
+use tracing::Instrument as _;
 use types::CallContext;
 
 use crate::catalog::{self, Catalog, Named, Offered};
 use crate::config::Config;
-use crate::gate::Gate;
+use crate::gate::{Admission, Gate};
 use crate::seal::Seals;
 use crate::upstream::{Asking, Change, Kind, Listed, Upstream};
 use crate::{Error, address, sandbox};
@@ -56,6 +58,8 @@ pub(crate) struct Listing<T> {
     pub(crate) items: Vec<(String, Offered<T>)>,
     /// Servers that gave no list, or not all of it, and why.
     pub(crate) degraded: Vec<(String, Error)>,
+    /// What the caller may not use: its server, its name and why.
+    pub(crate) refused: Vec<(String, String, String)>,
     /// For how long all of them say that it holds.
     pub(crate) ttl: Duration,
 }
@@ -64,18 +68,19 @@ pub(crate) struct Listing<T> {
 type Gathered<K> = Vec<(Arc<Upstream>, Result<Arc<Listed<K>>, Error>)>;
 
 impl Hub {
-    /// Checks the servers' descriptions; they are connected when they are needed.
+    /// Checks the servers' descriptions, and opens the gate; they are connected when they are needed.
     ///
     /// # Errors
-    /// If one is not good; the message names it.
-    pub(crate) fn new(config: &Config) -> anyhow::Result<Arc<Self>> {
+    /// If one is not good, or the gate's store cannot be opened; the message names it.
+    pub(crate) async fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Arc<Self>> {
         let upstream = |(name, server): (&String, &crate::Server)| {
             Ok((name.clone(), Upstream::new(server.describe(name, config)?)?))
         };
         let servers = config.servers.iter().map(upstream).collect::<anyhow::Result<_>>()?;
         sandbox::say_what_is_missing(config);
         let seals = Seals::new(config.state_key.as_ref())?;
-        let hub = Self { servers, gate: Gate::new(config), seals, sessions: AtomicU64::new(0) };
+        let gate = Gate::open(config, metrics).await?;
+        let hub = Self { servers, gate, seals, sessions: AtomicU64::new(0) };
         let hub = Arc::new(hub);
         tokio::spawn(sweep(Arc::downgrade(&hub)));
         Ok(hub)
@@ -97,9 +102,10 @@ impl Hub {
             let listed = listed.as_ref().ok()?;
             Some(self.judged(context, upstream, &listed.kept))
         });
-        let judged = join_all(judged).await;
-        let mut judged = judged.into_iter();
-        listing(scope, gathered, |_, _| judged.next().unwrap_or_default())
+        let (shown, refused): (Vec<_>, Vec<_>) = join_all(judged).await.into_iter().unzip();
+        let mut shown = shown.into_iter();
+        let listing = listing(scope, gathered, |_, _| shown.next().unwrap_or_default())?;
+        Ok(Listing { refused: refused.into_iter().flatten().collect(), ..listing })
     }
 
     async fn judged(
@@ -107,17 +113,17 @@ impl Hub {
         context: &CallContext,
         upstream: &Upstream,
         catalog: &Catalog<Tool>,
-    ) -> Vec<Offered<Tool>> {
+    ) -> (Vec<Offered<Tool>>, Vec<(String, String, String)>) {
         let tools = catalog.all().iter().map(|one| one.item.clone()).collect();
         let judged = self.gate.judge(context, &upstream.server, tools).await;
-        for (tool, reason) in judged.refused {
-            tracing::debug!(server = upstream.server.name, tool, reason, "a tool is not shown");
-        }
-        let named = judged.tools.into_iter().filter_map(|item| {
-            let name = catalog.own(&item.name)?.name.clone();
-            Some(Offered { name, item })
-        });
-        named.collect()
+        let name = |own: &str| catalog.own(own).map(|one| one.name.clone());
+        let shown = judged.tools.into_iter();
+        let shown = shown.filter_map(|item| Some(Offered { name: name(&item.name)?, item }));
+        let server = &upstream.server.name;
+        let refused = judged.refused.into_iter();
+        let refused =
+            refused.filter_map(|(tool, reason)| Some((server.clone(), name(&tool)?, reason)));
+        (shown.collect(), refused.collect())
     }
 
     /// Lists prompts, as [`Hub::tools`] lists tools.
@@ -220,10 +226,19 @@ impl Hub {
         mut call: CallToolRequestParams,
         asking: &Asking,
     ) -> Result<CallToolResponse, Error> {
-        let (upstream, offered) = self.find::<Tool>(context, scope, "tool", &call.name).await?;
         let arguments = call.arguments.take().unwrap_or_default();
+        let (upstream, offered) = match self.find::<Tool>(context, scope, "tool", &call.name).await
+        {
+            Ok(found) => found,
+            Err(error) => {
+                return Err(self.gate.turned_away(context, &call.name, &arguments, error));
+            }
+        };
         let tool = &offered.item;
-        let permit = self.gate.admit(context, &upstream.server, tool, &arguments).await?;
+        let permit = match self.gate.admit(context, &upstream.server, tool, &arguments).await? {
+            Admission::Go(permit) => permit,
+            Admission::Answer(result) => return Ok(CallToolResponse::Complete(result)),
+        };
         let asked = format!("tool {}", tool.name);
         let again = Again { responses: call.input_responses, state: call.request_state };
         let ask = |again: Again| {
@@ -233,9 +248,10 @@ impl Hub {
             ClientRequest::CallToolRequest(CallToolRequest::new(params))
         };
         let conversation = self.converse(context, &upstream, &asked, again, ask, asking);
-        let outcome = match upstream.within(permit.timeout, conversation).await {
+        let conversation = upstream.within(permit.timeout, conversation);
+        let outcome = match conversation.instrument(permit.span()).await {
             Ok(ServerResult::InputRequiredResult(wanted)) => {
-                permit.asked_back().await;
+                permit.asked_back();
                 return Ok(CallToolResponse::InputRequired(wanted));
             }
             Ok(ServerResult::CallToolResult(result)) => Ok(result),
@@ -244,12 +260,16 @@ impl Hub {
             Ok(_) => Err(upstream.strange()),
             Err(error) => Err(error),
         };
-        let mut result = permit.finish(outcome).await?;
+        let mut result = permit.finish(outcome)?;
         if scope == Scope::All {
             let server = &upstream.server.name;
             result.content.iter_mut().for_each(|one| address::wrap_content(server, one));
         }
         Ok(CallToolResponse::Complete(result))
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Whether what a tool gives is private.
@@ -541,7 +561,7 @@ impl Hub {
         let upstream = match scope {
             Scope::One(server) => self.upstream(context, server)?,
             Scope::All => {
-                let names = self.servers.keys().map(String::as_str);
+                let names = self.seen(context).map(|one| one.server.name.as_str());
                 let unknown = || Error::unknown(what, name, names);
                 let upstream = self.may_have(name).ok_or_else(unknown)?;
                 self.upstream(context, &upstream.server.name)?
@@ -649,7 +669,12 @@ fn listing<K: Kind, T>(
     gathered: Gathered<K>,
     mut show: impl FnMut(&str, &K) -> Vec<Offered<T>>,
 ) -> Result<Listing<T>, Error> {
-    let mut listing = Listing { items: Vec::new(), degraded: Vec::new(), ttl: Duration::MAX };
+    let mut listing = Listing {
+        items: Vec::new(),
+        degraded: Vec::new(),
+        refused: Vec::new(),
+        ttl: Duration::MAX,
+    };
     for (upstream, listed) in gathered {
         let server = &upstream.server.name;
         let shown = listed.as_ref().map(|listed| show(server, &listed.kept));

@@ -12,9 +12,12 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn serve() -> ExitCode {
     let serve = |config: Config, node: Node| async move {
-        let Node { listener, health, stop, drain, .. } = node;
-        let bridge = mcp_bridge::server(config.isolated()).await?;
-        runtime::grpc::serve_with(bridge, mcp_bridge::PATHS, listener, health, stop, drain).await
+        let Node { listener, health, metrics, stop, drain, .. } = node;
+        let bridge = mcp_bridge::server(config.isolated(), &metrics).await?;
+        let (paths, calls) = (mcp_bridge::PATHS, bridge.clone());
+        runtime::grpc::serve_with(calls, paths, listener, health, stop, drain).await?;
+        bridge.finish().await;
+        Ok(())
     };
     runtime::process::run("mcp-bridge", serve).await
 }

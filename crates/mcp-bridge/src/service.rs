@@ -1,18 +1,19 @@
 use std::sync::Arc;
-use std::time::Instant;
 
 use proto::bridge::bridge_service_server::BridgeService;
 use proto::bridge::{
-    CallToolRequest, CallToolResponse, Degraded, ListToolsRequest, ListToolsResponse, Tool,
+    CallToolRequest, CallToolResponse, DecidePinRequest, DecidePinResponse, Degraded,
+    ListCallsRequest, ListCallsResponse, ListPinsRequest, ListPinsResponse, ListToolsRequest,
+    ListToolsResponse, RefusedTool, Tool,
 };
 use rmcp::model::{CallToolRequestParams, JsonObject};
 use tonic::{Request, Response};
 use types::CallContext;
 
-use crate::Error;
 use crate::catalog::Offered;
 use crate::hub::{Hub, Scope};
 use crate::upstream::Asking;
+use crate::{Error, records};
 
 /// The gRPC service.
 #[derive(Clone)]
@@ -73,7 +74,10 @@ impl BridgeService for Service {
         let degraded = listing.degraded.into_iter();
         let degraded =
             degraded.map(|(server, error)| Degraded { server, reason: error.to_string() });
-        Ok(Response::new(ListToolsResponse { tools, degraded: degraded.collect() }))
+        let refused = listing.refused.into_iter();
+        let refused = refused.map(|(server, name, reason)| RefusedTool { server, name, reason });
+        let (degraded, refused) = (degraded.collect(), refused.collect());
+        Ok(Response::new(ListToolsResponse { tools, degraded, refused }))
     }
 
     async fn call_tool(
@@ -81,19 +85,32 @@ impl BridgeService for Service {
         request: Request<CallToolRequest>,
     ) -> tonic::Result<Response<CallToolResponse>> {
         let context = runtime::context::read(&request)?;
+        Ok(Response::new(self.call(&context, &request.into_inner()).await?))
+    }
+
+    async fn list_pins(
+        &self,
+        request: Request<ListPinsRequest>,
+    ) -> tonic::Result<Response<ListPinsResponse>> {
+        runtime::context::read(&request)?;
+        Ok(Response::new(records::list_pins(self.hub.gate(), &request.into_inner()).await?))
+    }
+
+    async fn decide_pin(
+        &self,
+        request: Request<DecidePinRequest>,
+    ) -> tonic::Result<Response<DecidePinResponse>> {
+        let context = runtime::context::read(&request)?;
         let request = request.into_inner();
-        let started = Instant::now();
-        let called = self.call(&context, &request).await;
-        let outcome = match &called {
-            Ok(response) if response.is_error => "tool_error",
-            Ok(_) => "ok",
-            Err(error) => error.outcome(),
-        };
-        // Arguments and results may be private; who called what is the audit.
-        tracing::info!(
-            tenant = %context.tenant, user = %context.user, tool = request.name, outcome,
-            ms = started.elapsed().as_secs_f64() * 1e3, "tool call"
-        );
-        Ok(Response::new(called?))
+        Ok(Response::new(records::decide_pin(self.hub.gate(), &context, &request).await?))
+    }
+
+    async fn list_calls(
+        &self,
+        request: Request<ListCallsRequest>,
+    ) -> tonic::Result<Response<ListCallsResponse>> {
+        let context = runtime::context::read(&request)?;
+        let request = request.into_inner();
+        Ok(Response::new(records::list_calls(self.hub.gate(), &context, &request).await?))
     }
 }

@@ -16,6 +16,7 @@ use http_body_util::BodyExt as _;
 use mcp_bridge::Config;
 use proto::bridge::bridge_service_client::BridgeServiceClient;
 use proto::bridge::{CallToolRequest, CallToolResponse, ListToolsRequest, ListToolsResponse};
+use runtime::metrics::Metrics;
 use runtime::transport::{Peer, in_process};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -185,12 +186,14 @@ struct Bridge(BridgeServiceClient<Peer>);
 
 impl Bridge {
     async fn before(bad: &str, good: &str) -> Self {
-        let config: Config = serde_json::from_value(json!({ "servers": {
+        let config: Config =
+            serde_json::from_value(json!({ "store": "sqlite::memory:", "servers": {
             "bad": { "url": bad, "timeout_ms": 300, "start_timeout_ms": 500 },
             "good": { "url": good },
         } }))
-        .unwrap();
-        Self(BridgeServiceClient::new(in_process(mcp_bridge::server(config).await.unwrap())))
+            .unwrap();
+        let bridge = mcp_bridge::server(config, &Metrics::default()).await.unwrap();
+        Self(BridgeServiceClient::new(in_process(bridge)))
     }
 
     async fn list(&self) -> ListToolsResponse {

@@ -15,6 +15,7 @@ use landlock::{
 use mcp_bridge::Config;
 use proto::bridge::ListToolsRequest;
 use proto::bridge::bridge_service_client::BridgeServiceClient;
+use runtime::metrics::Metrics;
 use runtime::transport::{Peer, in_process};
 use rustix::process::{Pid, Signal, getuid, kill_process_group, test_kill_process};
 use serde_json::{Value, json};
@@ -34,10 +35,10 @@ impl Bridge {
     async fn new(mut server: Value) -> Self {
         let place = tempfile::tempdir().unwrap();
         server["start_timeout_ms"] = server["start_timeout_ms"].as_u64().unwrap_or(30_000).into();
-        let config = json!({ "servers": { "s": server }, "directory": place.path() });
+        let config = json!({ "servers": { "s": server }, "directory": place.path(), "store": "sqlite::memory:" });
         let mut config: Config = serde_json::from_value(config).unwrap();
         config.launcher = Some(LAUNCHER.into());
-        let service = mcp_bridge::server(config).await.unwrap();
+        let service = mcp_bridge::server(config, &Metrics::default()).await.unwrap();
         let service = BridgeServiceClient::new(in_process(service));
         Self { service, home: place.path().join("s"), _place: place }
     }

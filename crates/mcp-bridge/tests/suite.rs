@@ -9,6 +9,7 @@ use mcp_filesystem::Filesystem;
 use mcp_server::Access;
 use proto::bridge::bridge_service_client::BridgeServiceClient;
 use proto::bridge::{CallToolRequest, CallToolResponse, ListToolsRequest, ListToolsResponse};
+use runtime::metrics::Metrics;
 use runtime::transport::{Peer, in_process};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -23,8 +24,10 @@ struct Bridge(BridgeServiceClient<Peer>);
 
 impl Bridge {
     async fn new(servers: Value) -> Self {
-        let config: Config = serde_json::from_value(json!({ "servers": servers })).unwrap();
-        Self(BridgeServiceClient::new(in_process(mcp_bridge::server(config).await.unwrap())))
+        let config = json!({ "servers": servers, "store": "sqlite::memory:" });
+        let config: Config = serde_json::from_value(config).unwrap();
+        let server = mcp_bridge::server(config, &Metrics::default()).await.unwrap();
+        Self(BridgeServiceClient::new(in_process(server)))
     }
 
     async fn list(&self, privacy: Privacy) -> ListToolsResponse {

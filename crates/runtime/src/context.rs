@@ -26,6 +26,8 @@ const USER: &str = "baton-user-bin";
 const KEY: &str = "baton-key-bin";
 const RUN: &str = "baton-run-bin";
 const REQUEST: &str = "baton-request-bin";
+/// A JSON array of names.
+const TOOLS: &str = "baton-tools-bin";
 const IDEMPOTENCY: &str = "baton-idempotency-bin";
 const PRIVACY: &str = "baton-privacy";
 const CACHE: &str = "baton-cache";
@@ -93,6 +95,8 @@ impl Carried {
         put(RUN, context.run.as_ref().map(RunId::as_str));
         put(REQUEST, Some(context.request_id.as_str()));
         put(IDEMPOTENCY, context.idempotency_key.as_deref());
+        let tools = context.tools.as_deref().map(|tools| serde_json::json!(tools).to_string());
+        put(TOOLS, tools.as_deref());
         metadata.insert(PRIVACY, MetadataValue::from_static(context.privacy.as_str()));
         match context.caching {
             Caching::AsConfigured => None,
@@ -143,6 +147,14 @@ fn read_metadata(metadata: &MetadataMap) -> Result<CallContext, Status> {
         user: UserId::new(required(USER)?).map_err(id)?,
         key: text(KEY)?.map(types::KeyId::new).transpose().map_err(id)?,
         run: text(RUN)?.map(RunId::new).transpose().map_err(id)?,
+        tools: match text(TOOLS)? {
+            None => None,
+            Some(names) => {
+                let names: Vec<String> = serde_json::from_str(&names)
+                    .map_err(|_| invalid(format!("{TOOLS} is not a list of names")))?;
+                Some(names.into())
+            }
+        },
         caching: match metadata.get(CACHE).map(|caching| caching.to_str()) {
             None => Caching::AsConfigured,
             Some(Ok("on")) => Caching::Asked,
@@ -271,6 +283,7 @@ mod tests {
         let mut context =
             CallContext::new(TenantId::new("t").unwrap(), UserId::new("zoë ☂").unwrap());
         context.run = Some(RunId::new("r").unwrap());
+        context.tools = Some(["files__*".to_owned()].into());
         context.privacy = Privacy::Private;
         context.caching = Caching::Never;
         context.deadline = Some(Instant::now() + Duration::from_secs(60));

@@ -15,6 +15,9 @@ use tower::{Service, ServiceExt as _};
 use crate::context::Traced;
 use crate::probes::Health;
 
+/// How many bytes of metadata a call may have: a key may name 200 tools of 256 bytes.
+const HEADERS: u32 = 256 * 1024;
+
 /// Serves `server` beside the standard health and reflection services until `stop`, then takes no
 /// new calls, says so for `drain`, and finishes what is in flight.
 ///
@@ -72,6 +75,7 @@ where
         router.route_service(path, server.clone())
     });
     Server::builder()
+        .http2_max_header_list_size(HEADERS)
         // A connection ends after a while, so that new replicas get their share.
         .max_connection_age(Duration::from_secs(300))
         .max_connection_age_grace(Duration::from_secs(600))

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::{KeyId, RequestId, RunId, TeamId, TenantId, UserId};
@@ -55,6 +56,8 @@ pub struct CallContext {
     pub key: Option<KeyId>,
     /// The run that this call belongs to, if any.
     pub run: Option<RunId>,
+    /// Tools that may be used, as [`allows`] reads them; all when none.
+    pub tools: Option<Arc<[String]>>,
     /// Whether data may leave the machine.
     pub privacy: Privacy,
     /// Whether an answer may be one that was kept.
@@ -77,6 +80,7 @@ impl CallContext {
             user,
             key: None,
             run: None,
+            tools: None,
             privacy: Privacy::Public,
             caching: Caching::AsConfigured,
             deadline: None,
@@ -95,9 +99,39 @@ impl CallContext {
     }
 }
 
+/// Tells whether `list` allows `name`: by itself, or as one that begins as something before a `*`. A
+/// list that is none allows everything.
+#[must_use]
+pub fn allows(list: Option<&[String]>, name: &str) -> bool {
+    list.is_none_or(|list| {
+        list.iter().any(|allowed| match allowed.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => allowed == name,
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_allowed_by_itself_or_by_its_beginning() {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        for (names, name, allowed) in [
+            (&["auto"][..], "auto", true),
+            (&["auto"], "automatic", false),
+            (&["auto"], "Auto", false),
+            (&["openai/*"], "openai/gpt-4o", true),
+            (&["openai/*"], "gpt-4o", false),
+            (&["*"], "anything", true),
+            (&["a*b"], "axb", false),
+            (&[], "auto", false),
+        ] {
+            assert_eq!(allows(Some(&list(names)), name), allowed, "{names:?} {name}");
+        }
+        assert!(allows(None, "auto"));
+    }
 
     #[test]
     fn privacy_can_only_be_raised() {

@@ -16,7 +16,7 @@ mod money;
 mod role;
 mod time;
 
-pub use context::{Caching, CallContext, Privacy};
+pub use context::{Caching, CallContext, Privacy, allows};
 pub use error::{Classify, ErrorKind};
 pub use ids::{
     BatchId, DocumentId, FileId, IdError, JobId, KeyId, LeaseId, PassageId, RequestId,

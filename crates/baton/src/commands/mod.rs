@@ -12,6 +12,7 @@ pub(crate) mod import;
 pub(crate) mod ingest;
 pub(crate) mod keys;
 pub(crate) mod maintenance;
+pub(crate) mod tools;
 pub(crate) mod up;
 
 use crate::cli::Common;

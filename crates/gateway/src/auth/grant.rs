@@ -1,8 +1,11 @@
 //! Whom a credential stands for, and what it may do.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
-use types::{Caching, CallContext, ErrorKind, KeyId, Privacy, Role, TeamId, TenantId, UserId};
+use types::{
+    Caching, CallContext, ErrorKind, KeyId, Privacy, Role, TeamId, TenantId, UserId, allows,
+};
 
 use crate::Error;
 
@@ -25,7 +28,7 @@ pub(crate) struct Grant {
     pub(crate) runs_it: bool,
     /// Routes and models that it may ask.
     pub(crate) models: Option<Vec<String>>,
-    /// Tools that it may call.
+    /// Tools that it may call; the bridge sees to it.
     pub(crate) tools: Option<Vec<String>>,
     /// Collections of documents that it may use.
     pub(crate) collections: Option<Vec<String>>,
@@ -98,6 +101,7 @@ impl Grant {
         let mut context = CallContext::new(self.tenant.clone(), self.user.clone());
         context.team.clone_from(&self.team);
         context.key.clone_from(&self.key);
+        context.tools = self.tools.as_deref().map(Arc::from);
         (context.privacy, context.caching) = (self.privacy, self.caching);
         context
     }
@@ -105,13 +109,9 @@ impl Grant {
     /// Checks that a route or model may be asked.
     ///
     /// # Errors
-    /// If it is not among those that are allowed; so are the next two.
+    /// If it is not among those that are allowed; so is the next one.
     pub(crate) fn check_model(&self, name: &str) -> Result<(), Error> {
         check("model", self.models.as_deref(), name)
-    }
-
-    pub(crate) fn check_tool(&self, name: &str) -> Result<(), Error> {
-        check("tool", self.tools.as_deref(), name)
     }
 
     /// Returns the collection that a request is for: the one it names, or else the default one.
@@ -120,16 +120,6 @@ impl Grant {
         check("collection", self.collections.as_deref(), &name)?;
         Ok(name)
     }
-}
-
-/// Tells whether `list` allows `name`: by itself, or as one that begins as something before a `*`.
-pub(crate) fn allows(list: Option<&[String]>, name: &str) -> bool {
-    list.is_none_or(|list| {
-        list.iter().any(|allowed| match allowed.strip_suffix('*') {
-            Some(beginning) => name.starts_with(beginning),
-            None => allowed == name,
-        })
-    })
 }
 
 fn check(what: &str, list: Option<&[String]>, name: &str) -> Result<(), Error> {
@@ -142,27 +132,4 @@ fn check(what: &str, list: Option<&[String]>, name: &str) -> Result<(), Error> {
     };
     let fault = format!("the key may not use {what} {name:?}; it may use {allowed}");
     Err(Error::new(ErrorKind::Denied, fault))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_allowed_by_itself_or_by_its_beginning() {
-        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        for (names, name, allowed) in [
-            (&["auto"][..], "auto", true),
-            (&["auto"], "automatic", false),
-            (&["auto"], "Auto", false),
-            (&["openai/*"], "openai/gpt-4o", true),
-            (&["openai/*"], "gpt-4o", false),
-            (&["*"], "anything", true),
-            (&["a*b"], "axb", false),
-            (&[], "auto", false),
-        ] {
-            assert_eq!(allows(Some(&list(names)), name), allowed, "{names:?} {name}");
-        }
-        assert!(allows(None, "auto"));
-    }
 }

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use types::{Caching, Classify as _, ErrorKind, Privacy, RequestId, Role, TenantId, UserId};
 
 pub use self::configured::Keys;
-pub(crate) use self::grant::{Grant, Rates, allows};
+pub(crate) use self::grant::{Grant, Rates};
 pub use self::jwt::IssuerConfig;
 pub(crate) use self::jwt::Issuers;
 pub(crate) use self::kept::Kept;

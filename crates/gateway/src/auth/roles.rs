@@ -19,7 +19,8 @@ pub(crate) enum Right {
     OwnReport,
     /// To change limits, probe providers: operators and admins.
     Operate,
-    /// To refuse every tenant's work for a while: those of them who run the system.
+    /// To refuse every tenant's work for a while, to approve tools for all: those of them who run the
+    /// system.
     Maintain,
     /// To make keys: admins.
     Keys,
@@ -73,6 +74,11 @@ const TABLE: &[(Method, &str, Right)] = &[
     (Method::POST, "/mcp/{server}", Call),
     (Method::GET, "/mcp/{server}", Call),
     (Method::DELETE, "/mcp/{server}", Call),
+    (Method::GET, "/api/v1/tools/calls", Report),
+    (Method::GET, "/api/v1/tools/pins", Maintain),
+    (Method::GET, "/api/v1/tools/pins/{name}", Maintain),
+    (Method::POST, "/api/v1/tools/pins/{name}/approve", Maintain),
+    (Method::POST, "/api/v1/tools/pins/{name}/reject", Maintain),
     (Method::GET, "/api/v1/budget/user/{id}", OwnReport),
     (Method::GET, "/api/v1/budget/team/{id}", Report),
     (Method::GET, "/api/v1/budget/key/{id}", Report),

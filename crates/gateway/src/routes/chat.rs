@@ -17,10 +17,10 @@ use proto::router::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use types::{CallContext, ErrorKind, NanoUsd};
+use types::{CallContext, ErrorKind, NanoUsd, allows};
 
 use super::providers;
-use crate::auth::{Grant, allows};
+use crate::auth::Grant;
 use crate::error::COST;
 use crate::limiter::Used;
 use crate::{App, Error};

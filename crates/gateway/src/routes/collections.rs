@@ -8,10 +8,10 @@ use proto::retriever::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use types::CallContext;
+use types::{CallContext, allows};
 
 use super::{Json, Path};
-use crate::auth::{Grant, allows};
+use crate::auth::Grant;
 use crate::{App, Error};
 
 /// A collection to be made.

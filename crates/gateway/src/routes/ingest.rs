@@ -13,11 +13,11 @@ use proto::retriever::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use types::{CallContext, JobId};
+use types::{CallContext, JobId, allows};
 
 use super::documents::{Named, read_upload};
 use super::{Json, Path, Query};
-use crate::auth::{Grant, allows};
+use crate::auth::Grant;
 use crate::{App, Error};
 
 /// A job to be made.

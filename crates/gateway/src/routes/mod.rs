@@ -17,6 +17,7 @@ pub(crate) mod keys;
 pub(crate) mod maintenance;
 pub(crate) mod mcp;
 pub(crate) mod messages;
+pub(crate) mod pins;
 pub(crate) mod providers;
 pub(crate) mod responses;
 pub(crate) mod search;

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use axum::Extension;
 use axum::extract::State;
 use proto::bridge::bridge_service_client::BridgeServiceClient;
@@ -8,22 +6,20 @@ use serde_json::{Map, Value, json};
 use types::CallContext;
 
 use super::{Json, Path};
-use crate::auth::{Grant, allows};
 use crate::{App, Error};
 
-/// Lists the tools of every MCP server that answers, and names the servers that do not.
+/// Lists the tools of every MCP server that answers, names the servers that do not, and says which tools
+/// the caller may not use, and why.
 #[utoipa::path(get, operation_id = "list_tools", path = "/api/v1/tools", tag = "tools",
-    responses((status = 200, description = "Tools, and the servers without an answer")))]
+    responses((status = 200, description = "Tools, the servers without an answer, and what is refused")))]
 pub(crate) async fn list(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
-    Extension(grant): Extension<Arc<Grant>>,
 ) -> Result<axum::Json<Value>, Error> {
     let request = runtime::context::request(&context, ListToolsRequest {});
     let reply =
         BridgeServiceClient::new(app.peers.bridge.clone()).list_tools(request).await?.into_inner();
-    let allowed = reply.tools.iter().filter(|tool| allows(grant.tools.as_deref(), &tool.name));
-    let tools = allowed.map(|tool| {
+    let tools = reply.tools.iter().map(|tool| {
         json!({
             "name": tool.name,
             "server": tool.server,
@@ -33,9 +29,13 @@ pub(crate) async fn list(
     });
     let degraded = reply.degraded.iter();
     let degraded = degraded.map(|one| json!({ "server": one.server, "reason": one.reason }));
+    let refused = reply.refused.iter();
+    let refused =
+        refused.map(|one| json!({ "server": one.server, "name": one.name, "reason": one.reason }));
     Ok(axum::Json(json!({
         "tools": tools.collect::<Vec<_>>(),
         "degraded": degraded.collect::<Vec<_>>(),
+        "refused": refused.collect::<Vec<_>>(),
     })))
 }
 
@@ -44,15 +44,13 @@ pub(crate) async fn list(
     params(("name" = String, Path, description = "`server__tool`")),
     request_body(content = Object, description = "The arguments"),
     responses((status = 200, description = "What the tool answered, also when it says that it failed"),
-        (status = 404, description = "There is no such tool")))]
+        (status = 403, description = "The tool is refused: by whom and why"), (status = 404, description = "There is no such tool")))]
 pub(crate) async fn call(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
-    Extension(grant): Extension<Arc<Grant>>,
     Path(name): Path<String>,
     Json(arguments): Json<Map<String, Value>>,
 ) -> Result<axum::Json<Value>, Error> {
-    grant.check_tool(&name)?;
     let arguments_json = Value::Object(arguments).to_string();
     let request = runtime::context::request(&context, CallToolRequest { name, arguments_json });
     let reply =

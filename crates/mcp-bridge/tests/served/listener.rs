@@ -1,10 +1,14 @@
 //! The bridge's own listener.
 
 use mcp_bridge::Config;
+use runtime::metrics::Metrics;
 use serde_json::{Value, json};
 
 fn config(listen: &str, clients: Value) -> Config {
-    serde_json::from_value(json!({ "listen": listen, "clients": clients })).unwrap()
+    serde_json::from_value(
+        json!({ "listen": listen, "clients": clients, "store": "sqlite::memory:" }),
+    )
+    .unwrap()
 }
 
 #[tokio::test]
@@ -17,7 +21,8 @@ async fn its_own_listener_lets_in_whom_it_knows() {
         "clientInfo": { "name": "raw", "version": "1" } } });
     for clients in [json!({}), tokens] {
         let closed = clients != json!({});
-        let bridge = mcp_bridge::server(config("127.0.0.1:0", clients)).await.unwrap();
+        let bridge =
+            mcp_bridge::server(config("127.0.0.1:0", clients), &Metrics::default()).await.unwrap();
         let own = format!("http://{}", bridge.listening().unwrap());
         let bearer = format!("Bearer {token}");
         for (header, value, status) in [
@@ -52,7 +57,8 @@ async fn it_does_not_serve_others_without_tokens() {
             "32",
         ),
     ] {
-        let refused = mcp_bridge::server(config(listen, clients)).await.err().unwrap();
+        let refused = mcp_bridge::server(config(listen, clients), &Metrics::default()).await;
+        let refused = refused.err().unwrap();
         assert!(refused.to_string().contains(fault), "{refused:#}");
     }
 }

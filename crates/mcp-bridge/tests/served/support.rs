@@ -15,6 +15,7 @@ use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
 use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt as _, RoleClient, ServerHandler};
+use runtime::metrics::Metrics;
 use serde_json::{Value, json};
 use testkit::mcp::{Served, serve};
 use tokio::net::TcpListener;
@@ -37,8 +38,9 @@ impl Drop for Bridge {
 
 impl Bridge {
     pub(crate) async fn new(servers: Value) -> Self {
-        let config: Config = serde_json::from_value(json!({ "servers": servers })).unwrap();
-        let bridge = mcp_bridge::server(config).await.unwrap();
+        let config = json!({ "servers": servers, "store": "sqlite::memory:" });
+        let config: Config = serde_json::from_value(config).unwrap();
+        let bridge = mcp_bridge::server(config, &Metrics::default()).await.unwrap();
         let answer = move |request: Request| {
             let mut bridge = bridge.clone();
             async move {

@@ -163,6 +163,7 @@ mod tests {
                 listed("git", "git__log"),
             ],
             degraded: vec![down],
+            refused: Vec::new(),
         };
         let mut body = Map::from_iter([("tools".to_owned(), tools)]);
         let wanted = wanted::take(&mut body, Dialect::ChatCompletions).unwrap();
