@@ -25,6 +25,8 @@ pub(crate) struct Checked {
     pub(crate) input: Result<Schema, String>,
     /// What results have to fit.
     pub(crate) output: Option<Result<Schema, String>>,
+    /// Whether it may destroy something: unless it is pinned that it does not.
+    pub(crate) destroys: bool,
     /// What all of it was worked out from.
     of: Tool,
 }
@@ -46,6 +48,7 @@ impl Checked {
             definition,
             input: Schema::new(&tool.input_schema),
             output,
+            destroys: destroys(tool),
             of: tool.clone(),
         }
     }
@@ -77,6 +80,13 @@ impl Checked {
         let input = self.input.as_ref().err().map(|fault| format!("its input schema: {fault}"));
         input.or_else(|| output.map(|fault| format!("its output schema: {fault}")))
     }
+}
+
+/// Reads a tool's hints as the protocol does: one that says nothing may destroy something.
+fn destroys(tool: &Tool) -> bool {
+    let hints = tool.annotations.as_ref();
+    let reads = hints.and_then(|hints| hints.read_only_hint) == Some(true);
+    !reads && hints.and_then(|hints| hints.destructive_hint) != Some(false)
 }
 
 /// Every definition that was looked through lately, by server and tool.

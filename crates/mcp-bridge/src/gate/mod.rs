@@ -163,7 +163,7 @@ impl Gate {
         let faults = self.faults(&server.name, &checked).await;
         let mut judged = Judged::default();
         for ((tool, checked), fault) in tools.into_iter().zip(&checked).zip(faults) {
-            let reason = match self.may(context, &checked.name) {
+            let reason = match self.may(context, checked) {
                 Err(denial) => denial.reason(),
                 Ok(_) => fault.map(|(_, fault)| fault),
             };
@@ -285,8 +285,7 @@ impl Gate {
             let kind = whose(&error);
             Denial { rule: kind.to_owned(), kind, error: Err(error) }
         })?;
-        let rule =
-            self.may(context, &checked.name).map_err(|denial| denial.told(server, checked))?;
+        let rule = self.may(context, checked).map_err(|denial| denial.told(server, checked))?;
         let mut faults = self.faults(&server.name, &[checked]).await;
         if let Some((kind, fault)) = faults.pop().flatten() {
             return Err(refuse(kind, kind, fault));
@@ -314,8 +313,9 @@ impl Gate {
         Ok((Some(rule), held))
     }
 
-    /// Decides by who calls and the tool's whole name alone.
-    fn may(&self, context: &CallContext, name: &str) -> Result<Option<&Rule>, NotAllowed> {
+    /// Decides by who calls, the tool's whole name and its hints alone.
+    fn may(&self, context: &CallContext, checked: &Checked) -> Result<Option<&Rule>, NotAllowed> {
+        let name = &checked.name;
         if !allows(context.tools.as_deref(), name) {
             return Err(NotAllowed {
                 rule: "key".to_owned(),
@@ -333,6 +333,17 @@ impl Gate {
             });
         }
         match self.policy.decide(context, name) {
+            Verdict::Allowed(Some(rule)) if checked.destroys && !rule.approves(name) => {
+                Err(NotAllowed {
+                    rule: rule.name.clone(),
+                    kind: "approval",
+                    reason: format!(
+                        "it may destroy something and needs the operator's approval: that of rule {:?}, \
+                         by its name among the rule's `approved`",
+                        rule.name
+                    ),
+                })
+            }
             Verdict::Allowed(rule) => Ok(rule),
             Verdict::Denied(rule) => Err(NotAllowed {
                 rule: rule.to_owned(),

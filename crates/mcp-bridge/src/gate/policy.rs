@@ -53,6 +53,10 @@ pub struct RuleConfig {
     pub allow: Vec<String>,
     /// Tools that it denies.
     pub deny: Vec<String>,
+    /// Of the tools that it allows and that may destroy something, those that are approved; all of them
+    /// when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approved: Option<Vec<String>>,
     /// A JSON schema that the arguments have to fit besides the tool's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<Map<String, Value>>,
@@ -84,6 +88,7 @@ pub(crate) struct Rule {
     runs: Option<GlobSet>,
     allow: GlobSet,
     deny: GlobSet,
+    approved: Option<GlobSet>,
     arguments: Option<Schema>,
     pub(crate) rate: Option<Rate>,
     pub(crate) concurrency: Option<u32>,
@@ -155,6 +160,7 @@ impl Rule {
             runs: some(&config.runs)?,
             allow: patterns_of(&config.allow)?,
             deny: patterns_of(&config.deny)?,
+            approved: config.approved.as_deref().map(patterns_of).transpose()?,
             arguments: arguments.map_err(|fault| anyhow::anyhow!("arguments: {fault}"))?,
             rate,
             concurrency: config.concurrency,
@@ -171,6 +177,11 @@ impl Rule {
             && fits(&self.users, Some(context.user.as_str()))
             && fits(&self.keys, context.key.as_ref().map(|key| key.as_str()))
             && fits(&self.runs, context.run.as_ref().map(|run| run.as_str()))
+    }
+
+    /// Whether a tool that may destroy something is approved.
+    pub(crate) fn approves(&self, tool: &str) -> bool {
+        self.approved.as_ref().is_none_or(|approved| approved.is_match(tool))
     }
 
     /// Checks arguments against the rule's own schema.

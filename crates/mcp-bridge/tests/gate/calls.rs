@@ -182,6 +182,30 @@ async fn a_call_is_decided_by_the_first_rule_and_on_the_parsed_body() {
 }
 
 #[tokio::test]
+async fn a_tool_that_may_destroy_something_needs_an_approval() {
+    let hints = |hints: Value| json!({ "annotations": hints });
+    let (server, url, _guard) = Fickle::start(&[
+        ("read", hints(json!({ "readOnlyHint": true }))),
+        ("add", hints(json!({ "destructiveHint": false }))),
+        ("delete", hints(json!({ "destructiveHint": true }))),
+        ("move", hints(json!({ "destructiveHint": true }))),
+        // What is not said may be.
+        ("silent", json!({})),
+    ])
+    .await;
+    let rules = json!([{ "name": "agents", "allow": ["*"], "approved": ["s__move"] }]);
+    let bridge = Bridge::new(&url, json!({ "rules": rules })).await;
+    let ada = &caller("t", "ada");
+    assert_eq!(bridge.shown(ada).await, ["s__read", "s__add", "s__move"]);
+    for name in ["s__delete", "s__silent"] {
+        let told = bridge.refusal(ada, name).await;
+        assert!(told.contains("rule \"agents\"") && told.contains("`approved`"), "{told}");
+    }
+    assert!(server.reached().is_empty());
+    bridge.call(ada, "s__move", "{}").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_rate_is_each_callers_own() {
     let (_, url, _guard) = Fickle::start(&[("read", json!({}))]).await;
     let rules =
