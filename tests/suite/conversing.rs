@@ -79,6 +79,35 @@ async fn every_step_is_in_the_journal_and_the_whole_is_paid_as_one() {
 }
 
 #[tokio::test]
+async fn a_model_is_offered_what_the_callers_key_may_use() {
+    let (provider, files) = (Provider::start().await.unwrap(), files());
+    for shape in Shape::ALL {
+        let system = System::start(shape, &settings(&provider, files.path(), "")).await.unwrap();
+        let asked = conversation(&format!("call {READ}"));
+        for (tools, good) in [("files__read_*", true), ("files__list_*", false), ("git__*", false)]
+        {
+            let key = json!({ "name": tools, "tools": [tools] });
+            let (_, key) = system.post("/api/v1/keys", &key).await.unwrap();
+            let key: Value = serde_json::from_str(&key).unwrap();
+            let request = system.client().post(format!("{}/v1/chat/completions", system.url));
+            let reply = request.bearer_auth(key["secret"].as_str().unwrap()).json(&asked).send();
+            let reply = reply.await.unwrap();
+            let run =
+                reply.headers().get("x-baton-run").map(|run| run.to_str().unwrap().to_owned());
+            let told = reply.text().await.unwrap();
+            let events = match run {
+                Some(run) => system.get(&format!("/api/v1/runs/{run}/events")).await.unwrap().1,
+                None => Value::Null,
+            };
+            let outcome = events["events"].as_array().and_then(|all| {
+                all.iter().find(|one| one["event"] == "tool_answered")?["data"]["outcome"].as_str()
+            });
+            assert_eq!(outcome == Some("ok"), good, "{tools}: {told} {events}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_budget_that_runs_out_between_two_steps_ends_the_run() {
     let (provider, files) = (Provider::start().await.unwrap(), files());
     let limit = "[budget.default_limits.run]\ntotal = 0.005\n";

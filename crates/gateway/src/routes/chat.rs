@@ -80,10 +80,6 @@ pub(crate) async fn answer(
         return Ok(providers::estimated(app, context, body, dialect).await?.into_response());
     }
     if has_servers {
-        if grant.tools.is_some() {
-            let fault = "/tools: a key that may use only some tools calls them itself";
-            return Err(Error::new(ErrorKind::Denied, fault));
-        }
         return conversed(app, context, body, dialect, streams).await;
     }
     let call = Some(Call { body, groundings: Vec::new(), dialect: dialect.into() });
