@@ -22,6 +22,7 @@ use crate::catalog::Catalog;
 /// How many pages a server is asked for, and how much of them is kept.
 const PAGES: usize = 100;
 pub(crate) const ITEMS: usize = 5_000;
+const BYTES: usize = 1024 * 1024;
 
 /// For how long a list holds at least, though its server says less: calls look it up.
 const SHORTEST: Duration = Duration::from_secs(5);
@@ -182,22 +183,27 @@ impl Upstream {
         let (mut items, mut ttl, mut bytes) = (Vec::new(), None::<u64>, 0);
         let (mut cursor, mut cut) = (None::<String>, false);
         let pages = if K::offered(&line.info.capabilities) { PAGES } else { 0 };
-        for _ in 0..pages {
+        'pages: for _ in 0..pages {
             let params = cursor
                 .take()
                 .map(|cursor| PaginatedRequestParams::default().with_cursor(Some(cursor)));
             let result = self.ask_on(&line, K::request(params), &Asking::default()).await?;
             let page = self.page::<K>(result)?;
-            bytes += crate::gate::size(&page.items)?;
-            items.extend(page.items);
             ttl = Some(ttl.unwrap_or(u64::MAX).min(page.ttl_ms.unwrap_or_default()));
+            for item in page.items {
+                bytes += crate::gate::size(&item)?;
+                cut = bytes > BYTES || items.len() == ITEMS;
+                if cut {
+                    break 'pages;
+                }
+                items.push(item);
+            }
             cursor = page.next;
-            cut = cursor.is_some() || items.len() > ITEMS;
-            if cursor.is_none() || items.len() > ITEMS || bytes > self.server.max_message_bytes {
+            cut = cursor.is_some();
+            if !cut {
                 break;
             }
         }
-        items.truncate(ITEMS);
         let kept = K::keep(&self.server.name, items);
         let (line, ttl) = (Arc::downgrade(&line), ttl.map(Duration::from_millis));
         Ok(Listed { kept, ttl, cut, asked, changes, line })
