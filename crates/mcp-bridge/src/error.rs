@@ -38,13 +38,8 @@ pub enum Error {
         wanted: &'static str,
     },
     /// The server offers more than is listed.
-    #[error("server {server:?} offers more than the {limit} that are listed")]
-    TooMany {
-        /// Which server.
-        server: String,
-        /// How many are listed.
-        limit: usize,
-    },
+    #[error("server {0:?} offers more than is listed")]
+    TooMany(String),
     /// As many sessions as the server has at once are in use.
     #[error("server {server:?} has {limit} sessions in use, which is all that it may have")]
     Busy {
@@ -176,7 +171,7 @@ impl Classify for Error {
             | Self::Unavailable { .. }
             | Self::Asks { .. }
             | Self::Busy { .. }
-            | Self::TooMany { .. }
+            | Self::TooMany(_)
             | Self::Timeout { .. }
             | Self::TooLarge { .. } => ErrorKind::Unavailable,
         }

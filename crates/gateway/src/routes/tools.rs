@@ -2,6 +2,7 @@ use axum::Extension;
 use axum::extract::State;
 use proto::bridge::bridge_service_client::BridgeServiceClient;
 use proto::bridge::{CallToolRequest, ListToolsRequest};
+use runtime::transport::Peer;
 use serde_json::{Map, Value, json};
 use types::CallContext;
 
@@ -17,8 +18,7 @@ pub(crate) async fn list(
     Extension(context): Extension<CallContext>,
 ) -> Result<axum::Json<Value>, Error> {
     let request = runtime::context::request(&context, ListToolsRequest {});
-    let reply =
-        BridgeServiceClient::new(app.peers.bridge.clone()).list_tools(request).await?.into_inner();
+    let reply = bridge(&app).list_tools(request).await?.into_inner();
     let tools = reply.tools.iter().map(|tool| {
         json!({
             "name": tool.name,
@@ -53,13 +53,17 @@ pub(crate) async fn call(
 ) -> Result<axum::Json<Value>, Error> {
     let arguments_json = Value::Object(arguments).to_string();
     let request = runtime::context::request(&context, CallToolRequest { name, arguments_json });
-    let reply =
-        BridgeServiceClient::new(app.peers.bridge.clone()).call_tool(request).await?.into_inner();
+    let reply = bridge(&app).call_tool(request).await?.into_inner();
     Ok(axum::Json(json!({
         "content": json_or_null(&reply.content_json),
         "structured": json_or_null(&reply.structured_json),
         "is_error": reply.is_error,
     })))
+}
+
+/// Returns the way to the bridge, which bounds lists and results itself.
+fn bridge(app: &App) -> BridgeServiceClient<Peer> {
+    BridgeServiceClient::new(app.peers.bridge.clone()).max_decoding_message_size(usize::MAX)
 }
 
 fn json_or_null(text: &str) -> Value {

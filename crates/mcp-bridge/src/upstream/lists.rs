@@ -21,7 +21,7 @@ use crate::catalog::Catalog;
 
 /// How many pages a server is asked for, and how much of them is kept.
 const PAGES: usize = 100;
-pub(crate) const ITEMS: usize = 5_000;
+const ITEMS: usize = 5_000;
 const BYTES: usize = 1024 * 1024;
 
 /// For how long a list holds at least, though its server says less: calls look it up.

@@ -35,7 +35,7 @@ use changes::Changes;
 pub(crate) use client::Client;
 pub(crate) use line::Line;
 use lists::Lists;
-pub(crate) use lists::{ITEMS, Kind, Listed};
+pub(crate) use lists::{Kind, Listed};
 pub(crate) use relay::{Hearer, Note};
 pub(crate) use stdio::{Apart, Program};
 
