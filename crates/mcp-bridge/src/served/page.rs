@@ -1,6 +1,6 @@
 //! Lists, a page at a time.
 
-use rmcp::model::{ErrorData, MetaObject, PaginatedRequestParams};
+use rmcp::model::{ErrorData, JsonObject, MetaObject, PaginatedRequestParams};
 use serde_json::json;
 
 use crate::catalog::Offered;
@@ -9,8 +9,9 @@ use crate::hub::Listing;
 /// How many items a page of a list has.
 const PAGE: usize = 250;
 
-/// The name by which degraded servers stand in the metadata of a list.
+/// The names by which degraded servers, and tools that the caller may not use, stand in a list's metadata.
 const DEGRADED: &str = "baton/degraded";
+const REFUSED: &str = "baton/refused";
 
 /// One page of a list, and what goes with every list.
 pub(super) struct Shown<T> {
@@ -39,11 +40,17 @@ pub(super) fn page<T>(
     let items = listing.items.into_iter().skip(from).take(PAGE);
     let items = items.map(|(_, offered)| named(offered)).collect();
     let degraded = listing.degraded.iter();
-    let degraded =
-        degraded.map(|(server, error)| json!({ "server": server, "reason": error.to_string() }));
-    let degraded: Vec<_> = degraded.collect();
-    let meta = (!degraded.is_empty())
-        .then(|| MetaObject([(DEGRADED.to_owned(), degraded.into())].into_iter().collect()));
+    let degraded: Vec<_> = degraded
+        .map(|(server, error)| json!({ "server": server, "reason": error.to_string() }))
+        .collect();
+    let refused = listing.refused.iter().take(PAGE);
+    let refused: Vec<_> = refused
+        .map(|(server, name, why)| json!({ "server": server, "name": name, "reason": why }))
+        .collect();
+    let told = [(DEGRADED, degraded), (REFUSED, refused)].into_iter();
+    let told = told.filter(|(_, all)| !all.is_empty());
+    let told: JsonObject = told.map(|(name, all)| (name.to_owned(), all.into())).collect();
+    let meta = (!told.is_empty()).then_some(MetaObject(told));
     let ttl_ms = u64::try_from(listing.ttl.as_millis()).unwrap_or(u64::MAX);
     Ok(Shown { items, next, meta, ttl_ms })
 }

@@ -50,6 +50,25 @@ async fn all_servers_are_one_and_each_is_itself_in_both_eras() {
 }
 
 #[tokio::test]
+async fn what_a_caller_may_not_use_is_named_and_never_an_empty_list_alone() {
+    let (_, served) = slow().await;
+    let config = json!({
+        "servers": { "slow": { "url": served.url } }, "pins": { "policy": "manual" },
+    });
+    let bridge = Bridge::configured(config).await;
+    for modern in [true, false] {
+        let client = bridge.client("", modern).await;
+        let listed = client.list_tools(None).await.unwrap();
+        assert!(listed.tools.is_empty(), "{:?}", listed.tools);
+        let refused = &listed.meta.unwrap().0["baton/refused"];
+        assert_eq!(refused[0]["name"], "slow__wait", "{refused}");
+        let result = client.call_tool(CallToolRequestParams::new("slow__meta")).await.unwrap();
+        let text = &result.content[0].as_text().unwrap().text;
+        assert!(result.is_error == Some(true) && text.contains("slow"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_ends_the_call_at_its_server() {
     let (server, served) = slow().await;
     let bridge = Bridge::new(json!({ "slow": { "url": served.url } })).await;

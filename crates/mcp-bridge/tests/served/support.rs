@@ -38,7 +38,11 @@ impl Drop for Bridge {
 
 impl Bridge {
     pub(crate) async fn new(servers: Value) -> Self {
-        let config = json!({ "servers": servers, "store": "sqlite::memory:" });
+        Self::configured(json!({ "servers": servers })).await
+    }
+
+    pub(crate) async fn configured(mut config: Value) -> Self {
+        config["store"] = json!("sqlite::memory:");
         let config: Config = serde_json::from_value(config).unwrap();
         let bridge = mcp_bridge::server(config, &Metrics::default()).await.unwrap();
         let answer = move |request: Request| {
