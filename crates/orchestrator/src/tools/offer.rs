@@ -89,10 +89,15 @@ impl Toolbox {
             }
             if tools.len() == before {
                 let degraded = listed.degraded.iter().find(|down| down.server == one.label);
-                let reason = match (degraded, of_server.count()) {
-                    (Some(down), _) => down.reason.clone(),
-                    (None, 0) => "it is not registered, or this call may not see it".to_owned(),
-                    (None, count) => format!("none of its {count} tools is allowed"),
+                let mut refused = listed.refused.iter().filter(|tool| tool.server == one.label);
+                let refused = refused.find(|tool| one.allows(&tool.name));
+                let reason = match (degraded, refused, of_server.count()) {
+                    (Some(down), ..) => down.reason.clone(),
+                    (None, Some(tool), _) => format!("{}: {}", tool.name, tool.reason),
+                    (None, None, 0) => {
+                        "it is not registered, or this call may not see it".to_owned()
+                    }
+                    (None, None, count) => format!("none of its {count} tools is allowed"),
                 };
                 let (at, label) = (&one.at, &one.label);
                 return Err(Error::Invalid(format!(
@@ -141,7 +146,7 @@ fn schema(text: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use proto::bridge::{Degraded, Tool as Listed};
+    use proto::bridge::{Degraded, RefusedTool, Tool as Listed};
     use proto::router::Dialect;
     use serde_json::Map;
 
@@ -163,7 +168,11 @@ mod tests {
                 listed("git", "git__log"),
             ],
             degraded: vec![down],
-            refused: Vec::new(),
+            refused: vec![RefusedTool {
+                server: "shut".to_owned(),
+                name: "open".to_owned(),
+                reason: "it has changed".to_owned(),
+            }],
         };
         let mut body = Map::from_iter([("tools".to_owned(), tools)]);
         let wanted = wanted::take(&mut body, Dialect::ChatCompletions).unwrap();
@@ -188,6 +197,11 @@ mod tests {
                 json!([want("git"), want("down")]),
                 "",
                 "/tools/1: server \"down\" has no tool: it is asleep",
+            ),
+            (
+                json!([want("shut")]),
+                "",
+                "/tools/0: server \"shut\" has no tool: open: it has changed",
             ),
             (
                 json!([want("nobody")]),
