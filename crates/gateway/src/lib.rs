@@ -245,6 +245,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(search::alias))
         .routes(routes!(collections::create, collections::list))
         .routes(routes!(collections::delete))
+        .routes(routes!(collections::reindex))
         .routes(routes!(documents::put, documents::list))
         .routes(routes!(documents::read, documents::delete))
         .routes(routes!(ingest::create, ingest::list))

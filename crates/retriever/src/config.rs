@@ -18,6 +18,8 @@ pub struct Config {
     pub max_document_passages: usize,
     /// What turns texts into vectors; without it documents are found by their words alone.
     pub embedding: Option<Embedding>,
+    /// Models that were configured before: a collection with their vectors goes on with them until it is re-indexed.
+    pub former_embeddings: Vec<Embedding>,
     /// Where passages are found; without it in this process's memory, filled at every start.
     pub qdrant: Option<Qdrant>,
     /// So many documents of ingest jobs are worked on at once.
@@ -292,6 +294,7 @@ impl Default for Config {
             max_document_bytes: 10 * 1024 * 1024,
             max_document_passages: 50_000,
             embedding: None,
+            former_embeddings: Vec::new(),
             qdrant: None,
             ingest_workers: 4,
             parsing: Parsing::default(),
@@ -316,7 +319,7 @@ impl Config {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.parsing.check()?;
         anyhow::ensure!(self.ingest_workers > 0, "retriever.ingest_workers: 0 is less than 1");
-        if let Some(embedding) = &self.embedding {
+        for embedding in self.embedding.iter().chain(&self.former_embeddings) {
             embedding.check()?;
         }
         if let Some(rerank) = &self.rerank {

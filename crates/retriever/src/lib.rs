@@ -82,13 +82,17 @@ pub async fn server(
         }
         None => Arc::new(index::Memory::default()),
     };
+    let mut former = Vec::new();
+    for embedding in &config.former_embeddings {
+        former.push(open(embedding.clone(), peers.router.clone()).await?);
+    }
     let reranker = match config.rerank.clone() {
         Some(rerank) => Some(open_reranker(rerank).await?),
         None => None,
     };
     let rewriter = config.rewriting.clone();
     let rewriter = rewriter.map(|config| rewrite::Rewriter::new(peers.router, config));
-    let models = store::Models { embedder, reranker, rewriter };
+    let models = store::Models { embedder, former, reranker, rewriter };
     let store = Arc::new(store::Store::open(&config, indexes, models).await?);
     let workers = jobs::Workers::start(&store, config.ingest_workers);
     // A message is a document and little more.

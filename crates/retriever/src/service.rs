@@ -7,8 +7,8 @@ use proto::retriever::{
     DeleteDocumentRequest, DeleteDocumentResponse, GetDocumentRequest, GetDocumentResponse,
     GetJobRequest, GetJobResponse, ListCollectionsRequest, ListCollectionsResponse,
     ListDocumentsRequest, ListDocumentsResponse, ListJobsRequest, ListJobsResponse,
-    PutDocumentRequest, PutDocumentResponse, RetryJobRequest, RetryJobResponse, SearchRequest,
-    SearchResponse,
+    PutDocumentRequest, PutDocumentResponse, ReindexRequest, ReindexResponse, RetryJobRequest,
+    RetryJobResponse, SearchRequest, SearchResponse,
 };
 use tonic::{Request, Response};
 use tracing::Instrument as _;
@@ -149,6 +149,16 @@ impl RetrieverService for Service {
         let name = named(&request.get_ref().name)?.to_owned();
         whole(async move { store.collection(tenant, name)?.remove().await }).await?;
         Ok(Response::new(DeleteCollectionResponse {}))
+    }
+
+    async fn reindex(
+        &self,
+        request: Request<ReindexRequest>,
+    ) -> tonic::Result<Response<ReindexResponse>> {
+        let context = runtime::context::read(&request)?;
+        let collection = named(&request.get_ref().collection)?;
+        let job = self.collection(&request, collection)?.begin_reindex(&context).await?;
+        Ok(Response::new(ReindexResponse { job: Some(job) }))
     }
 
     async fn create_job(

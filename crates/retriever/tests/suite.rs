@@ -4,6 +4,8 @@
 
 #[path = "suite/parsing.rs"]
 mod parsing;
+#[path = "suite/reindexing.rs"]
+mod reindexing;
 #[path = "suite/reranking.rs"]
 mod reranking;
 
@@ -42,6 +44,10 @@ async fn open(directory: &Path) -> Peer {
 }
 
 impl Caller {
+    fn again(&self) -> Self {
+        Self { client: self.client.clone(), context: self.context.clone() }
+    }
+
     fn new(peer: &Peer, tenant: &str) -> Self {
         let context = CallContext::new(TenantId::new(tenant).unwrap(), UserId::new("u").unwrap());
         Self { client: RetrieverServiceClient::new(peer.clone()), context }

@@ -61,6 +61,7 @@ const TABLE: &[(Method, &str, Right)] = &[
     (Method::GET, "/api/v1/collections", Call),
     (Method::POST, "/api/v1/collections", Call),
     (Method::DELETE, "/api/v1/collections/{name}", Call),
+    (Method::POST, "/api/v1/collections/{name}/reindex", Call),
     (Method::POST, "/api/v1/ingest", Call),
     (Method::GET, "/api/v1/ingest", Call),
     (Method::GET, "/api/v1/ingest/{job}", Call),

@@ -5,12 +5,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use proto::retriever::{
     Collection, CreateCollectionRequest, DeleteCollectionRequest, ListCollectionsRequest,
+    ReindexRequest,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use types::{CallContext, allows};
 
-use super::{Json, Path};
+use super::{Json, Path, ingest};
 use crate::auth::Grant;
 use crate::{App, Error};
 
@@ -68,6 +69,25 @@ pub(crate) async fn delete(
     let request = runtime::context::request(&context, request);
     app.retriever().delete_collection(request).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Gives the documents of a collection vectors of the model that is configured now.
+///
+/// The vectors that it has serve until all of the new ones are there. The job is told by `/api/v1/ingest/{job}`.
+#[utoipa::path(post, operation_id = "reindex_collection", path = "/api/v1/collections/{name}/reindex", tag = "documents",
+    params(("name" = String, Path, description = "The collection")),
+    responses((status = 202, description = "The job that does it"), (status = 404, description = "There is no such collection"),
+        (status = 409, description = "It has these vectors, nothing in it, or such a job")))]
+pub(crate) async fn reindex(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Path(name): Path<String>,
+) -> Result<(StatusCode, axum::Json<Value>), Error> {
+    let request = ReindexRequest { collection: grant.collection(Some(name))? };
+    let request = runtime::context::request(&context, request);
+    let job = app.retriever().reindex(request).await?.into_inner().job.unwrap_or_default();
+    Ok((StatusCode::ACCEPTED, axum::Json(ingest::shown(&job))))
 }
 
 fn shown(one: &Collection) -> Value {

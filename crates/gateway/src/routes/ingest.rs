@@ -188,11 +188,15 @@ fn state_name(state: TaskState) -> &'static str {
     }
 }
 
-fn shown(job: &Job) -> Value {
+pub(super) fn shown(job: &Job) -> Value {
+    let is_switching = job.model.is_some() && !job.switched && job.failed == 0;
+    let goes_on = job.queued + job.running > 0 || is_switching;
     json!({
         "id": job.id,
         "collection": job.collection,
-        "state": if job.queued + job.running > 0 { "running" } else { "ended" },
+        "kind": if job.model.is_some() { "reindex" } else { "ingest" },
+        "model": job.model.as_ref().filter(|model| !model.is_empty()),
+        "state": if goes_on { "running" } else { "ended" },
         "counts": { "queued": job.queued, "running": job.running, "done": job.done, "failed": job.failed },
         "created_at_ms": job.created_at_ms,
     })

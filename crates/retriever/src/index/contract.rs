@@ -14,7 +14,7 @@ fn text(text: &str) -> Value {
 }
 
 fn scope(collection: &str) -> Scope {
-    Scope { tenant: TenantId::generate(), collection: collection.to_owned() }
+    Scope { tenant: TenantId::generate(), collection: collection.to_owned(), generation: 0 }
 }
 
 fn entries(document: &str, passages: &[(&str, [f32; 2])], fields: &[(&str, Value)]) -> Entries {
@@ -84,14 +84,17 @@ async fn what_was_replaced_or_removed_is_not_found(indexes: &dyn Indexes) {
 async fn a_collection_finds_its_own_passages_alone(indexes: &dyn Indexes) {
     let (ours, theirs) = (scope("one"), scope("one"));
     let second = Scope { collection: "two".to_owned(), ..ours.clone() };
+    let next = Scope { generation: 1, ..ours.clone() };
     let passages = [("the same secret", [1.0, 0.0])];
-    for (scope, document) in [(&ours, "a"), (&theirs, "b"), (&second, "c")] {
+    for (scope, document) in [(&ours, "a"), (&theirs, "b"), (&second, "c"), (&next, "d")] {
         let index = indexes.open(scope).await.unwrap();
         index.replace(document, entries(document, &passages, &[])).await.unwrap();
     }
     indexes.remove(&second).await.unwrap();
     indexes.remove(&second).await.unwrap();
-    for (scope, expected) in [(&ours, &["a"][..]), (&theirs, &["b"]), (&second, &[])] {
+    for (scope, expected) in
+        [(&ours, &["a"][..]), (&theirs, &["b"]), (&second, &[]), (&next, &["d"])]
+    {
         let index = indexes.open(scope).await.unwrap();
         for vector in [None, Some([1.0, 0.0])] {
             assert_eq!(found(&*index, "secret", vector, None).await, set(expected));

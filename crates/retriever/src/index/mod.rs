@@ -38,6 +38,8 @@ pub(crate) struct Scope {
     pub(crate) tenant: TenantId,
     /// 1 to 64 of `a-z`, `0-9`, `-` and `_`.
     pub(crate) collection: String,
+    /// Which of its indexes: another model's vectors are in another one. Documents have none.
+    pub(crate) generation: u32,
 }
 
 /// What is indexed of a passage.

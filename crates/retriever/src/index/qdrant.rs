@@ -510,7 +510,11 @@ fn conditions(filter: &Filter) -> Conditions {
 /// Returns what a collection is called there: no tenant can choose the name of another's.
 fn name(scope: &Scope) -> String {
     let hash = Sha256::digest(format!("{}\0{}", scope.tenant, scope.collection));
-    format!("baton-{}", hex(&hash[..16]))
+    let name = format!("baton-{}", hex(&hash[..16]));
+    match scope.generation {
+        0 => name,
+        generation => format!("{name}-{generation}"),
+    }
 }
 
 fn point_id(passage: &str) -> PointId {

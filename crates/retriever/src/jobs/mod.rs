@@ -5,6 +5,7 @@
 //! job is not told, and its migrations want the table in which `sqlx` counts ours.
 
 mod queue;
+mod reindex;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use tokio::task::JoinSet;
 use types::{Classify as _, Clock as _, ErrorKind, LeaseId, SystemClock};
 
 pub(crate) use self::queue::Queue;
-use self::queue::{End, Task};
+use self::queue::{End, Task, Work};
+pub(crate) use self::reindex::Finished;
 use crate::Error;
 use crate::store::Store;
 
@@ -41,6 +43,7 @@ impl Workers {
     pub(crate) fn start(store: &Arc<Store>, count: usize) -> Self {
         let mut workers = JoinSet::new();
         workers.spawn(follow(Arc::clone(store)));
+        workers.spawn(switch(Arc::clone(store)));
         for _ in 0..count {
             workers.spawn(work(Arc::clone(store)));
         }
@@ -60,6 +63,27 @@ async fn follow(store: Arc<Store>) {
             tracing::warn!(%fault, "old vectors were not removed");
         }
         tokio::time::sleep(FOLLOW).await;
+    }
+}
+
+/// Has collections go to the models for which every vector is there.
+async fn switch(store: Arc<Store>) {
+    let queue = store.queue();
+    loop {
+        match queue.finished().await {
+            Ok(finished) => {
+                for job in finished {
+                    let collection =
+                        store.collection(job.context.tenant.clone(), job.collection.clone());
+                    let switched = async { collection?.switch(&job).await };
+                    if let Err(fault) = switched.await {
+                        tracing::warn!(%fault, job = %job.id, "a collection keeps its model for now");
+                    }
+                }
+            }
+            Err(fault) => tracing::warn!(%fault, "re-index jobs cannot be read"),
+        }
+        let _ = tokio::time::timeout(FOLLOW, queue.has_ended()).await;
     }
 }
 
@@ -94,7 +118,16 @@ async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Resu
     }
     let put = async {
         let collection = store.collection(task.context.tenant.clone(), task.collection)?;
-        collection.put_under(&task.context, lease, task.put).await
+        match task.work {
+            Work::Put(put) => {
+                let (document, _) = collection.put_under(&task.context, lease, put).await?;
+                Ok(document.id)
+            }
+            Work::Prepare { document, model } => {
+                collection.prepare(&task.context, &document, &model).await?;
+                Ok(document)
+            }
+        }
     };
     tokio::pin!(put);
     let ended = loop {
@@ -109,7 +142,7 @@ async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Resu
         }
     };
     let end = match ended {
-        Ok((document, _)) => End::Done(document.id),
+        Ok(document) => End::Done(document),
         // It was sent again, or its job has ended with its collection: another's work by now.
         Err(Error::Lost) => return Ok(()),
         // The store or the model is away; the document is good, and was not to blame.

@@ -29,8 +29,9 @@ const STATES: [(TaskState, &str); 4] = [
 /// Every tenant's jobs.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    pool: SqlitePool,
-    bell: Notify,
+    pub(super) pool: SqlitePool,
+    pub(super) bell: Notify,
+    pub(super) ended: Notify,
 }
 
 /// A document to be worked on.
@@ -39,9 +40,18 @@ pub(crate) struct Task {
     /// In the name of whoever made the job, as private as the document.
     pub(crate) context: CallContext,
     pub(crate) collection: String,
-    pub(crate) put: Put,
+    pub(crate) work: Work,
     /// With this one.
     pub(crate) attempts: u32,
+}
+
+/// What a task is.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// A document is to be stored.
+    Put(Put),
+    /// A stored one is to have vectors of another model.
+    Prepare { document: String, model: String },
 }
 
 /// How work on a task ended.
@@ -64,7 +74,7 @@ impl Queue {
         sqlx::query("UPDATE tasks SET state = 'queued', lease = '', due_at = updated_at WHERE state = 'running'")
             .execute(&pool)
             .await?;
-        Ok(Self { pool, bell: Notify::new() })
+        Ok(Self { pool, bell: Notify::new(), ended: Notify::new() })
     }
 
     /// Waits until something may have become due.
@@ -121,7 +131,7 @@ impl Queue {
             "INSERT INTO tasks (tenant, job, source, media_type, attributes, private, content, state, reason,
              document, attempts, lease, due_at, updated_at)
              SELECT tenant, id, ?3, ?4, ?5, ?6, ?7, 'queued', '', '', 0, '', ?8, ?8 FROM jobs
-             WHERE tenant = ?1 AND id = ?2
+             WHERE tenant = ?1 AND id = ?2 AND model IS NULL
              ON CONFLICT (tenant, job, source) DO UPDATE SET media_type = excluded.media_type,
              attributes = excluded.attributes, private = excluded.private, content = excluded.content,
              state = 'queued', reason = '', document = '', attempts = 0, lease = '', due_at = ?8, updated_at = ?8",
@@ -159,7 +169,8 @@ impl Queue {
              (SELECT collection FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
              (SELECT team FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
              (SELECT user FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
-             (SELECT key FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job)",
+             (SELECT key FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job), document,
+             (SELECT model FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job)",
         )
         .bind(lease.as_str())
         .bind(until)
@@ -169,16 +180,22 @@ impl Queue {
         let Some(row) = row else { return Ok(None) };
         // There may be more for another worker.
         self.bell.notify_one();
+        let private = row.try_get::<Option<bool>, _>(5)?;
+        let context = creator(&row, [0, 9, 10, 11], private == Some(true))?;
+        let (collection, attempts) = (row.try_get(8)?, row.try_get(7)?);
+        if let Some(model) = row.try_get(13)? {
+            let work = Work::Prepare { document: row.try_get(12)?, model };
+            return Ok(Some(Task { context, collection, work, attempts }));
+        }
         let put = Put {
             source: row.try_get(2)?,
             media_type: row.try_get(3)?,
             attributes: serde_json::from_str(row.try_get(4)?)
                 .map_err(|fault| Error::Broken(fault.into()))?,
-            private: row.try_get(5)?,
+            private,
             content: row.try_get::<Vec<u8>, _>(6)?.into(),
         };
-        let context = creator(&row, put.private == Some(true))?;
-        Ok(Some(Task { context, collection: row.try_get(8)?, put, attempts: row.try_get(7)? }))
+        Ok(Some(Task { context, collection, work: Work::Put(put), attempts }))
     }
 
     /// Says that the task is still worked on.
@@ -201,7 +218,8 @@ impl Queue {
         };
         // What failed is kept for another attempt.
         sqlx::query(
-            "UPDATE tasks SET state = ?1, reason = ?2, document = ?3, due_at = ?4, updated_at = ?5, lease = '',
+            "UPDATE tasks SET state = ?1, reason = ?2, document = CASE ?3 WHEN '' THEN document ELSE ?3 END,
+             due_at = ?4, updated_at = ?5, lease = '',
              content = CASE ?1 WHEN 'done' THEN NULL ELSE content END,
              attempts = attempts - (?1 = 'queued')
              WHERE lease = ?6 AND state = 'running'",
@@ -214,6 +232,7 @@ impl Queue {
         .bind(lease.as_str())
         .execute(&self.pool)
         .await?;
+        self.ended.notify_one();
         Ok(())
     }
 
@@ -251,7 +270,7 @@ impl Queue {
         let rows = sqlx::query(
             "SELECT j.id, j.collection, j.created_at, COUNT(*) FILTER (WHERE t.state = 'queued'),
              COUNT(*) FILTER (WHERE t.state = 'running'), COUNT(*) FILTER (WHERE t.state = 'done'),
-             COUNT(*) FILTER (WHERE t.state = 'failed')
+             COUNT(*) FILTER (WHERE t.state = 'failed'), j.model, j.switched
              FROM (SELECT * FROM jobs WHERE tenant = ?1 AND (?2 IS NULL OR id = ?2) ORDER BY id DESC LIMIT 100) j
              LEFT JOIN tasks t ON t.tenant = j.tenant AND t.job = j.id
              GROUP BY j.id ORDER BY j.id DESC",
@@ -270,6 +289,8 @@ impl Queue {
                 running: count(4)?,
                 done: count(5)?,
                 failed: count(6)?,
+                model: row.try_get(7)?,
+                switched: row.try_get(8)?,
             })
         };
         rows.iter().map(job).collect()
@@ -313,15 +334,19 @@ impl Queue {
     }
 }
 
-/// Reads in whose name a task is worked on.
-fn creator(row: &SqliteRow, private: bool) -> Result<CallContext, Error> {
+/// Reads in whose name a job is worked on: the columns of tenant, team, user and key.
+pub(super) fn creator(
+    row: &SqliteRow,
+    [tenant, team, user, key]: [usize; 4],
+    private: bool,
+) -> Result<CallContext, Error> {
     let broken = |fault: types::IdError| Error::Broken(fault.into());
     let text = |at: usize| row.try_get::<Option<String>, _>(at);
-    let tenant = TenantId::new(row.try_get::<String, _>(0)?).map_err(broken)?;
-    let user = UserId::new(row.try_get::<String, _>(10)?).map_err(broken)?;
+    let tenant = TenantId::new(row.try_get::<String, _>(tenant)?).map_err(broken)?;
+    let user = UserId::new(row.try_get::<String, _>(user)?).map_err(broken)?;
     Ok(CallContext {
-        team: text(9)?.map(TeamId::new).transpose().map_err(broken)?,
-        key: text(11)?.map(KeyId::new).transpose().map_err(broken)?,
+        team: text(team)?.map(TeamId::new).transpose().map_err(broken)?,
+        key: text(key)?.map(KeyId::new).transpose().map_err(broken)?,
         privacy: if private { Privacy::Private } else { Privacy::Public },
         ..CallContext::new(tenant, user)
     })

@@ -30,8 +30,8 @@ struct Model {
     bert: Bert,
     head: Head,
     threads: rayon::ThreadPool,
-    /// One question is computed at a time, on all threads.
-    turn: Semaphore,
+    /// One question is computed at a time, on all threads, also when nobody waits for it any more.
+    turn: Arc<Semaphore>,
 }
 
 /// What `config.json` says beside the network's shape.
@@ -69,8 +69,12 @@ impl Local {
     pub async fn score(&self, query: &str, passages: Vec<String>) -> Result<Vec<f32>, Fault> {
         let failed = |fault: String| Fault::Failed(format!("the reranker failed: {fault}"));
         let (model, query) = (Arc::clone(&self.0), query.to_owned());
-        let _turn = self.0.turn.acquire().await.map_err(|fault| failed(fault.to_string()))?;
-        let work = move || model.threads.install(|| model.score(&query, passages));
+        let turn = Arc::clone(&model.turn).acquire_owned().await;
+        let turn = turn.map_err(|fault| failed(fault.to_string()))?;
+        let work = move || {
+            let _turn = turn;
+            model.threads.install(|| model.score(&query, passages))
+        };
         let scores = tokio::task::spawn_blocking(work).await;
         let scores = scores.map_err(|fault| failed(fault.to_string()))?;
         scores.map_err(|fault| failed(fault.to_string()))
@@ -98,7 +102,7 @@ impl Model {
             head: Head::new(&shape, &weights)?,
             bert: Bert::new(shape, &weights)?,
             threads: threads(count, "rerank")?,
-            turn: Semaphore::new(1),
+            turn: Arc::new(Semaphore::new(1)),
         })
     }
 

@@ -18,11 +18,13 @@ impl Rows {
     ) -> Result<(), Error> {
         if self.outlived {
             sqlx::query(
-                "INSERT INTO unindexed (tenant, collection, document) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO unindexed (tenant, collection, document, generation) VALUES (?, ?, ?, ?)
+                 ON CONFLICT DO NOTHING",
             )
             .bind(scope.tenant.as_str())
             .bind(&scope.collection)
             .bind(document)
+            .bind(generation(scope, document))
             .execute(db)
             .await?;
         }
@@ -33,11 +35,13 @@ impl Rows {
     pub(crate) async fn indexed(&self, scope: &Scope, document: &str) -> Result<(), Error> {
         if self.outlived {
             sqlx::query(
-                "DELETE FROM unindexed WHERE tenant = ? AND collection = ? AND document = ?",
+                "DELETE FROM unindexed
+                 WHERE tenant = ? AND collection = ? AND document = ? AND generation = ?",
             )
             .bind(scope.tenant.as_str())
             .bind(&scope.collection)
             .bind(document)
+            .bind(generation(scope, document))
             .execute(&self.pool)
             .await?;
         }
@@ -49,31 +53,34 @@ impl Rows {
         &self,
         after: Option<&(Scope, String)>,
     ) -> Result<Vec<(Scope, String)>, Error> {
-        let (tenant, collection, document) = after.map_or(("", "", ""), |(scope, document)| {
-            (scope.tenant.as_str(), scope.collection.as_str(), document.as_str())
-        });
+        let (tenant, collection, document, generation) =
+            after.map_or(("", "", "", -1), |(scope, document)| {
+                let generation = i64::from(generation(scope, document));
+                (scope.tenant.as_str(), scope.collection.as_str(), document.as_str(), generation)
+            });
         let rows = sqlx::query(
-            "SELECT tenant, collection, document FROM unindexed
-             WHERE (tenant, collection, document) > (?, ?, ?)
-             ORDER BY tenant, collection, document LIMIT 100",
+            "SELECT tenant, collection, generation, document FROM unindexed
+             WHERE (tenant, collection, document, generation) > (?, ?, ?, ?)
+             ORDER BY tenant, collection, document, generation LIMIT 100",
         )
         .bind(tenant)
         .bind(collection)
         .bind(document)
+        .bind(generation)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(|row| Ok((scope(row)?, row.try_get(2)?))).collect()
+        rows.iter().map(|row| Ok((scope(row)?, row.try_get(3)?))).collect()
     }
 
     /// Returns every collection of every tenant, with how many passages it has.
     pub(crate) async fn sizes(&self) -> Result<Vec<(Scope, u64)>, Error> {
         let rows = sqlx::query(
-            "SELECT c.tenant, c.name, COALESCE(SUM(d.passages), 0) FROM collections c
+            "SELECT c.tenant, c.name, c.generation, COALESCE(SUM(d.passages), 0) FROM collections c
              LEFT JOIN documents d ON d.tenant = c.tenant AND d.collection = c.name GROUP BY c.tenant, c.name",
         )
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(|row| Ok((scope(row)?, unsigned(row.try_get(2)?)))).collect()
+        rows.iter().map(|row| Ok((scope(row)?, unsigned(row.try_get(3)?)))).collect()
     }
 
     /// Keeps in mind that the index has to begin a collection anew.
@@ -85,7 +92,7 @@ impl Rows {
     /// Keeps in mind that the index has yet to hear of every document of a collection.
     pub(crate) async fn unindex(&self, scope: &Scope) -> Result<(), Error> {
         sqlx::query(
-            "INSERT INTO unindexed SELECT tenant, collection, id FROM documents
+            "INSERT INTO unindexed SELECT tenant, collection, id, 0 FROM documents
              WHERE tenant = ? AND collection = ? ON CONFLICT DO NOTHING",
         )
         .bind(scope.tenant.as_str())
@@ -96,9 +103,14 @@ impl Rows {
     }
 }
 
-/// Reads the columns `tenant` and `collection`.
+/// A whole collection's index is that of a generation; documents are in whichever there is.
+fn generation(scope: &Scope, document: &str) -> u32 {
+    if document.is_empty() { scope.generation } else { 0 }
+}
+
+/// Reads the columns `tenant`, `collection` and `generation`.
 fn scope(row: &SqliteRow) -> Result<Scope, Error> {
     let tenant = TenantId::new(row.try_get::<String, _>(0)?);
     let tenant = tenant.map_err(|fault| Error::Broken(fault.into()))?;
-    Ok(Scope { tenant, collection: row.try_get(1)? })
+    Ok(Scope { tenant, collection: row.try_get(1)?, generation: row.try_get(2)? })
 }

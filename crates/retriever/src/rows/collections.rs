@@ -18,6 +18,8 @@ pub(crate) struct Collection {
     pub(crate) model: String,
     /// How many numbers a vector has; 0 without a model.
     pub(crate) dimension: u32,
+    /// Which of its indexes has them.
+    pub(crate) generation: u32,
     /// It has no passage.
     pub(crate) is_empty: bool,
 }
@@ -35,7 +37,7 @@ impl Rows {
     /// [`Error::NoCollection`] if there is none.
     pub(crate) async fn collection(&self, scope: &Scope) -> Result<Collection, Error> {
         let row = sqlx::query(
-            "SELECT model, dimension, NOT EXISTS
+            "SELECT model, dimension, generation, NOT EXISTS
              (SELECT 1 FROM documents d WHERE d.tenant = c.tenant AND d.collection = c.name AND d.passages > 0)
              FROM collections c WHERE tenant = ? AND name = ?",
         )
@@ -47,7 +49,8 @@ impl Rows {
             Some(row) => Ok(Collection {
                 model: row.try_get(0)?,
                 dimension: row.try_get(1)?,
-                is_empty: row.try_get(2)?,
+                generation: row.try_get(2)?,
+                is_empty: row.try_get(3)?,
             }),
             None if scope.collection == DEFAULT => {
                 Ok(Collection { is_empty: true, ..Collection::default() })
@@ -72,7 +75,7 @@ impl Rows {
         let mut collections = Vec::with_capacity(rows.len());
         for row in rows {
             let name: String = row.try_get(0)?;
-            let scope = Scope { tenant: tenant.clone(), collection: name };
+            let scope = Scope { tenant: tenant.clone(), collection: name, generation: 0 };
             let known = self.known(&scope).await?;
             let fields = known.attributes().map(|(name, kind)| proto::retriever::Field {
                 name: name.to_owned(),

@@ -2,6 +2,7 @@
 
 mod behind;
 mod collections;
+mod reindex;
 mod vectors;
 
 use std::collections::HashMap;
@@ -21,6 +22,8 @@ use crate::{Config, Error};
 
 use self::collections::create;
 pub(crate) use self::collections::{Collection, DEFAULT};
+pub(crate) use self::reindex::Next;
+use self::vectors::stored_vector;
 
 /// So many attributes a collection's documents have in all.
 const MOST_FIELDS: i64 = 256;
@@ -107,8 +110,9 @@ impl Rows {
         mut each: impl AsyncFnMut(Scope, String, Entries) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let statement = format!(
-            "SELECT {DOCUMENT}, d.tenant, p.position, p.headings, p.text, p.vector
+            "SELECT {DOCUMENT}, d.tenant, p.position, p.headings, p.text, p.vector, c.generation
              FROM passages p JOIN documents d ON d.tenant = p.tenant AND d.id = p.document
+             JOIN collections c ON c.tenant = d.tenant AND c.name = d.collection
              ORDER BY p.tenant, p.document, p.position"
         );
         let mut rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch(&self.readers);
@@ -121,7 +125,8 @@ impl Rows {
             if !goes_on {
                 let tenant = TenantId::new(tenant).map_err(|fault| Error::Broken(fault.into()))?;
                 let (document, attributes) = document(&row)?;
-                let scope = Scope { tenant, collection: document.collection.clone() };
+                let (collection, generation) = (document.collection.clone(), row.try_get(15)?);
+                let scope = Scope { tenant, collection, generation };
                 let fields = attributes.fields(&document);
                 let next = (scope, document.id, Entries { passages: Vec::new(), fields });
                 if let Some((scope, document, entries)) = open.replace(next) {

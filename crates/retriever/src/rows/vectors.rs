@@ -21,18 +21,8 @@ impl Rows {
         let mut found = HashMap::new();
         let mut db = self.readers.acquire().await?;
         for hash in hashes {
-            // Two models never give one text one vector: the hash is of both. Left to itself, SQLite would read
-            // all of the tenant's passages.
-            let row = sqlx::query(
-                "SELECT vector FROM passages INDEXED BY passages_embedded WHERE tenant = ?1 AND sha256 = ?2
-                 UNION ALL SELECT vector FROM vectors WHERE tenant = ?1 AND sha256 = ?2 LIMIT 1",
-            )
-            .bind(scope.tenant.as_str())
-            .bind(hash.as_slice())
-            .fetch_optional(&mut *db)
-            .await?;
-            if let Some(row) = row {
-                found.insert(*hash, floats(row.try_get(0)?));
+            if let Some(vector) = stored_vector(&mut db, scope, hash).await? {
+                found.insert(*hash, floats(&vector));
             }
         }
         Ok(found)
@@ -68,6 +58,24 @@ impl Rows {
             .await?;
         Ok(())
     }
+}
+
+/// Returns the vector that a tenant has of a hash. Two models never give one text one vector: the hash is of both.
+pub(super) async fn stored_vector(
+    db: &mut SqliteConnection,
+    scope: &Scope,
+    hash: &[u8; 32],
+) -> Result<Option<Vec<u8>>, Error> {
+    // Left to itself, SQLite would read all of the tenant's passages.
+    let row = sqlx::query(
+        "SELECT vector FROM passages INDEXED BY passages_embedded WHERE tenant = ?1 AND sha256 = ?2
+         UNION ALL SELECT vector FROM vectors WHERE tenant = ?1 AND sha256 = ?2 LIMIT 1",
+    )
+    .bind(scope.tenant.as_str())
+    .bind(hash.as_slice())
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
 /// Removes the vectors that waited for these passages.

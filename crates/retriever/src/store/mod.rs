@@ -1,5 +1,6 @@
 //! Documents and what finds them: rows and index kept as one.
 
+mod reindex;
 mod search;
 mod vectors;
 
@@ -48,6 +49,8 @@ pub(crate) struct Store {
 #[derive(Debug, Default)]
 pub(crate) struct Models {
     pub(crate) embedder: Option<Arc<dyn Embedder>>,
+    /// Those whose vectors collections may have still.
+    pub(crate) former: Vec<Arc<dyn Embedder>>,
     pub(crate) reranker: Option<Arc<dyn Reranker>>,
     pub(crate) rewriter: Option<Rewriter>,
 }
@@ -60,7 +63,7 @@ pub(crate) struct Collection<'a> {
 }
 
 /// A document as it comes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Put {
     pub(crate) source: String,
     /// Empty: told from the source's ending.
@@ -121,7 +124,7 @@ impl Store {
                 "/collection: {collection:?} is not 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit"
             )));
         }
-        Ok(Collection { store: self, scope: Scope { tenant, collection } })
+        Ok(Collection { store: self, scope: Scope { tenant, collection, generation: 0 } })
     }
 
     /// Tells the index, if it is one that outlives this process, what it has not heard of: because it was away, or
@@ -232,8 +235,9 @@ impl Collection<'_> {
         self.store.rows.collection(&self.scope).await?;
         let lock = self.lock();
         let _writing = lock.lock().await;
-        let there = self.store.rows.remove(&self.scope).await?;
-        match self.reindex("").await {
+        let ended = self.current().await?;
+        let there = self.store.rows.remove(&ended).await?;
+        match (Collection { store: self.store, scope: ended }).reindex("").await {
             Err(fault) if self.store.indexes.outlives() => {
                 tracing::warn!(%fault, "the index hears of a collection's end later");
             }
@@ -274,9 +278,25 @@ impl Collection<'_> {
         put: Put,
         lease: Option<&LeaseId>,
     ) -> Result<(Document, bool), Error> {
+        loop {
+            // Another model's vectors may have become the collection's meanwhile.
+            if let Some(done) = self.try_write(context, put.clone(), lease).await? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// As [`Self::put`]; none when the collection has gone to another model meanwhile.
+    async fn try_write(
+        &self,
+        context: &CallContext,
+        put: Put,
+        lease: Option<&LeaseId>,
+    ) -> Result<Option<(Document, bool)>, Error> {
         let Put { source, media_type: given_type, content, attributes, private } = put;
         let media_type = self.store.check(&source, &given_type, &content)?;
-        let model = self.model(context, &self.store.rows.collection(&self.scope).await?).await?;
+        let collection = self.store.rows.collection(&self.scope).await?;
+        let model = self.model(context, &collection).await?;
         let id = self.document_id(&source);
         let sha256 = hex(&Sha256::digest(&content));
         let found = self.store.rows.find(&self.scope, &id).await?;
@@ -287,7 +307,7 @@ impl Collection<'_> {
             && there == attributes
             && private.is_none_or(|private| private == document.private)
         {
-            return Ok((document, false));
+            return Ok(Some((document, false)));
         }
         let Cut { text, chunks } = self.store.parsers.cut(&source, media_type, &content).await?;
         if chunks.len() > self.store.max_passages {
@@ -304,7 +324,8 @@ impl Collection<'_> {
                 if private.unwrap_or(was_private) {
                     own.privacy = Privacy::Private;
                 }
-                self.vectors(&own, model, &texts).await?.into_iter().map(Some).collect()
+                let kept = model.embedder.is_bought();
+                self.vectors(&own, model, &texts, kept).await?.into_iter().map(Some).collect()
             }
             None => vec![None; texts.len()],
         };
@@ -329,6 +350,10 @@ impl Collection<'_> {
             .collect();
         let lock = self.lock();
         let _writing = lock.lock().await;
+        let current = self.current().await?;
+        if current.generation != collection.generation {
+            return Ok(None);
+        }
         let private = match private {
             Some(private) => private,
             // Asked now that nobody else writes: silence does not lower what another has just raised.
@@ -361,10 +386,10 @@ impl Collection<'_> {
             passages: passages.into_iter().zip(texts).zip(0..).map(entry).collect(),
             fields: attributes.fields(&document),
         };
-        let index = self.store.indexes.open(&self.scope).await?;
+        let index = self.store.indexes.open(&current).await?;
         let told = index.replace(&document.id, entries).await;
         self.told(&document.id, told).await?;
-        Ok((document, true))
+        Ok(Some((document, true)))
     }
 
     /// Forgets that the index has yet to hear of a document, if it has. One that outlives this process and is away
@@ -387,17 +412,31 @@ impl Collection<'_> {
             "" => {
                 self.store.indexes.remove(&self.scope).await?;
                 // It may have been made again since: what is in it then is told anew.
-                self.store.rows.unindex(&self.scope).await?;
+                let current = self.store.rows.collection(&self.scope).await;
+                if current.is_ok_and(|current| current.generation == self.scope.generation) {
+                    self.store.rows.unindex(&self.scope).await?;
+                }
                 return self.store.rows.indexed(&self.scope, "").await;
             }
             document => self.store.rows.entries(&self.scope, document).await?,
         };
-        let index = self.store.indexes.open(&self.scope).await?;
+        let index = self.store.indexes.open(&self.current().await?).await?;
         match entries {
             Some(entries) => index.replace(document, entries).await?,
             None => index.remove(document).await?,
         }
         self.store.rows.indexed(&self.scope, document).await
+    }
+
+    /// Returns where its index is; for whoever holds the lock.
+    async fn current(&self) -> Result<Scope, Error> {
+        let generation = match self.store.rows.collection(&self.scope).await {
+            Ok(collection) => collection.generation,
+            // It has ended, and a document of it is to be forgotten.
+            Err(Error::NoCollection(_)) => self.scope.generation,
+            Err(fault) => return Err(fault),
+        };
+        Ok(Scope { generation, ..self.scope.clone() })
     }
 
     /// Returns a document and its stored text.
@@ -418,17 +457,18 @@ impl Collection<'_> {
         let lock = self.lock();
         let _writing = lock.lock().await;
         self.store.rows.delete(&self.scope, id).await?;
-        let told = self.store.indexes.open(&self.scope).await?.remove(id).await;
+        let told = self.store.indexes.open(&self.current().await?).await?.remove(id).await;
         self.told(id, told).await
     }
 
     fn lock(&self) -> Arc<tokio::sync::Mutex<()>> {
         let mut writers = self.store.writers.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(writers.entry(self.scope.clone()).or_default())
+        let collection = Scope { generation: 0, ..self.scope.clone() };
+        Arc::clone(writers.entry(collection).or_default())
     }
 
     fn document_id(&self, source: &str) -> String {
-        let Scope { tenant, collection } = &self.scope;
+        let Scope { tenant, collection, .. } = &self.scope;
         let named = match collection.as_str() {
             DEFAULT => format!("{tenant}\0{source}"),
             other => format!("{tenant}\0{other}\0{source}"),

@@ -7,10 +7,11 @@ use types::CallContext;
 
 use super::Collection;
 use crate::Error;
+use crate::attributes::Value;
 use crate::chunk::indexed;
 use crate::filter::Filter;
 use crate::fuse::{self, Ranked, across, rank};
-use crate::index::Query;
+use crate::index::{Query, Scope};
 use crate::rerank::{Fault, Reranker, reorder};
 use crate::rewrite::Rewriter;
 
@@ -26,6 +27,16 @@ pub(crate) struct Search {
     pub(crate) rerank: Option<bool>,
     /// None: as configured.
     pub(crate) rewrite: Option<bool>,
+}
+
+/// What an index says.
+struct Asked {
+    /// Of each wording, best first.
+    rankings: Vec<Vec<Ranked>>,
+    /// Of each field asked for, its values.
+    facets: Vec<Vec<(Value, u64)>>,
+    /// Of the index.
+    generation: u32,
 }
 
 impl Collection<'_> {
@@ -44,10 +55,10 @@ impl Collection<'_> {
             return Err(Error::Invalid("/rewrite: no rewriting is configured".to_owned()));
         }
         let collection = self.store.rows.collection(&self.scope).await?;
-        let model = match collection.is_empty {
-            true => None,
-            false => self.model(context, &collection).await?,
-        };
+        if !collection.is_empty {
+            // What is refused is refused before anything is bought.
+            self.model(context, &collection).await?;
+        }
         let filter = match (search.filter, &search.facets[..]) {
             (None, []) => None,
             (filter, facets) => {
@@ -67,25 +78,13 @@ impl Collection<'_> {
                 Err(fault) => warnings.push(format!("not worded differently: {fault}")),
             }
         }
-        let vectors = match &model {
-            Some(model) => {
-                let vectors = self.queries(context, model, &collection, &queries).await?;
-                vectors.into_iter().map(Some).collect()
+        let Asked { mut rankings, facets: counted, .. } = loop {
+            let asked = self.asked(context, &queries, &search.facets, filter.as_ref()).await?;
+            // Otherwise it has gone to another model meanwhile, and what was searched may be gone.
+            if self.store.rows.collection(&self.scope).await?.generation == asked.generation {
+                break asked;
             }
-            None => vec![None; queries.len()],
         };
-        let index = self.store.indexes.open(&self.scope).await?;
-        let (mut rankings, mut counted) = (Vec::with_capacity(queries.len()), Vec::new());
-        for (text, vector) in queries.iter().cloned().zip(vectors) {
-            // What the filter leaves is the same for every wording.
-            let facets = if rankings.is_empty() { search.facets.clone() } else { Vec::new() };
-            let query = Query { text, vector, filter: filter.clone(), facets };
-            let found = index.search(query).await?;
-            if rankings.is_empty() {
-                counted = found.facets;
-            }
-            rankings.push(rank(found.candidates, self.store.fusion, fuse::DOCUMENT_WEIGHT));
-        }
         let mut ranked = match rankings.len() {
             1 => rankings.pop().unwrap_or_default(),
             _ => across(rankings),
@@ -114,6 +113,43 @@ impl Collection<'_> {
             warnings,
             wordings: queries.split_off(1),
         })
+    }
+
+    /// Asks the index for every wording.
+    async fn asked(
+        &self,
+        context: &CallContext,
+        queries: &[String],
+        facets: &[String],
+        filter: Option<&Filter>,
+    ) -> Result<Asked, Error> {
+        let collection = self.store.rows.collection(&self.scope).await?;
+        let generation = collection.generation;
+        let model = match collection.is_empty {
+            true => None,
+            false => self.model(context, &collection).await?,
+        };
+        let vectors = match &model {
+            Some(model) => {
+                let vectors = self.queries(context, model, &collection, queries).await?;
+                vectors.into_iter().map(Some).collect()
+            }
+            None => vec![None; queries.len()],
+        };
+        let scope = Scope { generation, ..self.scope.clone() };
+        let index = self.store.indexes.open(&scope).await?;
+        let (mut rankings, mut counted) = (Vec::with_capacity(queries.len()), Vec::new());
+        for (text, vector) in queries.iter().cloned().zip(vectors) {
+            // What the filter leaves is the same for every wording.
+            let facets = if rankings.is_empty() { facets.to_vec() } else { Vec::new() };
+            let query = Query { text, vector, filter: filter.cloned(), facets };
+            let found = index.search(query).await?;
+            if rankings.is_empty() {
+                counted = found.facets;
+            }
+            rankings.push(rank(found.candidates, self.store.fusion, fuse::DOCUMENT_WEIGHT));
+        }
+        Ok(Asked { rankings, facets: counted, generation })
     }
 
     /// Has a reranker order passages; those that are gone by now are left out.

@@ -34,22 +34,33 @@ impl Collection<'_> {
         if !collection.is_empty && collection.model.is_empty() {
             return Ok(None);
         }
-        let model = match &self.store.models.embedder {
+        let configured = self.configured(context).await?;
+        let is = configured.as_ref().map_or("", |model| &model.identity);
+        if collection.is_empty || collection.model == is {
+            return Ok(configured);
+        }
+        for embedder in &self.store.models.former {
+            let identity = embedder.identity(context).await?;
+            if collection.model == *identity {
+                return Ok(Some(Model { embedder: Arc::clone(embedder), identity }));
+            }
+        }
+        let (has, is, name) = (named(&collection.model), named(is), &self.scope.collection);
+        Err(Error::Conflict(format!(
+            "collection {name:?} has vectors of {has}, and {is} is configured: re-index it, or configure that model, \
+             which may be one of retriever.former_embeddings"
+        )))
+    }
+
+    /// Returns the configured model.
+    pub(super) async fn configured(&self, context: &CallContext) -> Result<Option<Model>, Error> {
+        Ok(match &self.store.models.embedder {
             Some(embedder) => {
                 let identity = embedder.identity(context).await?;
                 Some(Model { embedder: Arc::clone(embedder), identity })
             }
             None => None,
-        };
-        let is = model.as_ref().map_or("", |model| &model.identity);
-        if collection.is_empty || collection.model == is {
-            return Ok(model);
-        }
-        let (has, is, name) = (named(&collection.model), named(is), &self.scope.collection);
-        Err(Error::Conflict(format!(
-            "collection {name:?} has vectors of {has}, and {is} is configured: configure that model again, or \
-             ingest into another collection"
-        )))
+        })
     }
 
     /// Returns the vectors of some wordings of a question, of length 1.
@@ -79,12 +90,13 @@ impl Collection<'_> {
     }
 
     /// Returns the vectors of some texts with the hashes of what was embedded; what the tenant has already is
-    /// not embedded again, nor what was paid for.
+    /// not embedded again, nor what was `kept` before: as soon as it comes, where that is asked for.
     pub(super) async fn vectors(
         &self,
         context: &CallContext,
         model: &Model,
         texts: &[String],
+        kept: bool,
     ) -> Result<Vec<([u8; 32], Vec<f32>)>, Error> {
         let hash = |text: &String| -> [u8; 32] {
             Sha256::new_with_prefix(&*model.identity)
@@ -108,7 +120,7 @@ impl Collection<'_> {
             let mut vectors = model.embedder.embed(context, texts, Side::Document).await?;
             vectors.iter_mut().for_each(|vector| normalise(vector));
             let new: Vec<_> = some.iter().map(|(hash, _)| *hash).zip(vectors).collect();
-            if model.embedder.is_bought() {
+            if kept {
                 rows.keep(&self.scope, &new, SystemClock.now_ms()).await?;
             }
             known.extend(new);

@@ -12,10 +12,15 @@ pub(crate) struct Dense {
 impl Dense {
     /// Puts a vector in a slot; what is kept is its direction.
     pub(crate) fn insert(&mut self, slot: u32, vector: &[f32]) {
-        if self.dimension == 0 {
+        if self.dimension != vector.len() {
+            // A collection takes another model only when it is empty.
+            debug_assert!(
+                self.rows.iter().all(|number| *number == 0.0),
+                "a collection has one model"
+            );
             self.dimension = vector.len();
+            self.rows.clear();
         }
-        debug_assert_eq!(vector.len(), self.dimension, "a collection has one model");
         let start = slot as usize * self.dimension;
         if self.rows.len() < start + self.dimension {
             self.rows.resize(start + self.dimension, 0.0);
@@ -68,6 +73,15 @@ fn dot(one: &[f32], other: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_was_emptied_takes_vectors_of_another_length() {
+        let mut dense = Dense::default();
+        dense.insert(3, &[1.0, 0.0]);
+        dense.remove(3);
+        dense.insert(0, &[0.0, 2.0, 0.0]);
+        assert_eq!(dense.scores(&[0.0, 1.0, 0.0], None), [1.0]);
+    }
 
     #[test]
     fn a_score_is_the_dot_product_also_past_sixteen() {

@@ -1,0 +1,185 @@
+//! A collection that goes to another model.
+
+use std::path::Path;
+
+use proto::retriever::{
+    Collection, Hit, Job, ListCollectionsRequest, ReindexRequest, RetryJobRequest, SearchRequest,
+};
+use retriever::{Config, Embedding, Qdrant};
+use runtime::transport::Peer;
+use types::ErrorKind;
+
+use super::{Caller, GetJobRequest, PutDocumentRequest, request, serve, tiny_model};
+
+/// Opens a retriever with models of these seeds, the configured one first.
+async fn with_models(directory: &Path, seeds: &[u8], qdrant: Option<&str>) -> Peer {
+    let mut models = seeds.iter().map(|seed| {
+        let place = directory.join(seed.to_string());
+        std::fs::create_dir_all(&place).unwrap();
+        Embedding { model: Some(tiny_model(&place, *seed)), threads: 1, ..Embedding::default() }
+    });
+    let (database, embedding) = (directory.join("documents.db"), models.next());
+    let former_embeddings = models.collect();
+    let qdrant = qdrant.map(|url| Qdrant { url: url.to_owned(), api_key: None });
+    let config = Config { database, embedding, former_embeddings, qdrant, ..Config::default() };
+    serve(config).await.unwrap()
+}
+
+async fn reindex(caller: &mut Caller) -> Result<Job, tonic::Status> {
+    let message = ReindexRequest { collection: "default".to_owned() };
+    let reply = caller.client.reindex(request(&caller.context, message)).await?;
+    Ok(reply.into_inner().job.unwrap())
+}
+
+async fn switched(caller: &mut Caller, job: &str) -> Job {
+    let wait = async {
+        loop {
+            let message = GetJobRequest { job: job.to_owned(), ..GetJobRequest::default() };
+            let reply = caller.client.get_job(request(&caller.context, message)).await.unwrap();
+            let job = reply.into_inner().job.unwrap();
+            if job.switched {
+                return job;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(180), wait).await.unwrap()
+}
+
+async fn collection(caller: &mut Caller) -> Collection {
+    let all = request(&caller.context, ListCollectionsRequest {});
+    caller.client.list_collections(all).await.unwrap().into_inner().collections.remove(0)
+}
+
+async fn search(caller: &mut Caller) -> Vec<Hit> {
+    let query = "apple fig".to_owned();
+    caller.ask(SearchRequest { query, ..SearchRequest::default() }).await.unwrap().hits
+}
+
+fn scores(hits: &[Hit]) -> Vec<(String, f64, Option<f64>)> {
+    let shown = hits.iter().map(|hit| {
+        let dense = hit.explanation.as_ref().unwrap().dense;
+        (hit.passage.as_ref().unwrap().source.clone(), hit.score, dense)
+    });
+    let mut shown: Vec<_> = shown.collect();
+    shown.sort_by(|a, b| a.0.cmp(&b.0));
+    shown
+}
+
+async fn fill(caller: &mut Caller) {
+    for (source, text) in
+        [("a.txt", "apple pear"), ("b.txt", "plum fig"), ("c.txt", "apple kiwi fig")]
+    {
+        caller.put(source, text.as_bytes()).await.unwrap();
+    }
+}
+
+/// The old vectors serve until the new ones do, also through restarts; then it is as if it had been made anew.
+async fn goes_over(qdrants: Option<[&str; 2]>) {
+    let (directory, clean) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (here, there) = (qdrants.map(|urls| urls[0]), qdrants.map(|urls| urls[1]));
+    let mut wanted = Caller::new(&with_models(clean.path(), &[2], there).await, "a");
+    fill(&mut wanted).await;
+    wanted.put("d.txt", b"apple apple").await.unwrap();
+    let wanted = scores(&search(&mut wanted).await);
+
+    let mut caller = Caller::new(&with_models(directory.path(), &[1], here).await, "a");
+    fill(&mut caller).await;
+    let before = collection(&mut caller).await;
+    let refused = reindex(&mut caller).await.unwrap_err();
+    assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Conflict, "{refused}");
+
+    drop(caller);
+    let mut caller = Caller::new(&with_models(directory.path(), &[2, 1], here).await, "a");
+    caller.put("d.txt", b"apple apple").await.unwrap();
+    assert_eq!(collection(&mut caller).await.model, before.model, "it goes on with its own");
+    let job = reindex(&mut caller).await.unwrap();
+    assert_eq!(job.queued + job.running + job.done, 4, "{job:?}");
+    for _ in 0..3 {
+        // Whatever was under way ends with its process, and is begun again, at most five times.
+        assert_eq!(search(&mut caller).await.len(), 4);
+        drop(caller);
+        caller = Caller::new(&with_models(directory.path(), &[2, 1], here).await, "a");
+    }
+    let searching = async {
+        loop {
+            let hits = search(&mut caller.again()).await;
+            assert!(hits.len() == 4 && scores(&hits).iter().all(|one| one.2.is_some()));
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut other = caller.again();
+    tokio::select! {
+        () = searching => {}
+        ended = switched(&mut other, &job.id) => assert_eq!((ended.done, ended.failed), (4, 0)),
+    }
+    let after = collection(&mut caller).await;
+    assert!(after.model != before.model && Some(&after.model) == job.model.as_ref(), "{after:?}");
+    for seeds in [&[2, 1][..], &[2]] {
+        let found = scores(&search(&mut caller).await);
+        assert_eq!(found.len(), wanted.len());
+        for (is, wanted) in found.iter().zip(&wanted) {
+            assert_eq!(is.0, wanted.0);
+            assert!((is.1 - wanted.1).abs() < 1e-5, "{found:?} {wanted:?}");
+        }
+        drop(caller);
+        caller = Caller::new(&with_models(directory.path(), seeds, here).await, "a");
+    }
+    caller.put("e.txt", b"plum").await.unwrap();
+    let refused = reindex(&mut caller).await.unwrap_err();
+    assert!(refused.message().contains("has the vectors of the configured model"), "{refused}");
+}
+
+#[tokio::test]
+async fn another_models_vectors_serve_when_all_of_them_are_there() {
+    goes_over(None).await;
+}
+
+#[tokio::test]
+async fn another_models_vectors_serve_when_all_of_them_are_in_qdrant() {
+    let (here, there) =
+        (testkit::Qdrant::start().await.unwrap(), testkit::Qdrant::start().await.unwrap());
+    goes_over(Some([&here.url, &there.url])).await;
+}
+
+#[tokio::test]
+async fn without_the_former_model_a_collection_can_be_reindexed_and_loses_its_vectors_where_there_is_none()
+ {
+    let directory = tempfile::tempdir().unwrap();
+    let mut caller = Caller::new(&with_models(directory.path(), &[1], None).await, "a");
+    let refused = reindex(&mut caller).await.unwrap_err();
+    assert!(refused.message().contains("is empty"), "{refused}");
+    fill(&mut caller).await;
+    drop(caller);
+    let mut caller = Caller::new(&with_models(directory.path(), &[2], None).await, "a");
+    let query = SearchRequest { query: "apple".to_owned(), ..SearchRequest::default() };
+    let refused = caller.ask(query).await.unwrap_err();
+    assert!(refused.message().contains("re-index it"), "{refused}");
+    let job = reindex(&mut caller).await.unwrap();
+    // Nothing can be added to it.
+    let (source, content) = ("x.txt".to_owned(), "x".into());
+    let document = Some(PutDocumentRequest { source, content, ..PutDocumentRequest::default() });
+    let add = super::AddToJobRequest { job: job.id.clone(), document };
+    let refused = caller.client.add_to_job(request(&caller.context, add)).await.unwrap_err();
+    assert_eq!(runtime::error::kind_of(&refused), ErrorKind::NotFound);
+    switched(&mut caller, &job.id).await;
+    let retry = request(&caller.context, RetryJobRequest { job: job.id });
+    assert_eq!(caller.client.retry_job(retry).await.unwrap().into_inner().queued, 0);
+    assert!(
+        search(&mut caller).await.iter().all(|hit| hit
+            .explanation
+            .as_ref()
+            .unwrap()
+            .dense
+            .is_some())
+    );
+
+    drop(caller);
+    let mut caller = Caller::new(&with_models(directory.path(), &[], None).await, "a");
+    let job = reindex(&mut caller).await.unwrap();
+    assert_eq!(job.model.as_deref(), Some(""));
+    switched(&mut caller, &job.id).await;
+    let hits = search(&mut caller).await;
+    assert_eq!((hits.len(), collection(&mut caller).await.dimension), (3, 0));
+    assert!(hits.iter().all(|hit| hit.explanation.as_ref().unwrap().dense.is_none()));
+}
