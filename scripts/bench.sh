@@ -4,8 +4,8 @@
 # grows, scripts/bench.sh failover to see what a first candidate that says nothing adds,
 # scripts/bench.sh ledger [SECONDS] [SYNC_MS] to see how many reservations a ledger makes (SYNC_MS: on a disk that
 # takes so much longer to write), scripts/bench.sh limits [SECONDS] to see what a rate limit adds,
-# scripts/bench.sh search [SECONDS] to see how long a search takes, or scripts/bench.sh mcp [SECONDS] to see what the
-# bridge adds to a call of a tool.
+# scripts/bench.sh search [SECONDS] [PASSAGES] to see how long a search takes, or scripts/bench.sh mcp [SECONDS] to see
+# what the bridge adds to a call of a tool.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -39,8 +39,8 @@ case "${1:-}" in
     exec "target/$profile/ledger" "${2:-10}"
     ;;
   limits) exec "target/$profile/limits" "${2:-5}" ;;
-  search) exec "target/$profile/search" "${2:-10}" ;;
   mcp) exec "target/$profile/mcp" "${2:-10}" ;;
+  search) exec "target/$profile/search" "${2:-10}" "${3:-100000}" ;;
   failover) exec "target/$profile/failover" ;;
   *) exec "target/$profile/bench" "${1:-5}" ;;
 esac

@@ -1,8 +1,8 @@
 //! Measures the embedded search: how long a query takes, how fast passages are indexed, how long a start takes and
-//! how much memory they need. Run it by `scripts/bench.sh search`.
+//! how much memory they need. Run it by `scripts/bench.sh search [SECONDS A MEASUREMENT] [PASSAGES]`.
 //!
-//! 100,000 passages of one tenant, a tenth of them with a tag, and 10,000 of another: a tenth of a system with ten
-//! tenants. Words are as rare as in a language (Zipf); vectors have 384 numbers and are of a small model, because
+//! 100,000 passages of one tenant unless told otherwise, a tenth of them with a tag, and a tenth as many of another: a
+//! tenth of a system with ten tenants. Words are as rare as in a language (Zipf); vectors have 384 numbers and are of a small model, because
 //! what is measured is the search and not the model.
 
 use std::path::Path;
@@ -19,16 +19,21 @@ use retriever::{Config, Embedding, Peers};
 use runtime::transport::{Peer, in_process};
 use types::{CallContext, TenantId, UserId};
 
-/// Passages in a document, and documents of the large tenant.
+/// Passages in a document; the large tenant has at least ten documents.
 const PASSAGES: usize = 100;
-const DOCUMENTS: usize = 1000;
 /// Words of the language, and of a passage.
 const VOCABULARY: usize = 20_000;
 const WORDS: usize = 150;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let seconds = std::env::args().nth(1).map_or(Ok(10), |text| text.parse::<u64>())?;
+    let argument = |at, default| -> anyhow::Result<usize> {
+        let Some(text) = std::env::args().nth(at) else { return Ok(default) };
+        text.parse().with_context(|| format!("{text:?} is no number"))
+    };
+    let (seconds, passages) = (argument(1, 10)?, argument(2, 100_000)?);
+    anyhow::ensure!(passages >= 10 * PASSAGES, "at least {} passages are measured", 10 * PASSAGES);
+    let documents = passages / PASSAGES;
     let directory = tempfile::tempdir()?;
     let vocabulary: Vec<String> = (0..VOCABULARY).map(word).collect();
     let words: Vec<&str> = vocabulary.iter().map(String::as_str).collect();
@@ -38,13 +43,13 @@ async fn main() -> anyhow::Result<()> {
     let mut random = fastrand::Rng::with_seed(1);
     let (large, small) = (context("large")?, context("small")?);
     let begun = Instant::now();
-    for number in 0..DOCUMENTS {
+    for number in 0..documents {
         put(&peer, &large, number, &vocabulary, &mut random).await?;
     }
-    for number in 0..DOCUMENTS / 10 {
+    for number in 0..documents / 10 {
         put(&peer, &small, number, &vocabulary, &mut random).await?;
     }
-    let all = (DOCUMENTS + DOCUMENTS / 10) * PASSAGES;
+    let all = (documents + documents / 10) * PASSAGES;
     println!(
         "{all} passages put in {:.1} s, vectors of a small model included",
         begun.elapsed().as_secs_f64()
@@ -65,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
 
     println!("\n| searched | queries | p50 ms | p99 ms | CPU ms |");
     println!("|---|---:|---:|---:|---:|");
-    let time = Duration::from_secs(seconds);
+    let time = Duration::from_secs(seconds as u64);
     let tag = Condition {
         field: "tag".to_owned(),
         operator: Operator::In.into(),
@@ -73,11 +78,11 @@ async fn main() -> anyhow::Result<()> {
     };
     let tag = Filter { kind: Some(FilterKind::Condition(tag)) };
     for (name, context, filter) in [
-        ("100,000 passages, words and vectors", &large, None),
-        ("those of one tag in ten", &large, Some(tag)),
-        ("a tenant of 10,000", &small, None),
+        (format!("{} passages, words and vectors", documents * PASSAGES), &large, None),
+        ("those of one tag in ten".to_owned(), &large, Some(tag)),
+        (format!("a tenant of {}", documents / 10 * PASSAGES), &small, None),
     ] {
-        measure(name, &peer, context, filter, &vocabulary, time).await?;
+        measure(&name, &peer, context, filter, &vocabulary, time).await?;
     }
     Ok(())
 }
