@@ -128,21 +128,17 @@ async fn a_budget_that_runs_out_between_two_steps_ends_the_run() {
 }
 
 #[tokio::test]
-async fn what_a_private_server_gives_makes_the_rest_private() {
+async fn a_tool_of_a_private_server_makes_the_whole_run_private() {
     let (provider, files) = (Provider::start().await.unwrap(), files());
     for shape in Shape::ALL {
         let settings = settings(&provider, files.path(), "private = true\n");
         let system = System::start(shape, &settings).await.unwrap();
         let asked = provider.requests();
-        // The only model is elsewhere: it is asked first, and never told what the tool gave.
+        // The only model is elsewhere: it reads nothing of the server's, not even what its tools are.
         let call = conversation(&format!("call {READ}"));
         let (status, told) = system.post("/v1/chat/completions", &call).await.unwrap();
         assert!(status != 200 && told.contains("private"), "{status} {told}");
-        assert_eq!(provider.requests() - asked, 1);
-        let request = system.client().post(format!("{}/v1/chat/completions", system.url));
-        let reply = request.header("x-baton-privacy", "private").json(&call).send().await;
-        assert_ne!(reply.unwrap().status(), 200);
-        assert_eq!(provider.requests() - asked, 1, "it reaches no model from the start");
+        assert_eq!(provider.requests(), asked);
     }
 }
 

@@ -56,10 +56,13 @@ fn json(value: &impl serde::Serialize) -> Result<String, Error> {
 }
 
 fn to_wire(
-    (server, Offered { name, item: tool }): (String, Offered<rmcp::model::Tool>),
+    server: String,
+    Offered { name, item: tool }: Offered<rmcp::model::Tool>,
+    private: bool,
 ) -> Result<Tool, Error> {
     let description = tool.description.unwrap_or_default().into_owned();
-    Ok(Tool { name, server, description, input_schema_json: json(&tool.input_schema)? })
+    let (own_name, input_schema_json) = (tool.name.into_owned(), json(&tool.input_schema)?);
+    Ok(Tool { name, server, description, input_schema_json, own_name, private })
 }
 
 #[tonic::async_trait]
@@ -70,7 +73,11 @@ impl BridgeService for Service {
     ) -> tonic::Result<Response<ListToolsResponse>> {
         let context = runtime::context::read(&request)?;
         let listing = self.hub.tools(&context, Scope::All).await?;
-        let tools = listing.items.into_iter().map(to_wire).collect::<Result<_, _>>()?;
+        let tools = listing.items.into_iter().map(|(server, tool)| {
+            let private = self.hub.gives_private(&tool.name);
+            to_wire(server, tool, private)
+        });
+        let tools = tools.collect::<Result<_, _>>()?;
         let degraded = listing.degraded.into_iter();
         let degraded =
             degraded.map(|(server, error)| Degraded { server, reason: error.to_string() });

@@ -146,6 +146,19 @@ async fn a_wrong_call_is_told_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_tool_is_listed_with_its_own_name_and_as_private_as_its_server() {
+    let place = place();
+    let (url, _guard) = over_http(&place).await;
+    let servers = json!({ "open": { "url": url }, "secret": { "url": url, "private": true } });
+    let listed = Bridge::new(servers).await.list(Privacy::Public).await.tools;
+    assert_eq!(listed.len(), 2 * TOOLS);
+    for tool in listed {
+        assert_eq!(tool.name, format!("{}__{}", tool.server, tool.own_name));
+        assert_eq!(tool.private, tool.server == "secret", "{}", tool.name);
+    }
+}
+
+#[tokio::test]
 async fn a_private_call_reaches_only_what_is_local() {
     let place = place();
     let (url, _guard) = over_http(&place).await;

@@ -145,25 +145,25 @@ async fn tools(server: &Server, globs: &[String]) -> Result<Vec<Value>, Failure>
         return Ok(Vec::new());
     }
     let list = server.ask(Method::GET, "/api/v1/tools", None).await?;
-    let listed: Vec<(&str, &str)> = list["tools"]
+    let listed: Vec<(&str, &str, &str)> = list["tools"]
         .as_array()
         .into_iter()
         .flatten()
-        .filter_map(|tool| Some((tool["server"].as_str()?, tool["name"].as_str()?)))
+        .filter_map(|tool| {
+            Some((tool["server"].as_str()?, tool["name"].as_str()?, tool["own_name"].as_str()?))
+        })
         .collect();
     let mut wanted: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for glob in globs {
         let matcher = Glob::new(glob).with_context(|| format!("--tools {glob}"))?;
         let matcher = matcher.compile_matcher();
-        let of_glob: Vec<_> = listed.iter().filter(|(_, name)| matcher.is_match(name)).collect();
+        let of_glob: Vec<_> = listed.iter().filter(|(_, name, _)| matcher.is_match(name)).collect();
         if of_glob.is_empty() {
             return Err(anyhow!("--tools {glob}: no tool of this system matches").into());
         }
-        for (server, name) in of_glob {
-            let own = name.strip_prefix(server).and_then(|name| name.strip_prefix("__"));
+        for (server, _, own) in of_glob {
             let names = wanted.entry(server).or_default();
-            let own = own.unwrap_or(name);
-            if !names.contains(&own) {
+            if !names.contains(own) {
                 names.push(own);
             }
         }

@@ -23,6 +23,7 @@ pub(crate) async fn list(
         json!({
             "name": tool.name,
             "server": tool.server,
+            "own_name": tool.own_name,
             "description": tool.description,
             "input_schema": json_or_null(&tool.input_schema_json),
         })

@@ -134,7 +134,7 @@ pub(crate) async fn converse(
     {
         before = continued(&mut context, &peers.router, id).await?;
     }
-    let toolbox = Toolbox::open(&peers.bridge, &context, &wanted, &theirs).await?;
+    let toolbox = Toolbox::open(&peers.bridge, &mut context, &wanted, &theirs).await?;
     speech::check_choice(&body, &toolbox)?;
     let streams = body.get("stream") == Some(&Value::Bool(true));
     let said = match dialect {
@@ -480,7 +480,7 @@ async fn give(
     let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     match called {
         Err((outcome, fault)) => {
-            (Gave { output: Err(gave::cut(fault, most)), outcome, took_ms }, 0, false)
+            (Gave { output: Err(gave::cut(fault, most)), outcome, took_ms }, 0, call.tool.private)
         }
         Ok(result) => {
             let CallToolResponse { is_error, private, .. } = result;
@@ -489,7 +489,7 @@ async fn give(
             let text = gave::cut(text, most);
             let (output, outcome) =
                 if is_error { (Err(text), "tool_error") } else { (Ok(text), "ok") };
-            (Gave { output, outcome, took_ms }, bytes, private)
+            (Gave { output, outcome, took_ms }, bytes, private || call.tool.private)
         }
     }
 }

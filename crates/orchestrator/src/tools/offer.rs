@@ -6,7 +6,7 @@ use proto::bridge::bridge_service_client::BridgeServiceClient;
 use proto::bridge::{ListToolsRequest, ListToolsResponse};
 use runtime::transport::Peer;
 use serde_json::{Value, json};
-use types::CallContext;
+use types::{CallContext, Privacy};
 
 use super::wanted::Wanted;
 use crate::Error;
@@ -30,6 +30,8 @@ pub(super) struct Tool {
     pub(super) schema: Value,
     /// The client wants to be asked before it is called.
     pub(super) asks: bool,
+    /// What its server gives is private, what it says of the tool as well.
+    pub(super) private: bool,
 }
 
 /// Every tool that a conversation may use, by server.
@@ -39,11 +41,35 @@ pub(super) struct Toolbox {
 }
 
 impl Toolbox {
-    /// Looks up what a request wants; `theirs` are the names of its client's own tools.
+    /// Looks up what a request wants; `theirs` are the names of its client's own tools. With a tool of a
+    /// private server the call is private from now on: a model reads what the server says of it, and what
+    /// it gives, be it an error.
     ///
     /// # Errors
     /// [`Error::Invalid`] if a server has no tool that may be called, with the reason; the bridge's own.
     pub(super) async fn open(
+        bridge: &Peer,
+        context: &mut CallContext,
+        wanted: &[Wanted],
+        theirs: &[String],
+    ) -> Result<Self, Error> {
+        let toolbox = Self::look_up(bridge, context, wanted, theirs).await?;
+        let private = toolbox.tools.iter().find(|tool| tool.private);
+        let Some(private) = private.filter(|_| context.privacy != Privacy::Private) else {
+            return Ok(toolbox);
+        };
+        context.privacy = Privacy::Private;
+        // A private call may see less than was listed.
+        Self::look_up(bridge, context, wanted, theirs).await.map_err(|error| match error {
+            Error::Invalid(fault) => {
+                let server = &private.server;
+                Error::Invalid(format!("{fault}; with server {server:?} the call is private"))
+            }
+            error => error,
+        })
+    }
+
+    async fn look_up(
         bridge: &Peer,
         context: &CallContext,
         wanted: &[Wanted],
@@ -62,8 +88,7 @@ impl Toolbox {
             let before = tools.len();
             let of_server = listed.tools.iter().filter(|tool| tool.server == one.label);
             for tool in of_server.clone() {
-                let name = tool.name.strip_prefix(&format!("{}__", one.label));
-                let name = name.unwrap_or(&tool.name);
+                let name = tool.own_name.as_str();
                 let offered = offered(&tool.name);
                 // The gate has judged it: this is a name of a tool, and that is its schema.
                 let known = tools.iter().any(|before| before.offered == offered);
@@ -85,6 +110,7 @@ impl Toolbox {
                     description: tool.description.clone(),
                     schema: schema(&tool.input_schema_json),
                     asks: one.asks(name),
+                    private: tool.private,
                 }));
             }
             if tools.len() == before {
@@ -154,18 +180,19 @@ mod tests {
     use super::*;
 
     fn toolbox(tools: Value, theirs: &[&str]) -> Result<Toolbox, String> {
-        let listed = |server: &str, name: &str| Listed {
-            name: name.to_owned(),
+        let listed = |server: &str, own: &str| Listed {
+            name: format!("{server}__{own}"),
             server: server.to_owned(),
+            own_name: own.to_owned(),
             input_schema_json: r#"{"type":"object"}"#.to_owned(),
             ..Listed::default()
         };
         let down = Degraded { server: "down".to_owned(), reason: "it is asleep".to_owned() };
         let list = ListToolsResponse {
             tools: vec![
-                listed("files", "files__read.all"),
-                listed("files", "files__write"),
-                listed("git", "git__log"),
+                listed("files", "read.all"),
+                listed("files", "write"),
+                listed("git", "log"),
             ],
             degraded: vec![down],
             refused: vec![RefusedTool {

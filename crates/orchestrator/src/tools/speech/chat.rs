@@ -291,6 +291,7 @@ mod tests {
             description: String::new(),
             schema: json!({ "type": "object" }),
             asks: false,
+            private: false,
         };
         Toolbox { tools: vec![Arc::new(tool)] }
     }

@@ -1,16 +1,13 @@
 //! Batches through the real service, over a router that does as it is told.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
-
-mod support;
-
 use std::path::Path;
 
 use orchestrator::Batch as Limits;
 use proto::orchestrator::{Batch, BatchStatus};
 use serde_json::Value;
-use support::{Orchestrator, Router, eventually, file_of, line};
 use types::{Clock as _, ErrorKind, Privacy};
+
+use crate::support::{Orchestrator, Router, eventually, file_of, line};
 
 fn limits() -> Limits {
     Limits { lease_ms: 400, attempts: 2, ..Limits::default() }

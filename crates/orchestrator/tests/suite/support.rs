@@ -1,29 +1,32 @@
 //! The real service on a file, and a router that does as it is told.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use orchestrator::{Batch as Limits, Config, Peers};
+use orchestrator::{Batch as Limits, Config, Peers, Tools};
+use proto::bridge::bridge_service_server::BridgeServiceServer;
 use proto::orchestrator::create_file_request::Part;
 use proto::orchestrator::orchestrator_service_client::OrchestratorServiceClient;
 use proto::orchestrator::{
-    Batch, BatchStatus, CancelBatchRequest, CreateBatchRequest, CreateFileRequest,
-    DeleteFileRequest, File, FileEnd, GetBatchRequest, GetFileRequest, ListBatchesRequest,
-    ListFilesRequest, ReadFileRequest,
+    Batch, BatchStatus, CancelBatchRequest, ConverseRequest, CreateBatchRequest, CreateFileRequest,
+    DeleteFileRequest, Event, File, FileEnd, GetBatchRequest, GetFileRequest, ListBatchesRequest,
+    ListEventsRequest, ListFilesRequest, ReadFileRequest,
 };
 use proto::router::router_service_server::{RouterService, RouterServiceServer};
+use proto::router::stream_complete_response::Event as Piece;
 use proto::router::{
-    CancelBatchResponse, CollectBatchRequest, CollectBatchResponse, CompleteRequest,
+    Call, CancelBatchResponse, CollectBatchRequest, CollectBatchResponse, CompleteRequest,
     CompleteResponse, CountTokensRequest, CountTokensResponse, DeleteResponseRequest,
-    DeleteResponseResponse, Estimate, EstimateRequest, EstimateResponse, ListInputItemsRequest,
-    ListInputItemsResponse, ListModelsRequest, ListModelsResponse, ListProvidersRequest,
-    ListProvidersResponse, PlanBatchRequest, PlanBatchResponse, PollBatchRequest,
-    PollBatchResponse, ProbeProviderRequest, ProbeProviderResponse, ReadResponseRequest,
-    ReadResponseResponse, Receipt, StreamCompleteRequest, StreamCompleteResponse,
-    SubmitBatchRequest, SubmitBatchResponse,
+    DeleteResponseResponse, Dialect, Estimate, EstimateRequest, EstimateResponse,
+    ListInputItemsRequest, ListInputItemsResponse, ListModelsRequest, ListModelsResponse,
+    ListProvidersRequest, ListProvidersResponse, PlanBatchRequest, PlanBatchResponse,
+    PollBatchRequest, PollBatchResponse, ProbeProviderRequest, ProbeProviderResponse,
+    ReadResponseRequest, ReadResponseResponse, Receipt, StreamCompleteRequest,
+    StreamCompleteResponse, SubmitBatchRequest, SubmitBatchResponse,
 };
 use runtime::context::request;
 use runtime::transport::{Peer, in_process};
@@ -33,6 +36,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use types::{CallContext, Clock, ErrorKind, KeyId, SystemClock, TeamId, TenantId, UserId};
+
+use crate::bridge::Bridge;
 
 /// A clock that runs, and can be put forward.
 #[derive(Default)]
@@ -82,7 +87,7 @@ pub(crate) struct Asked {
 
 /// Answers `{"said": …}` for 10 nano-USD of at most 30. `refuse …` is a 400, `wait …` answers when it
 /// may go on, `busy once` is a 503 at first and `busy always` always, and `cut …` is lost on its way at
-/// first.
+/// first. In a conversation it calls the tools that it is told to, turn by turn, and says "done".
 #[derive(Clone)]
 pub(crate) struct Router(Arc<Inner>);
 
@@ -91,6 +96,7 @@ struct Inner {
     now: AtomicUsize,
     most: AtomicUsize,
     gate: Semaphore,
+    turns: Mutex<VecDeque<Vec<String>>>,
 }
 
 impl Default for Router {
@@ -100,6 +106,7 @@ impl Default for Router {
             now: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
             gate: Semaphore::new(0),
+            turns: Mutex::default(),
         }))
     }
 }
@@ -115,6 +122,12 @@ impl Router {
 
     pub(crate) fn go_on(&self, count: usize) {
         self.0.gate.add_permits(count);
+    }
+
+    /// Has the next turn call these tools.
+    pub(crate) fn will_call(&self, tools: &[&str]) {
+        let tools = tools.iter().map(|&tool| tool.to_owned()).collect();
+        self.0.turns.lock().unwrap().push_back(tools);
     }
 
     async fn answer(&self, said: &str, before: usize) -> Result<(), Status> {
@@ -143,7 +156,8 @@ impl Drop for Flying<'_> {
 
 #[tonic::async_trait]
 impl RouterService for Router {
-    type StreamCompleteStream = futures::stream::Empty<Result<StreamCompleteResponse, Status>>;
+    type StreamCompleteStream =
+        futures::stream::Iter<std::vec::IntoIter<Result<StreamCompleteResponse, Status>>>;
     type CollectBatchStream = futures::stream::Empty<Result<CollectBatchResponse, Status>>;
 
     async fn complete(
@@ -169,9 +183,23 @@ impl RouterService for Router {
 
     async fn stream_complete(
         &self,
-        _: Request<StreamCompleteRequest>,
+        request: Request<StreamCompleteRequest>,
     ) -> tonic::Result<Response<Self::StreamCompleteStream>> {
-        Err(Status::unimplemented("a batch does not stream"))
+        let context = runtime::context::read(&request)?;
+        let call = request.into_inner().call.unwrap();
+        let dialect = call.dialect();
+        let body: Value = serde_json::from_slice(&call.body).unwrap();
+        let last = body["messages"].as_array().and_then(|messages| messages.last());
+        let said = last.and_then(|last| last["content"].as_str()).unwrap_or_default().to_owned();
+        self.0.calls.lock().unwrap().push(Asked { said, context });
+        let tools = self.0.turns.lock().unwrap().pop_front().unwrap_or_default();
+        let chunks = if dialect == Dialect::Responses { response(&tools) } else { chunk(&tools) };
+        let chunks = chunks.into_iter().map(|chunk| Piece::Chunk(chunk.to_string().into()));
+        let pieces =
+            chunks.chain([Piece::Finished(Receipt { cost_nanos: 10, ..Receipt::default() })]);
+        let pieces: Vec<_> =
+            pieces.map(|event| Ok(StreamCompleteResponse { event: Some(event) })).collect();
+        Ok(Response::new(futures::stream::iter(pieces)))
     }
 
     async fn estimate(
@@ -231,9 +259,11 @@ impl RouterService for Router {
 
     async fn read_response(
         &self,
-        _: Request<ReadResponseRequest>,
+        request: Request<ReadResponseRequest>,
     ) -> tonic::Result<Response<ReadResponseResponse>> {
-        Err(Status::unimplemented("nobody asks"))
+        let private = request.into_inner().id == "resp_private";
+        let body = json!({ "output": [] }).to_string().into();
+        Ok(Response::new(ReadResponseResponse { body, private }))
     }
 
     async fn keep_response(
@@ -279,6 +309,31 @@ impl RouterService for Router {
     }
 }
 
+/// A turn that calls `tools`, or says "done".
+fn chunk(tools: &[String]) -> Vec<Value> {
+    let calls = tools.iter().enumerate().map(|(index, name)| {
+        let function = json!({ "name": name, "arguments": "" });
+        json!({ "index": index, "id": format!("c{index}"), "function": function })
+    });
+    let (delta, finish) = match tools.is_empty() {
+        true => (json!({ "content": "done" }), "stop"),
+        false => (json!({ "tool_calls": calls.collect::<Vec<_>>() }), "tool_calls"),
+    };
+    let choices = json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
+    vec![json!({ "id": "1", "model": "m", "choices": choices })]
+}
+
+/// The same as events of a response.
+fn response(tools: &[String]) -> Vec<Value> {
+    let calls = tools.iter().enumerate().map(|(index, name)| {
+        let id = format!("c{index}");
+        let item = json!({ "type": "function_call", "call_id": id, "name": name, "arguments": "" });
+        json!({ "type": "response.output_item.added", "output_index": index, "item": item })
+    });
+    let done = json!({ "type": "response.completed", "response": { "status": "completed" } });
+    calls.chain([done]).collect()
+}
+
 /// The service, and in whose name it is asked.
 pub(crate) struct Orchestrator {
     pub(crate) context: CallContext,
@@ -297,8 +352,24 @@ impl Orchestrator {
     pub(crate) async fn ahead(directory: &Path, router: &Router, limits: Limits, ms: i64) -> Self {
         let config =
             Config { journal: directory.join("journal.db"), batch: limits, ..Config::default() };
+        Self::over(config, router, &Bridge::default(), ms).await
+    }
+
+    /// One whose conversations have tools.
+    pub(crate) async fn conversing(
+        directory: &Path,
+        router: &Router,
+        bridge: &Bridge,
+        tools: Tools,
+    ) -> Self {
+        let config = Config { journal: directory.join("journal.db"), tools, ..Config::default() };
+        Self::over(config, router, bridge, 0).await
+    }
+
+    async fn over(config: Config, router: &Router, bridge: &Bridge, ms: i64) -> Self {
         let router = in_process(RouterServiceServer::new(router.clone()));
-        let peers = Peers { retriever: router.clone(), bridge: router.clone(), router };
+        let bridge = in_process(BridgeServiceServer::new(bridge.clone()));
+        let peers = Peers { retriever: router.clone(), bridge, router };
         let clock = Arc::new(Hands(AtomicI64::new(ms)));
         let hands: Arc<dyn Clock> = Arc::clone(&clock) as _;
         let (server, worker) = orchestrator::server_at(config, peers, hands).await.unwrap();
@@ -321,6 +392,31 @@ impl Orchestrator {
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.worker.await.unwrap();
+    }
+
+    /// Asks for a whole answer; returns it with its run.
+    pub(crate) async fn converse(
+        &self,
+        dialect: Dialect,
+        body: &Value,
+    ) -> Result<(String, Value), Status> {
+        let body = body.to_string().into();
+        let call = Some(Call { body, groundings: Vec::new(), dialect: dialect.into() });
+        let converse = request(&self.context, ConverseRequest { call });
+        let mut pieces = self.client.clone().converse(converse).await?.into_inner();
+        let mut answer = None;
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            if let Some(Piece::Chunk(chunk)) = piece.piece.and_then(|piece| piece.event) {
+                answer = Some((piece.run_id, serde_json::from_slice(&chunk).unwrap()));
+            }
+        }
+        Ok(answer.unwrap())
+    }
+
+    pub(crate) async fn events(&self, run: String) -> Vec<Event> {
+        let list = request(&self.context, ListEventsRequest { run_id: run });
+        self.client.clone().list_events(list).await.unwrap().into_inner().events
     }
 
     pub(crate) async fn send(&self, parts: Vec<Part>) -> Result<File, Status> {
