@@ -17,6 +17,8 @@ use super::{Embedder, Fault, Side};
 const BATCH: usize = 32;
 /// … and so many tokens: what is in flight needs some 20 kB a token.
 const BATCH_TOKENS: usize = 8192;
+/// So many texts are taken at once: some batches, so that no core waits for the last of each.
+const AT_ONCE: usize = 256;
 
 /// A model in memory.
 #[derive(Debug, Clone)]
@@ -222,6 +224,10 @@ impl Embedder for Local {
 
     fn is_bought(&self) -> bool {
         false
+    }
+
+    fn at_once(&self) -> usize {
+        AT_ONCE
     }
 }
 

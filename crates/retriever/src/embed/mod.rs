@@ -87,6 +87,10 @@ pub(crate) trait Embedder: Send + Sync + std::fmt::Debug {
 
     /// Tells whether vectors may cost money: they are kept as soon as they come.
     fn is_bought(&self) -> bool;
+
+    /// Returns how many texts one request has at most, at least 1: with no more of them, either all vectors come
+    /// or none is paid for.
+    fn at_once(&self) -> usize;
 }
 
 /// Gives a vector length 1; one of zeros stays as it is.

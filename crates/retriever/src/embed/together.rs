@@ -10,11 +10,9 @@ use types::{CallContext, ErrorKind, KeyId, Privacy, TeamId, TenantId, UserId};
 
 use super::{Embedder, Fault, Side};
 
-/// So many texts go together at most, unless one document has more.
-const MOST_TEXTS: usize = 256;
-
 /// A model that is asked for the passages of several documents together: while one call is under way, what comes
-/// waits, and goes in the next. Only what the same payer asks for, equally private.
+/// waits, and goes in the next, which has no more texts than a request of the model unless one document has: what fails
+/// takes nothing with it that was paid. Only what the same payer asks for, equally private.
 #[derive(Debug)]
 pub(crate) struct Together {
     model: Arc<dyn Embedder>,
@@ -83,6 +81,10 @@ impl Embedder for Together {
     fn is_bought(&self) -> bool {
         self.model.is_bought()
     }
+
+    fn at_once(&self) -> usize {
+        self.model.at_once()
+    }
 }
 
 impl Lines {
@@ -98,15 +100,15 @@ impl Lines {
         is_first
     }
 
-    /// Takes what goes next; ends the line when that is nothing.
-    fn next(&self, payer: &Payer) -> Vec<Part> {
+    /// Takes what goes next, of `most` texts; ends the line when that is nothing.
+    fn next(&self, payer: &Payer, most: usize) -> Vec<Part> {
         let mut lines = self.lock();
         let Some(line) = lines.get_mut(payer) else { return Vec::new() };
         let mut texts = 0;
         let fits = |part: &&Part| {
             let is_first = texts == 0;
             texts += part.texts.len();
-            is_first || texts <= MOST_TEXTS
+            is_first || texts <= most
         };
         let count = line.iter().take_while(fits).count();
         let next: Vec<Part> = line.drain(..count).collect();
@@ -136,7 +138,7 @@ impl Drop for Turn {
 /// Asks for what waits until nothing does.
 async fn lead(model: Arc<dyn Embedder>, context: CallContext, mut turn: Turn) {
     loop {
-        let parts = turn.lines.next(&turn.payer);
+        let parts = turn.lines.next(&turn.payer, model.at_once());
         if parts.is_empty() {
             turn.has_ended = true;
             return;
@@ -202,10 +204,14 @@ mod tests {
         fn is_bought(&self) -> bool {
             true
         }
+
+        fn at_once(&self) -> usize {
+            3
+        }
     }
 
     #[tokio::test]
-    async fn documents_that_wait_go_together_and_a_bad_one_fails_alone() {
+    async fn documents_that_wait_go_together_in_one_request_and_a_bad_one_fails_alone() {
         let (asked, may) = (Mutex::default(), Semaphore::new(0));
         let model = Arc::new(Recorder { asked, may });
         let together = Arc::new(Together::new(model.clone()));
@@ -229,17 +235,21 @@ mod tests {
         seen(1).await;
         let (second, third) = (ask(&["bb", "ccc"], "u"), ask(&["bad"], "u"));
         waiting(2).await;
+        // It would make a second request of theirs.
+        let fourth = ask(&["e"], "u");
+        waiting(3).await;
         let other = ask(&["d"], "v");
         seen(2).await;
-        model.may.add_permits(5);
+        model.may.add_permits(6);
         assert_eq!(first.await.unwrap().unwrap(), [[1.0]]);
         assert_eq!(second.await.unwrap().unwrap(), [[2.0], [3.0]]);
         assert_eq!(third.await.unwrap().unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(fourth.await.unwrap().unwrap(), [[1.0]]);
         assert_eq!(other.await.unwrap().unwrap(), [[1.0]]);
         let asked = model.asked.lock().unwrap().clone();
         let mut sizes: Vec<usize> = asked.iter().map(Vec::len).collect();
         sizes.sort_unstable();
-        assert_eq!(sizes, [1, 1, 1, 2, 3], "{asked:?}");
+        assert_eq!(sizes, [1, 1, 1, 1, 2, 3], "{asked:?}");
         while !together.lines.lock().is_empty() {
             tokio::task::yield_now().await;
         }

@@ -11,9 +11,6 @@ use crate::Error;
 use crate::embed::{Embedder, Side, normalise};
 use crate::rows;
 
-/// So many vectors are asked for before what came is kept.
-const KEPT_AT_ONCE: usize = 256;
-
 /// A model and which one it is.
 pub(super) struct Model {
     pub(super) embedder: Arc<dyn Embedder>,
@@ -115,7 +112,7 @@ impl Collection<'_> {
             .zip(texts)
             .filter(|(hash, _)| !known.contains_key(hash) && asked.insert(*hash))
             .collect();
-        for some in missing.chunks(KEPT_AT_ONCE) {
+        for some in missing.chunks(model.embedder.at_once()) {
             let texts = some.iter().map(|(_, text)| (*text).clone()).collect();
             let mut vectors = model.embedder.embed(context, texts, Side::Document).await?;
             vectors.iter_mut().for_each(|vector| normalise(vector));
@@ -137,5 +134,71 @@ fn named(identity: &str) -> String {
         "" => "no model".to_owned(),
         name if name.contains('/') => format!("model {name}"),
         hash => format!("model {}", hash.get(..12).unwrap_or(hash)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use types::{ErrorKind, TenantId, UserId};
+
+    use super::*;
+    use crate::Config;
+    use crate::embed::Fault;
+    use crate::index::Memory;
+    use crate::store::{Models, Store};
+
+    /// Sells two vectors a request, and refuses one that has "bad" in it.
+    #[derive(Debug, Default)]
+    struct Seller(Mutex<Vec<Vec<String>>>);
+
+    #[async_trait]
+    impl Embedder for Seller {
+        async fn identity(&self, _: &CallContext) -> Result<Arc<str>, Fault> {
+            Ok("a/seller".into())
+        }
+
+        async fn embed(
+            &self,
+            _: &CallContext,
+            texts: Vec<String>,
+            _: Side,
+        ) -> Result<Vec<Vec<f32>>, Fault> {
+            self.0.lock().unwrap().push(texts.clone());
+            if texts.iter().any(|text| text == "bad") {
+                let status = runtime::error::status(ErrorKind::Unavailable, "not now");
+                return Err(Fault::Refused { model: "seller".to_owned(), status });
+            }
+            Ok(texts.iter().map(|text| vec![text.len() as f32, 0.0]).collect())
+        }
+
+        fn is_bought(&self) -> bool {
+            true
+        }
+
+        fn at_once(&self) -> usize {
+            2
+        }
+    }
+
+    #[tokio::test]
+    async fn what_one_request_bought_is_kept_when_the_next_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config { database: directory.path().join("r.db"), ..Config::default() };
+        let seller = Arc::new(Seller::default());
+        let models = Models { embedder: Some(seller.clone()), ..Models::default() };
+        let store = Store::open(&config, Arc::new(Memory::default()), models).await.unwrap();
+        let context = CallContext::new(TenantId::new("t").unwrap(), UserId::new("u").unwrap());
+        let collection = store.collection(context.tenant.clone(), String::new()).unwrap();
+        let model = Model { embedder: seller.clone(), identity: "a/seller".into() };
+        let ask = async |texts: [&str; 3]| {
+            let texts = texts.map(str::to_owned);
+            collection.vectors(&context, &model, &texts, true).await
+        };
+        ask(["a", "b", "bad"]).await.unwrap_err();
+        assert_eq!(ask(["a", "b", "c"]).await.unwrap().len(), 3);
+        assert_eq!(*seller.0.lock().unwrap(), [vec!["a", "b"], vec!["bad"], vec!["c"]]);
     }
 }
