@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use egress::Reach;
+use ipnet::IpNet;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub struct Config {
     /// Tools of local servers that stay on this machine, as patterns of `server__tool`, and which a
     /// private call may use; all of them when absent.
     pub local_tools: Option<Vec<String>>,
+    /// Networks that are as good as this machine: a local server's address may be in one of them.
+    pub local_networks: Vec<IpNet>,
     /// How calls are audited.
     pub audit: Auditing,
     /// Where each server that is a program has a directory of its own, its `HOME`; made when missing.
@@ -113,6 +116,7 @@ impl Default for Config {
             scan: Scan::default(),
             rules: Vec::new(),
             otherwise: Otherwise::default(),
+            local_networks: Vec::new(),
             local_tools: None,
             audit: Auditing::default(),
             directory: "data/tools".into(),
@@ -289,12 +293,19 @@ impl Server {
             Place::Program(_) => true,
             Place::Address(url) => is_loopback(url),
         });
-        // What is local by its name has to be so when it is connected to; what the operator calls
-        // local is taken as it is.
-        let reach = match (&self.local, local) {
-            (None, true) => Reach::Local([].into()),
-            _ => Reach::Anywhere,
+        // What is called local has to be so when it is connected to, whatever its name means by then.
+        let reach = match local {
+            true => Reach::Local(config.local_networks.clone().into()),
+            false => Reach::Anywhere,
         };
+        if let (Place::Address(url), true) = (&place, local)
+            && let Some(address) = literal(url).filter(|address| !reach.covers(*address))
+        {
+            bail!(
+                "mcp_bridge.servers.{name}: {address} is not local: add its network to \
+                 mcp_bridge.local_networks, or take local away"
+            );
+        }
         Ok(Described {
             name: name.to_owned(),
             place,
@@ -340,9 +351,13 @@ impl Server {
 }
 
 fn is_loopback(url: &Url) -> bool {
+    url.host_str() == Some("localhost") || literal(url).is_some_and(|address| address.is_loopback())
+}
+
+/// Returns the address that stands in `url`, if that is no name.
+fn literal(url: &Url) -> Option<IpAddr> {
     let host = url.host_str().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 #[cfg(test)]
@@ -362,12 +377,14 @@ mod tests {
             (serde_json::json!({ "url": "https://tools.example.com/mcp" }), false),
             (serde_json::json!({ "url": "http://127.0.0.1.example.com/mcp" }), false),
             (serde_json::json!({ "url": "http://10.0.0.7/mcp", "local": true }), true),
+            (serde_json::json!({ "url": "http://tools.internal/mcp", "local": true }), true),
         ] {
-            assert_eq!(
-                server(server_.clone()).describe("a", &Config::default()).unwrap().local,
-                local,
-                "{server_}"
-            );
+            let near = ["10.0.0.0/8".parse().unwrap()].into();
+            let config = Config { local_networks: near, ..Config::default() };
+            let described = server(server_.clone()).describe("a", &config).unwrap();
+            assert_eq!(described.local, local, "{server_}");
+            let away = "203.0.113.1".parse().unwrap();
+            assert_eq!(described.reach.covers(away), !local, "{server_}: called so is not enough");
         }
         let program = || server(serde_json::json!({ "command": "x" }));
         for name in ["", "A", "a_b", "a__b", "a b"] {
@@ -377,6 +394,7 @@ mod tests {
             serde_json::json!({}),
             serde_json::json!({ "command": "x", "url": "http://127.0.0.1/mcp" }),
             serde_json::json!({ "url": "file:///etc/passwd" }),
+            serde_json::json!({ "url": "http://10.0.0.7/mcp", "local": true }),
             serde_json::json!({ "url": "here" }),
             serde_json::json!({ "command": "x", "sandbox": { "read": ["documents"] } }),
             serde_json::json!({ "command": "x", "token": "t" }),

@@ -118,6 +118,9 @@ pub enum Error {
     },
 }
 
+/// A longer name is like none, and is not said back whole, in bytes.
+const LONGEST_COMPARED: usize = 256;
+
 fn near(similar: &[String]) -> String {
     match similar.is_empty() {
         true => String::new(),
@@ -132,11 +135,14 @@ impl Error {
         name: &str,
         all: impl Iterator<Item = &'a str>,
     ) -> Self {
+        // Comparing takes as long as both are: nobody is busy with a name that cannot be one.
+        let all = all.filter(|_| name.len() <= LONGEST_COMPARED);
         let likeness = |one: &'a str| (strsim::jaro_winkler(one, name), one);
         let mut similar: Vec<_> = all.map(likeness).filter(|(like, _)| *like > 0.85).collect();
         similar.sort_by(|(one, _), (other, _)| other.total_cmp(one));
         let similar = similar.into_iter().take(3).map(|(_, one)| one.to_owned()).collect();
-        Self::Unknown { what, name: name.to_owned(), similar }
+        let name = name.chars().take(LONGEST_COMPARED).collect();
+        Self::Unknown { what, name, similar }
     }
 
     /// Returns the word for the audit of calls.
@@ -194,5 +200,18 @@ impl From<sqlx::Error> for Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         runtime::error::to_status(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unknown_is_told_with_what_is_like_it_or_cut_short() {
+        let unknown = |name: &str| Error::unknown("tool", name, ["read_file", "move"].into_iter());
+        assert!(unknown("read_fil").to_string().contains("there is read_file"));
+        let long = unknown(&"é".repeat(2_000_000)).to_string();
+        assert!(long.len() < 600 && !long.contains("there is read_file"), "{}", long.len());
     }
 }
