@@ -62,10 +62,12 @@ impl Sqlite {
             .connect_with(options)
             .await?;
         sqlx::migrate!("migrations/sqlite").run(&pool).await?;
-        let writer = Arc::new(Writer::new(writing(path)?));
+        let rules = Arc::new(rules);
+        let writer = Writer::new(writing(path)?, Arc::clone(&rules), Arc::clone(&clock));
+        let writer = Arc::new(writer);
         tokio::spawn(checkpoint::keep(Arc::downgrade(&writer), path.to_owned()));
         let path = path.to_owned();
-        Ok(Self { writer, path, pool, rules: Arc::new(rules), clock })
+        Ok(Self { writer, path, pool, rules, clock })
     }
 
     /// Writes with the time of the writing.
@@ -73,8 +75,7 @@ impl Sqlite {
         &self,
         work: impl FnOnce(&Connection, i64) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let clock = Arc::clone(&self.clock);
-        self.writer.write(move |db| work(db, clock.now_ms())).await
+        self.writer.write(move |all| work(all.db()?, all.now())).await
     }
 }
 
@@ -109,8 +110,7 @@ fn writing(path: &Path) -> rusqlite::Result<Connection> {
 #[async_trait]
 impl Ledger for Sqlite {
     async fn run(&self, one: Move) -> Result<i64, Error> {
-        let rules = Arc::clone(&self.rules);
-        self.write(move |db, now| moves::run(db, &rules, &one, now)).await
+        self.writer.write(move |all| all.run(&one)).await
     }
 
     async fn expire(&self) -> Result<u64, Error> {
@@ -224,5 +224,72 @@ impl Ledger for Sqlite {
 
     fn now_ms(&self) -> i64 {
         self.clock.now_ms()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{NanoUsd, ReservationId, SystemClock};
+
+    use super::*;
+    use crate::Reservation;
+
+    fn reserve(id: &str, user: &str, nanos: i64) -> Move {
+        Move::Reserve(Reservation {
+            id: ReservationId::new(id).unwrap(),
+            tenant: TenantId::new("t").unwrap(),
+            scopes: vec![Scope::tenant(), Scope::new(Kind::User, user).unwrap()],
+            amount: NanoUsd::new(nanos),
+            ttl_ms: 60_000,
+        })
+    }
+
+    async fn ledger(directory: &tempfile::TempDir) -> Sqlite {
+        let file = directory.path().join("l.db");
+        Sqlite::open(file, Rules::default(), Arc::new(SystemClock)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn moves_that_wait_together_see_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let (ledger, tenant) = (ledger(&directory).await, TenantId::new("t").unwrap());
+        let limit = Some(NanoUsd::new(100));
+        ledger.set_limit(&tenant, &Scope::tenant(), Period::Total, limit).await.unwrap();
+        let before = ledger.writer.commits();
+        let (scope, period) = (Scope::tenant(), Period::Total);
+        let (a, b, seen, c, again) = tokio::join!(
+            ledger.run(reserve("a", "u", 60)),
+            ledger.run(reserve("b", "v", 60)),
+            ledger.statement(&tenant, &scope, period),
+            ledger.run(reserve("c", "v", 40)),
+            ledger.run(reserve("a", "u", 60)),
+        );
+        assert!(matches!(b, Err(Error::Exceeded { held, .. }) if held == NanoUsd::new(60)));
+        assert_eq!(seen.unwrap().held, NanoUsd::new(60));
+        assert!(a.is_ok() && c.is_ok() && again.is_ok());
+        assert_eq!(ledger.writer.commits(), before + 1);
+        assert_eq!(ledger.verify(&tenant).await.unwrap(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_kept_was_not_moved() {
+        let directory = tempfile::tempdir().unwrap();
+        let (ledger, tenant) = (ledger(&directory).await, TenantId::new("t").unwrap());
+        let other = Connection::open(&ledger.path).unwrap();
+        other.execute_batch("ALTER TABLE history RENAME TO elsewhere").unwrap();
+        let (scope, period) = (Scope::tenant(), Period::Total);
+        let (moved, seen, after) = tokio::join!(
+            ledger.run(reserve("a", "u", 60)),
+            ledger.statement(&tenant, &scope, period),
+            ledger.run(reserve("b", "u", 60)),
+        );
+        assert!(matches!(
+            (moved, seen, after),
+            (Err(Error::Ledger(_)), Err(Error::Ledger(_)), Err(Error::Ledger(_)))
+        ));
+        other.execute_batch("ALTER TABLE elsewhere RENAME TO history").unwrap();
+        let state = ledger.statement(&tenant, &scope, period).await.unwrap();
+        assert_eq!(state.held, NanoUsd::ZERO);
+        ledger.run(reserve("a", "u", 60)).await.unwrap();
     }
 }

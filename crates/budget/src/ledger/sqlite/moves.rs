@@ -15,16 +15,67 @@ use crate::{Error, Kind, Period, Rules, Scope};
 /// How many holds whose time is over one look ends.
 const SWEPT: usize = 500;
 
-/// Runs a move in the writer's transaction.
-pub(crate) fn run(db: &Connection, rules: &Rules, one: &Move, now: i64) -> Result<i64, Error> {
-    let done = attempt(db, rules, one, now);
-    // What holds on though its time is over may be in the way.
-    if let (Err(Error::Exceeded { .. }), Move::Reserve(_)) = (&done, one)
-        && expire(db, rules, now)? > 0
-    {
-        return attempt(db, rules, one, now);
+/// A transaction of the writer's. Its moves share a book: what several of them change is read and kept once.
+pub(crate) struct Transaction<'a> {
+    db: &'a Connection,
+    rules: &'a Rules,
+    now: i64,
+    /// Holds what is not kept yet.
+    book: Option<Book<'a>>,
+    is_broken: bool,
+}
+
+impl<'a> Transaction<'a> {
+    pub(super) fn new(db: &'a Connection, rules: &'a Rules, now: i64) -> Self {
+        Self { db, rules, now, book: None, is_broken: false }
     }
-    done
+
+    /// Runs a move after those before; one that fails changes nothing.
+    pub(crate) fn run(&mut self, one: &Move) -> Result<i64, Error> {
+        let done = self.attempt(one);
+        // What holds on though its time is over may be in the way.
+        if let (Err(Error::Exceeded { .. }), Move::Reserve(_)) = (&done, one)
+            && expire(self.db()?, self.rules, self.now)? > 0
+        {
+            return self.attempt(one);
+        }
+        done
+    }
+
+    fn attempt(&mut self, one: &Move) -> Result<i64, Error> {
+        let book = self.book.get_or_insert_with(|| Book::new(self.rules, self.now));
+        note(self.db, self.rules, book, one, self.now)?;
+        book.run(one)
+    }
+
+    /// Returns the database as it is after the moves so far.
+    pub(crate) fn db(&mut self) -> Result<&'a Connection, Error> {
+        if let Some(book) = self.book.take()
+            && let Err(fault) = keep(self.db, &book, self.now)
+        {
+            // A part of it may be there, and moves were answered by then.
+            self.is_broken = true;
+            return Err(fault);
+        }
+        Ok(self.db)
+    }
+
+    /// Returns the moment of all that is done in it.
+    pub(crate) fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// Keeps what there is yet to keep.
+    ///
+    /// # Errors
+    /// If that fails, or failed before: it must not be committed then.
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        self.db()?;
+        match self.is_broken {
+            true => Err(Error::Ledger("what was moved could not be kept".into())),
+            false => Ok(()),
+        }
+    }
 }
 
 fn attempt(db: &Connection, rules: &Rules, one: &Move, now: i64) -> Result<i64, Error> {

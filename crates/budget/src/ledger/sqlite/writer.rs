@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
+use types::Clock;
 
-use crate::Error;
+use super::moves::Transaction;
+use crate::{Error, Rules};
 
 /// How many writes one transaction holds at most: others of this thread wait meanwhile.
 const TOGETHER: usize = 256;
@@ -21,6 +23,8 @@ pub(super) struct Writer {
     waiting: Mutex<Waiting>,
     db: tokio::sync::Mutex<Connection>,
     commits: AtomicU64,
+    rules: Arc<Rules>,
+    clock: Arc<dyn Clock>,
 }
 
 #[derive(Default)]
@@ -31,9 +35,10 @@ struct Waiting {
 }
 
 impl Writer {
-    pub(super) fn new(db: Connection) -> Self {
+    pub(super) fn new(db: Connection, rules: Arc<Rules>, clock: Arc<dyn Clock>) -> Self {
         db.set_prepared_statement_cache_capacity(64);
-        Self { waiting: Mutex::default(), db: db.into(), commits: AtomicU64::new(0) }
+        let (waiting, commits) = (Mutex::default(), AtomicU64::new(0));
+        Self { waiting, db: db.into(), commits, rules, clock }
     }
 
     /// Runs `work` in a transaction with whatever else waits, and returns its answer once that is
@@ -45,7 +50,7 @@ impl Writer {
     /// What `work` says, or [`Error::Ledger`] if the transaction failed: then none of it was done.
     pub(super) async fn write<T: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (asker, answer) = oneshot::channel();
         let write = Asked { work: Some(work), said: None, asker };
@@ -100,7 +105,9 @@ impl Leader {
             waiting.writes.drain(..count).collect::<Vec<_>>()
         };
         // A fault of one write is not its leader's; all of them are told that nothing was done.
-        let done = catch_unwind(AssertUnwindSafe(|| transact(&db, &mut writes)));
+        let Writer { rules, clock, .. } = self.writer.as_ref();
+        let transact = || transact(&db, rules, clock.now_ms(), &mut writes);
+        let done = catch_unwind(AssertUnwindSafe(transact));
         drop(db);
         let Ok(done) = done else { return };
         self.writer.commits.fetch_add(1, Ordering::Relaxed);
@@ -127,18 +134,25 @@ impl Drop for Leader {
 }
 
 /// Runs `writes` in one transaction: all of them, or none and why.
-fn transact(db: &Connection, writes: &mut [Box<dyn Write>]) -> Result<(), String> {
+fn transact(
+    db: &Connection,
+    rules: &Rules,
+    now: i64,
+    writes: &mut [Box<dyn Write>],
+) -> Result<(), String> {
     if !db.is_autocommit() {
         run(db, "ROLLBACK")?;
     }
     run(db, "BEGIN IMMEDIATE")?;
+    let mut all = Transaction::new(db, rules, now);
     for write in writes {
-        write.run(db);
+        write.run(&mut all);
         if db.is_autocommit() {
             return Err("a fault such as a full disk ended the transaction".to_owned());
         }
     }
-    let done = run(db, "COMMIT");
+    let kept = all.finish().map_err(|fault| fault.to_string());
+    let done = kept.and_then(|()| run(db, "COMMIT"));
     if done.is_err() {
         // It may have ended itself.
         let _ = run(db, "ROLLBACK");
@@ -153,7 +167,7 @@ fn run(db: &Connection, statement: &str) -> Result<(), String> {
 
 /// A write that waits, with somebody who waits for its answer.
 trait Write: Send {
-    fn run(&mut self, db: &Connection);
+    fn run(&mut self, all: &mut Transaction<'_>);
     fn answer(self: Box<Self>, fault: Option<&str>);
 }
 
@@ -166,10 +180,10 @@ struct Asked<T, W> {
 impl<T, W> Write for Asked<T, W>
 where
     T: Send,
-    W: FnOnce(&Connection) -> Result<T, Error> + Send,
+    W: FnOnce(&mut Transaction<'_>) -> Result<T, Error> + Send,
 {
-    fn run(&mut self, db: &Connection) {
-        self.said = self.work.take().map(|work| work(db));
+    fn run(&mut self, all: &mut Transaction<'_>) {
+        self.said = self.work.take().map(|work| work(all));
     }
 
     fn answer(self: Box<Self>, fault: Option<&str>) {
@@ -184,6 +198,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use types::SystemClock;
+
     use super::*;
 
     fn writer() -> Arc<Writer> {
@@ -195,20 +211,20 @@ mod tests {
                other  INTEGER REFERENCES numbers DEFERRABLE INITIALLY DEFERRED)",
         )
         .unwrap();
-        Arc::new(Writer::new(db))
+        Arc::new(Writer::new(db, Arc::default(), Arc::new(SystemClock)))
     }
 
     async fn add(writer: &Arc<Writer>, number: i64, other: Option<i64>) -> Result<(), Error> {
-        let add = move |db: &Connection| {
-            db.execute("INSERT INTO numbers VALUES (?, ?)", (number, other))?;
+        let add = move |all: &mut Transaction<'_>| {
+            all.db()?.execute("INSERT INTO numbers VALUES (?, ?)", (number, other))?;
             Ok(())
         };
         writer.write(add).await
     }
 
     async fn count(writer: &Arc<Writer>) -> i64 {
-        let count = |db: &Connection| {
-            Ok(db.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0))?)
+        let count = |all: &mut Transaction<'_>| {
+            Ok(all.db()?.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0))?)
         };
         writer.write(count).await.unwrap()
     }
