@@ -204,7 +204,8 @@ async fn a_corpus_that_changed_is_read_anew() {
             let (status, answer) = asked.system.post("/api/v1/ask", &body).await.unwrap();
             assert!(status.is_success(), "{answer}");
             let answer: Value = serde_json::from_str(&answer).unwrap();
-            assert_eq!(answer["answer"], "pong", "{answer}");
+            // Its "pong" is in no document, and so no answer; what matters here is whether it was asked.
+            assert_eq!(answer["provider"], "mock", "{answer}");
             (answer["cache"].as_str().unwrap().to_owned(), answer["similarity"].as_f64())
         };
         let is = |cache: &str| (cache.to_owned(), None);

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The SQLite file of journals, files and batches; made when missing.
     pub journal: PathBuf,
+    /// How questions are answered.
+    pub answers: Answers,
     /// How batches are worked on.
     pub batch: Batch,
     /// How models call tools.
@@ -20,6 +22,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             journal: "data/journal.db".into(),
+            answers: Answers::default(),
             batch: Batch::default(),
             tools: Tools::default(),
             peers: PeerAddresses::default(),
@@ -52,6 +55,35 @@ impl Tools {
         let Self { steps, concurrency, .. } = self;
         anyhow::ensure!(*steps >= 2, "orchestrator.tools.steps: {steps} is below 2");
         anyhow::ensure!(*concurrency >= 1, "orchestrator.tools.concurrency: 0 is below 1");
+        Ok(())
+    }
+}
+
+/// How questions are answered.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Answers {
+    /// About so many tokens the passages have that a model is given, at most; fewer where a candidate takes less.
+    pub context_tokens: u64,
+    /// What is less sure is no answer, 0 to 1; 0 takes whatever cites something.
+    pub least_confidence: f64,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { context_tokens: 6000, least_confidence: 0.4 }
+    }
+}
+
+impl Answers {
+    /// Refuses what never could be met.
+    pub(crate) fn check(self) -> anyhow::Result<()> {
+        let Self { context_tokens, least_confidence } = self;
+        anyhow::ensure!(context_tokens > 0, "orchestrator.answers.context_tokens: 0 is below 1");
+        anyhow::ensure!(
+            (0.0..=1.0).contains(&least_confidence),
+            "orchestrator.answers.least_confidence: {least_confidence} is not 0 to 1"
+        );
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ mod ask;
 mod batch;
 mod citations;
 mod config;
+mod context;
 mod database;
 mod error;
 mod journal;
@@ -35,7 +36,7 @@ use crate::batch::store::Store;
 use crate::journal::Journal;
 
 pub use batch::worker::Worker;
-pub use config::{Batch, Config, PeerAddresses, Tools};
+pub use config::{Answers, Batch, Config, PeerAddresses, Tools};
 pub use error::Error;
 pub use service::Service;
 
@@ -85,6 +86,7 @@ pub async fn server_at(
     peers: Peers,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<(OrchestratorServiceServer<Service>, Worker)> {
+    config.answers.check()?;
     config.batch.check()?;
     config.tools.check()?;
     let pool = database::open(&config.journal).await?;
@@ -95,7 +97,8 @@ pub async fn server_at(
     let (router, woken) = (peers.router.clone(), Arc::clone(&wake));
     let worker = Worker::new(batches.clone(), files.clone(), router, config.batch, woken);
     let journal = Arc::new(Journal::new(pool));
-    let service = Service { journal, files, batches, wake, peers, tools: config.tools };
+    let Config { answers, tools, .. } = config;
+    let service = Service { answers, journal, files, batches, wake, peers, tools };
     Ok((OrchestratorServiceServer::new(service), worker))
 }
 

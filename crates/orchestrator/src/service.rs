@@ -19,7 +19,7 @@ use crate::ask::{Question, ask};
 use crate::batch::NewBatch;
 use crate::batch::files::{Draft, File, Files, INPUT, Page};
 use crate::batch::store::Store;
-use crate::config::Tools;
+use crate::config::{Answers, Tools};
 use crate::journal::Journal;
 use crate::tools::converse;
 use crate::{Error, Peers};
@@ -28,6 +28,7 @@ use crate::{Error, Peers};
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "a peer has nothing to show")]
 pub struct Service {
+    pub(crate) answers: Answers,
     pub(crate) journal: Arc<Journal>,
     pub(crate) files: Files,
     pub(crate) batches: Store,
@@ -49,7 +50,8 @@ impl OrchestratorService for Service {
         let (events, stream) = mpsc::channel(32);
         let (journal, peers) = (Arc::clone(&self.journal), self.peers.clone());
         // A run of its own: it goes on to its journaled end when the client goes away.
-        tokio::spawn(ask(context, question, journal, peers, events).in_current_span());
+        let run = ask(context, question, self.answers, journal, peers, events);
+        tokio::spawn(run.in_current_span());
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 

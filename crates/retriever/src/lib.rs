@@ -23,7 +23,6 @@ mod rewrite;
 mod rows;
 mod service;
 mod store;
-mod tokenize;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -65,6 +65,8 @@ struct Counts {
     jobs: jobs::Jobs,
     message_jobs: message_jobs::MessageJobs,
     requests: AtomicUsize,
+    /// The last conversation, as it came.
+    last: Mutex<Value>,
     gate: Semaphore,
     listings: AtomicUsize,
     /// How texts are embedded; none for those that are never answered.
@@ -86,6 +88,7 @@ impl Provider {
             jobs: jobs::Jobs::default(),
             message_jobs: message_jobs::MessageJobs::default(),
             requests: AtomicUsize::new(0),
+            last: Mutex::default(),
             gate: Semaphore::new(0),
             listings: AtomicUsize::new(0),
             vectors: Mutex::default(),
@@ -103,6 +106,12 @@ impl Provider {
     #[must_use]
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
+    }
+
+    /// Returns the last conversation that it was asked to go on with; null before the first.
+    #[must_use]
+    pub fn last(&self) -> Value {
+        self.state.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns how often it was asked for its models.
@@ -188,6 +197,7 @@ async fn rerank(Json(body): Json<Value>) -> Response {
 
 async fn answer(State(state): State<Arc<Counts>>, Json(body): Json<Value>) -> Response {
     let number = state.requests.fetch_add(1, Ordering::SeqCst);
+    body.clone_into(&mut state.last.lock().unwrap_or_else(PoisonError::into_inner));
     if let Some(answer) = calling::answer(&body) {
         return answer;
     }

@@ -83,7 +83,10 @@ async fn ask(
 
 fn print(done: &Completed, started: Instant) {
     println!("{}\n", done.answer.trim());
-    for citation in &done.citations {
+    if !done.found.is_empty() {
+        println!("What comes nearest:");
+    }
+    for citation in done.citations.iter().chain(&done.found) {
         println!("{}", place(citation));
     }
     println!(

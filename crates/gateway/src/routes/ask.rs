@@ -189,6 +189,8 @@ pub fn answer(run: &str, done: &Completed) -> Value {
         "answer": done.answer,
         "citations": done.citations.iter().map(citation).collect::<Vec<_>>(),
         "confidence": done.confidence,
+        "abstained": done.abstained,
+        "found": done.found.iter().map(citation).collect::<Vec<_>>(),
         "usage": {
             "input_tokens": done.input_tokens,
             "output_tokens": done.output_tokens,

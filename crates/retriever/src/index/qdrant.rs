@@ -316,7 +316,7 @@ impl Collection {
     fn sides(&self, made: &Made, query: &Query) -> Vec<(&'static str, Asked)> {
         let mut sides = Vec::new();
         let mut terms = HashSet::new();
-        crate::tokenize::each_term(&query.text, |term| {
+        reading::each_term(&query.text, |term| {
             terms.insert(number(term));
         });
         if !terms.is_empty() {

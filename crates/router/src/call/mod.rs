@@ -241,6 +241,7 @@ impl Planned {
             min_cost_nanos: input.cost(&candidate.price).nanos(),
             max_cost_nanos: self.most(candidate).nanos(),
             circuit: candidate.circuit().into(),
+            context_tokens: candidate.model.context_tokens.unwrap_or_default(),
         };
         let candidates = self.candidates.iter().map(estimate).collect();
         let (route, reason) = (self.request.model.clone(), self.reason.clone());

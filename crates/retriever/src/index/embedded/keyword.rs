@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Slots;
-use crate::tokenize::each_term;
+use reading::each_term;
 
 const K1: f32 = 1.2;
 const B: f32 = 0.75;

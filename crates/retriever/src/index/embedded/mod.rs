@@ -170,7 +170,7 @@ impl Words {
 pub(super) fn words(passages: &[Entry]) -> Vec<Words> {
     let mut context = Words::default();
     let count = |words: &mut Words, text: &str, weight: f32| {
-        crate::tokenize::each_term(text, |term| {
+        reading::each_term(text, |term| {
             *words.frequencies.entry(term.to_owned()).or_default() += weight;
             words.length += weight;
         });

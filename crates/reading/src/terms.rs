@@ -27,7 +27,7 @@ static STOP: LazyLock<FxHashSet<&str>> = LazyLock::new(|| {
 /// Calls `found` with each term of `text` in order: folded stems, stop words left out. A name such as
 /// `DiffExecutor` or `read_file` is one term whole and one for each part. Writing without spaces
 /// (Chinese, Japanese) gives every pair of neighbouring characters.
-pub(crate) fn each_term(text: &str, mut found: impl FnMut(&str)) {
+pub fn each_term(text: &str, mut found: impl FnMut(&str)) {
     let stemmer = Stemmer::create(Algorithm::English);
     let mut push = |word: &str| {
         let word = fold(word);
@@ -56,6 +56,14 @@ pub(crate) fn each_term(text: &str, mut found: impl FnMut(&str)) {
             _ => {}
         }
     }
+}
+
+/// Returns the terms of a text in order, as [`each_term`] finds them.
+#[must_use]
+pub fn terms(text: &str) -> Vec<String> {
+    let mut terms = Vec::new();
+    each_term(text, |term| terms.push(term.to_owned()));
+    terms
 }
 
 /// Returns a word without case, accents and forms that only look different (NFKD).
@@ -130,12 +138,6 @@ fn unspaced(word: &str, push: &mut impl FnMut(&str)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn terms(text: &str) -> Vec<String> {
-        let mut terms = Vec::new();
-        each_term(text, |term| terms.push(term.to_owned()));
-        terms
-    }
 
     #[test]
     fn terms_are_stems_without_stop_words() {
