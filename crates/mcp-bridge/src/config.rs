@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -14,7 +13,7 @@ use types::{TenantId, UserId};
 
 use crate::Sandbox;
 use crate::gate::{Auditing, Otherwise, Pinning, RuleConfig, Scan};
-use crate::upstream::{Apart, Backoff, Program};
+use crate::upstream::{Apart, Program};
 
 /// What the bridge needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -170,8 +169,9 @@ pub struct Server {
     /// What the program may use and reach.
     #[serde(default)]
     pub sandbox: Sandbox,
-    /// How long the program is left alone when it has ended twice in a row, in milliseconds; twice as
-    /// long each time after, up to a minute, less a chance half. 0: it is started whenever it is needed.
+    /// How long the program is left alone when it has failed or ended twice in a row in one caller's
+    /// hands, in milliseconds; twice as long each time after, up to a minute, less a chance half. 0: it
+    /// is started whenever it is needed.
     #[serde(default = "restart_ms")]
     pub restart_ms: u64,
     /// How long a list of all servers' tools waits for this one's, in milliseconds.
@@ -268,7 +268,6 @@ impl Server {
                 let wrong = || format!("mcp_bridge.servers.{name}");
                 self.sandbox.check().with_context(wrong)?;
                 let home = config.directory.join(name);
-                let first = Duration::from_millis(self.restart_ms);
                 Place::Program(Program {
                     server: name.to_owned(),
                     command: command.clone(),
@@ -276,7 +275,7 @@ impl Server {
                     env: self.env.clone(),
                     sandbox: self.sandbox.clone(),
                     apart: config.launcher.clone().map(|launcher| Apart { launcher, home }),
-                    record: Arc::new(Mutex::new(Backoff::new(first))),
+                    restart: Duration::from_millis(self.restart_ms),
                 })
             }
             (None, Some(url)) => {

@@ -186,14 +186,17 @@ fn a_fork_bomb_is_bounded() {
 
 #[tokio::test]
 async fn a_thousand_restarts_leave_nothing_behind() {
-    let bridge = Bridge::new(json!({ "command": "true", "restart_ms": 0 })).await;
+    let bridge = Bridge::script("echo >>started", json!({})).await;
+    let started = || std::fs::read_to_string(bridge.home.join("started")).unwrap().lines().count();
     bridge.fault().await;
     gone().await;
     let before = descriptors();
+    let first = started();
     for _ in 0..1000 {
         bridge.fault().await;
     }
     gone().await;
+    assert!(started() - first >= 1000, "{} starts", started() - first);
     let closed = async {
         while descriptors() > before {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,8 +1,10 @@
 //! How a connection to a server is made.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rmcp::model::{ClientConfig, Implementation, ProtocolVersion};
+use rmcp::service::ClientInitializeError;
 use rmcp::transport::Transport;
 use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 
@@ -39,7 +41,15 @@ impl Upstream {
         let mut fault = None;
         for mode in modes {
             let connected = match &self.server.place {
-                Place::Program(program) => self.serve(program.start()?, key, session, mode).await,
+                Place::Program(program) => {
+                    let (connection, life) = program.start(&self.record(key))?;
+                    let served = self.serve(connection, key, session, mode).await;
+                    match &served {
+                        Ok(_) => life.well.store(true, Ordering::Relaxed),
+                        Err(_) => life.failed(),
+                    }
+                    served
+                }
                 Place::Address(url) => {
                     let address = http::Address {
                         url,
@@ -59,6 +69,12 @@ impl Upstream {
             }
         }
         let fault = fault.unwrap_or_else(|| "there is no way to connect".into());
+        if session.is_some()
+            && let Some(ClientInitializeError::JsonRpcError(fault)) = fault.downcast_ref()
+        {
+            let fault = Box::new(fault.clone());
+            return Err(Error::Refused { server: self.server.name.clone(), fault });
+        }
         Err(self.unavailable("it does not speak MCP, or cannot be reached", fault.as_ref()))
     }
 

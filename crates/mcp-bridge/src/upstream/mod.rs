@@ -29,7 +29,7 @@ use types::{CallContext, TenantId, UserId};
 use crate::Error;
 use crate::config::{Described, Place};
 
-pub(crate) use backoff::Backoff;
+use backoff::Backoff;
 pub(crate) use changes::Change;
 use changes::Changes;
 pub(crate) use client::Client;
@@ -39,8 +39,8 @@ pub(crate) use lists::{Kind, Listed};
 pub(crate) use relay::{Hearer, Note};
 pub(crate) use stdio::{Apart, Program};
 
-/// How long a server that could not be reached is left alone at first, and at last.
-const REST: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How long an address that could not be reached again and again is left alone at first.
+const REST: Duration = Duration::from_millis(500);
 
 /// How much of a cause is logged, in characters.
 const FAULT: usize = 120;
@@ -57,10 +57,20 @@ struct Key {
 }
 
 impl Key {
+    fn hands(&self) -> Hands {
+        (self.tenant.clone(), self.user.clone())
+    }
+
     fn own(tenant: Option<TenantId>) -> Self {
         Self { tenant, user: None, session: None, asks: String::new() }
     }
 }
+
+/// In whose hands a server failed: a session of theirs is no excuse.
+type Hands = (Option<TenantId>, Option<UserId>);
+
+/// What is held against a server there.
+type Record = Arc<Mutex<Backoff>>;
 
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Line>>>>;
 
@@ -97,17 +107,12 @@ pub(crate) struct Upstream {
     /// A modern server that does not speak as those of before.
     modern_alone: AtomicBool,
     slots: Mutex<HashMap<Key, Slot>>,
-    rest: Mutex<Rest>,
+    /// What failed in one caller's hands is not held against it in another's; what failed in the
+    /// bridge's own is.
+    records: Mutex<HashMap<Hands, Record>>,
     /// It was waited for long enough, and has not given a list since.
     late: AtomicBool,
     changes: Arc<Changes>,
-}
-
-/// Why a server is left alone, and until when.
-#[derive(Debug, Default)]
-struct Rest {
-    failed: u32,
-    until: Option<(Instant, Error)>,
 }
 
 impl Upstream {
@@ -123,7 +128,7 @@ impl Upstream {
             modern: Mutex::default(),
             modern_alone: AtomicBool::new(false),
             slots: Mutex::default(),
-            rest: Mutex::default(),
+            records: Mutex::default(),
             late: AtomicBool::new(false),
             changes: Arc::default(),
         }))
@@ -195,12 +200,15 @@ impl Upstream {
         let (tenant, user) = (Some(context.tenant.clone()), Some(context.user.clone()));
         let key = Key { tenant, user, session: session.as_ref().map(|one| one.id), asks };
         match self.line(key.clone(), session.clone()).await {
-            Err(_) if modern && session.is_some() => {
-                *held(&self.rest) = Rest::default();
+            Err(fault @ (Error::Refused { .. } | Error::Unavailable { .. }))
+                if modern && session.is_some() =>
+            {
                 let own = Key { session: None, asks: String::new(), ..key };
                 let line = self.line(own, None).await?;
-                // It is there, and does not speak as those of before.
-                self.modern_alone.store(true, Ordering::Relaxed);
+                // It is there, and says that it does not speak as those of before.
+                if matches!(fault, Error::Refused { .. }) {
+                    self.modern_alone.store(true, Ordering::Relaxed);
+                }
                 Ok(line)
             }
             line => line,
@@ -239,11 +247,7 @@ impl Upstream {
         }
         // A dead one goes first: its process is killed and reaped.
         kept.take();
-        if let Some((until, fault)) = &held(&self.rest).until
-            && *until > Instant::now()
-        {
-            return Err(fault.clone());
-        }
+        self.may_be_tried(&key)?;
         let this = Arc::clone(self);
         let opened = tokio::spawn(async move { this.open(key, session, kept).await }).await;
         opened.map_err(|fault| self.unavailable("it could not be connected", &fault))?
@@ -264,8 +268,11 @@ impl Upstream {
         let opened = self.within(wait, self.connect(&key, session.as_ref(), known)).await;
         match opened {
             Ok(line) => {
-                *held(&self.rest) = Rest::default();
-                if session.is_none() {
+                // A program is well once it has run for a while: it has yet to be asked for anything.
+                if self.http.is_some() {
+                    held(&self.records).remove(&key.hands());
+                }
+                if key.user.is_none() {
                     *held(&self.modern) = Some(line.modern());
                 }
                 let line = Arc::clone(slot.insert(Arc::new(line)));
@@ -276,19 +283,52 @@ impl Upstream {
             }
             Err(error) => {
                 // What it was it may be no longer.
-                *held(&self.modern) = None;
-                self.rest_after(&error);
+                if key.user.is_none() {
+                    *held(&self.modern) = None;
+                }
+                // That a modern server has no sessions says nothing against it.
+                let foreign = session.is_some() && *held(&self.modern) == Some(true);
+                if self.http.is_some() && !foreign {
+                    let record = self.record(&key);
+                    let mut record = held(&record);
+                    record.failed(Duration::ZERO, Instant::now(), fastrand::f64());
+                    record.fault = Some(error.clone());
+                }
                 Err(error)
             }
         }
     }
 
-    fn rest_after(&self, error: &Error) {
-        let mut rest = held(&self.rest);
-        let (first, last) = REST;
-        let wait = first.saturating_mul(1 << rest.failed.min(10)).min(last);
-        rest.failed += 1;
-        rest.until = Some((Instant::now() + wait, error.clone()));
+    /// What is held against the server where this connection is. A program notes there itself how it
+    /// fails and ends.
+    fn record(&self, key: &Key) -> Record {
+        let first = match &self.server.place {
+            Place::Program(program) => program.restart,
+            Place::Address(_) => REST,
+        };
+        let mut records = held(&self.records);
+        let record = records.entry(key.hands());
+        Arc::clone(record.or_insert_with(|| Arc::new(Mutex::new(Backoff::new(first)))))
+    }
+
+    /// # Errors
+    /// If the server has failed too often of late, there or in the bridge's own hands.
+    fn may_be_tried(&self, key: &Key) -> Result<(), Error> {
+        let own = (key.tenant.clone().filter(|_| self.server.tenant_header), None);
+        let records = held(&self.records);
+        for record in [&own, &key.hands()].into_iter().filter_map(|one| records.get(one)) {
+            let record = held(record);
+            if let Some((times, wait)) = record.rest(Instant::now()) {
+                return Err(record.fault.clone().unwrap_or_else(|| Error::Unavailable {
+                    server: self.server.name.clone(),
+                    reason: format!(
+                        "it ended {times} times in a row and is started again in {} ms",
+                        wait.as_millis()
+                    ),
+                }));
+            }
+        }
+        Ok(())
     }
 
     fn slot(&self, key: &Key) -> Result<Slot, Error> {
@@ -321,6 +361,10 @@ impl Upstream {
 
     /// Lets go of connections that nobody has used for long.
     pub(crate) fn sweep(&self) {
+        let now = Instant::now();
+        // A program that runs holds its record.
+        held(&self.records)
+            .retain(|_, record| Arc::strong_count(record) > 1 || !held(record).is_past(now));
         let mut slots = held(&self.slots);
         slots.retain(|_, slot| match slot.try_lock() {
             Ok(line) => line

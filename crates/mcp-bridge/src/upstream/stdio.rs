@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rmcp::RoleClient;
@@ -17,9 +17,9 @@ use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::backoff::Backoff;
 use super::lines::{self, Bounded};
 use super::program::Group;
+use super::{Record, held};
 use crate::{Error, Sandbox};
 
 /// What a program needs to find others; everything else of ours stays ours.
@@ -28,7 +28,7 @@ const INHERITED: &str = "PATH";
 /// How long is waited for the last words of a program that has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A program to start, and how it did so far.
+/// A program to start.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     pub(crate) server: String,
@@ -37,7 +37,8 @@ pub(crate) struct Program {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) sandbox: Sandbox,
     pub(crate) apart: Option<Apart>,
-    pub(crate) record: Arc<Mutex<Backoff>>,
+    /// How long it is left alone at first, once it keeps ending.
+    pub(crate) restart: Duration,
 }
 
 /// How a program is kept apart.
@@ -50,17 +51,16 @@ pub(crate) struct Apart {
 }
 
 impl Program {
-    /// Starts it, unless it has ended too often of late.
-    pub(super) fn start(&self) -> Result<Connection, Error> {
-        let server = || self.server.clone();
-        if let Some((times, wait)) = self.record(|record| record.rest(Instant::now())) {
-            let reason = format!(
-                "it ended {times} times in a row and is started again in {} ms",
-                wait.as_millis()
-            );
-            return Err(Error::Unavailable { server: server(), reason });
-        }
-        self.spawn().map_err(|fault| {
+    /// Starts it; that it fails or ends is held against it in the record.
+    pub(super) fn start(&self, record: &Record) -> Result<(Connection, Arc<Life>), Error> {
+        let life = Arc::new(Life {
+            record: Arc::clone(record),
+            begun: Instant::now(),
+            well: AtomicBool::new(false),
+            counted: AtomicBool::new(false),
+        });
+        let spawned = self.spawn(Arc::clone(&life)).map_err(|fault| {
+            life.failed();
             let reason = "it cannot be started".to_owned();
             tracing::warn!(
                 server = self.server,
@@ -68,11 +68,12 @@ impl Program {
                 reason,
                 "an MCP server failed"
             );
-            Error::Unavailable { server: server(), reason }
-        })
+            Error::Unavailable { server: self.server.clone(), reason }
+        });
+        Ok((spawned?, life))
     }
 
-    fn spawn(&self) -> anyhow::Result<Connection> {
+    fn spawn(&self, life: Arc<Life>) -> anyhow::Result<Connection> {
         let mut command = self.command()?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut group = Group::start(&mut command)?;
@@ -81,24 +82,21 @@ impl Program {
             pipes.zip(group.child.stderr.take()).ok_or_else(|| io::Error::other("no pipe"))?;
         let output = Bounded::new(output, &self.server, DEFAULT_MAX_LINE_LENGTH);
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
-        let spoke = Arc::new(AtomicBool::new(false));
         let connection = Connection {
             inner: AsyncRwTransport::new(output, input),
             ended: ended.clone(),
-            spoke: Arc::clone(&spoke),
             _stop: stop.clone().drop_guard(),
         };
         let mut log = tokio::spawn(lines::log(self.server.clone(), errors));
         let program = self.clone();
         tokio::spawn(async move {
-            let begun = Instant::now();
             let kept = group.keep(&stop).await;
             ended.cancel();
             // What left the group may hold the pipe for ever.
             if timeout(LAST_WORDS, &mut log).await.is_err() {
                 log.abort();
             }
-            program.ended(kept, begun.elapsed(), spoke.load(Ordering::Relaxed));
+            program.ended(kept, &life);
         });
         Ok(connection)
     }
@@ -126,13 +124,8 @@ impl Program {
         Ok(command)
     }
 
-    /// Notes how it ended. That it was let go of after it had answered says nothing against it.
-    fn ended(
-        &self,
-        kept: io::Result<(std::process::ExitStatus, bool)>,
-        ran: Duration,
-        spoke: bool,
-    ) {
+    /// Notes how it ended. That it was let go of while it was well says nothing against it.
+    fn ended(&self, kept: io::Result<(std::process::ExitStatus, bool)>, life: &Life) {
         let server = &self.server;
         let by_itself = match kept {
             Ok((status, by_itself)) => {
@@ -144,13 +137,29 @@ impl Program {
                 true
             }
         };
-        if by_itself || !spoke {
-            self.record(|record| record.ended(ran, Instant::now(), fastrand::f64()));
+        if by_itself || !life.well.load(Ordering::Relaxed) {
+            life.failed();
         }
     }
+}
 
-    fn record<T>(&self, with: impl FnOnce(&mut Backoff) -> T) -> T {
-        with(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner))
+/// One run of a program, and whose record it is held against.
+#[derive(Debug)]
+pub(super) struct Life {
+    record: Record,
+    begun: Instant,
+    /// It has answered as a server does.
+    pub(super) well: AtomicBool,
+    counted: AtomicBool,
+}
+
+impl Life {
+    /// Holds it against the program that this run failed, once.
+    pub(super) fn failed(&self) {
+        if !self.counted.swap(true, Ordering::Relaxed) {
+            let (ran, now) = (self.begun.elapsed(), Instant::now());
+            held(&self.record).failed(ran, now, fastrand::f64());
+        }
     }
 }
 
@@ -167,7 +176,6 @@ pub(super) struct Connection {
     inner: AsyncRwTransport<RoleClient, Bounded<ChildStdout>, ChildStdin>,
     /// The program is gone, whoever still holds its output.
     ended: CancellationToken,
-    spoke: Arc<AtomicBool>,
     _stop: DropGuard,
 }
 
@@ -182,13 +190,11 @@ impl Transport<RoleClient> for Connection {
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
-        let message = tokio::select! {
+        tokio::select! {
             biased;
-            message = self.inner.receive() => message?,
-            () = self.ended.cancelled() => return None,
-        };
-        self.spoke.store(true, Ordering::Relaxed);
-        Some(message)
+            message = self.inner.receive() => message,
+            () = self.ended.cancelled() => None,
+        }
     }
 
     /// Ends the program's input; nobody waits for what it then does.

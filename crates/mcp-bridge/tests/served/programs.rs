@@ -54,3 +54,28 @@ async fn a_program_is_one_callers_and_is_told_when_nobody_waits() {
     // One for each of the two, and one that lists.
     assert_eq!(begun.lines().filter(|line| *line == "begun").count(), 3, "{begun}");
 }
+
+/// A program that ends when it is started the third and the fourth time.
+const FRAGILE: &str = r#"
+echo >>"$STARTS"
+case $(wc -l <"$STARTS") in 3|4) exit 1 ;; esac
+"#;
+
+#[tokio::test]
+async fn a_program_that_ends_for_one_caller_is_there_for_another() {
+    let place = tempfile::tempdir().unwrap();
+    let described = json!({
+        "command": "sh", "args": ["-c", format!("{FRAGILE}{SERVER}")],
+        "env": { "LOG": place.path().join("log"), "STARTS": place.path().join("starts") },
+        "restart_ms": 60_000,
+    });
+    // The bridge's own is the first two: one to find out what it speaks, one that lists.
+    let bridge = Bridge::new(json!({ "slow": described })).await;
+    let pid = async |user: &str| raw(&bridge, "pid", json!({}), &[("x-user", user)]).await;
+    for fault in ["cannot be reached", "cannot be reached", "it ended 2 times in a row"] {
+        let text = pid("ann").await;
+        assert!(text.contains(fault), "{text}");
+    }
+    let text = pid("bob").await;
+    assert!(text.parse::<u32>().is_ok(), "{text}");
+}
