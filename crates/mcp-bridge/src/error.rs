@@ -40,11 +40,13 @@ pub enum Error {
     /// The server offers more than is listed.
     #[error("server {0:?} offers more than is listed")]
     TooMany(String),
-    /// As many sessions as the server has at once are in use.
-    #[error("server {server:?} has {limit} sessions in use, which is all that it may have")]
+    /// As many sessions as the server, or one caller there, has at once are in use.
+    #[error("server {server:?} has {limit} sessions{whose} in use, which is all that it may have")]
     Busy {
         /// Which server.
         server: String,
+        /// Whether they are one caller's: ` of this caller's`, or empty.
+        whose: &'static str,
         /// How many.
         limit: usize,
     },

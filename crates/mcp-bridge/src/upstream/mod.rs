@@ -42,6 +42,9 @@ pub(crate) use stdio::{Apart, Program};
 /// How long an address that could not be reached again and again is left alone at first.
 const REST: Duration = Duration::from_millis(500);
 
+/// A caller has one in so many of a server's sessions, and at least one.
+const SHARE: usize = 4;
+
 /// How much of a cause is logged, in characters.
 const FAULT: usize = 120;
 
@@ -341,15 +344,24 @@ impl Upstream {
             Err(_) => Duration::ZERO,
         };
         slots.retain(|_, slot| idle(slot) < self.server.idle);
-        if slots.len() >= self.server.max_sessions {
-            let longest = slots.iter().map(|(key, slot)| (idle(slot), key));
-            let longest = longest.max_by_key(|(idle, _)| *idle).filter(|(idle, _)| !idle.is_zero());
-            let key = longest.map(|(_, key)| key.clone());
-            let Some(key) = key else {
-                let limit = self.server.max_sessions;
-                return Err(Error::Busy { server: self.server.name.clone(), limit });
-            };
-            slots.remove(&key);
+        let longest = |slots: &HashMap<Key, Slot>, hands: Option<Hands>| {
+            let of =
+                slots.iter().filter(|(key, _)| hands.as_ref().is_none_or(|of| key.hands() == *of));
+            let idle = of.map(|(key, slot)| (idle(slot), key)).filter(|(idle, _)| !idle.is_zero());
+            idle.max_by_key(|(idle, _)| *idle).map(|(_, key)| key.clone())
+        };
+        let (limit, share) = (self.server.max_sessions, self.server.max_sessions.div_ceil(SHARE));
+        let hands = key.user.is_some().then(|| key.hands());
+        let theirs = slots.keys().filter(|one| Some(one.hands()) == hands).count();
+        let busy = |limit, whose| Error::Busy { server: self.server.name.clone(), limit, whose };
+        if hands.is_some() && theirs >= share {
+            // Who has its share gives up one of its own.
+            let one = longest(&slots, hands).ok_or_else(|| busy(share, " of this caller's"))?;
+            slots.remove(&one);
+        } else if slots.len() >= limit {
+            let own = hands.and_then(|hands| longest(&slots, Some(hands)));
+            let one = own.or_else(|| longest(&slots, None)).ok_or_else(|| busy(limit, ""))?;
+            slots.remove(&one);
         }
         Ok(Arc::clone(slots.entry(key.clone()).or_default()))
     }
@@ -432,4 +444,41 @@ fn is_lost(fault: &ServiceError) -> bool {
 /// Takes a lock, whatever became of who held it before.
 fn held<T>(one: &Mutex<T>) -> MutexGuard<'_, T> {
     one.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(server: serde_json::Value) -> Arc<Upstream> {
+        let server: crate::Server = serde_json::from_value(server).unwrap();
+        Upstream::new(server.describe("s", &crate::Config::default()).unwrap()).unwrap()
+    }
+
+    fn key(user: &str, session: u64) -> Key {
+        let (tenant, user) = (TenantId::new("t").unwrap(), UserId::new(user).unwrap());
+        let asks = String::new();
+        Key { tenant: Some(tenant), user: Some(user), session: Some(session), asks }
+    }
+
+    #[test]
+    fn one_caller_has_no_more_than_a_share_of_the_sessions() {
+        let upstream = upstream(serde_json::json!({ "command": "x", "max_sessions": 8 }));
+        let used = |user, session| {
+            let slot = upstream.slot(&key(user, session)).map_err(|fault| fault.to_string())?;
+            Ok::<_, String>(slot.try_lock_owned().unwrap())
+        };
+        let _ann = [used("ann", 0).unwrap(), used("ann", 1).unwrap()];
+        let fault =
+            "server \"s\" has 2 sessions of this caller's in use, which is all that it may have";
+        assert_eq!(used("ann", 2).err().unwrap(), fault);
+        let others: Vec<_> = ["bob", "cyd", "dan"]
+            .iter()
+            .map(|one| [0, 1].map(|it| used(one, it).unwrap()))
+            .collect();
+        let fault = "server \"s\" has 8 sessions in use, which is all that it may have";
+        assert_eq!(used("eve", 0).err().unwrap(), fault);
+        drop(others);
+        used("eve", 0).unwrap();
+    }
 }
