@@ -94,14 +94,11 @@ impl Calls {
         all.calls.get(all.tokens.get(token)?).cloned()
     }
 
-    /// The call that something belongs to which names none: the only one, or the newest where all
-    /// are of one caller.
+    /// The call that something belongs to which names none: the newest where all are of one caller.
+    /// Elsewhere it is nobody's, also while there is one call alone: it may be of the one before.
     fn unnamed(&self, one_caller: bool) -> Option<Hearer> {
         let all = held(&self.all);
-        match one_caller || all.order.len() == 1 {
-            true => all.calls.get(all.order.last()?).cloned(),
-            false => None,
-        }
+        all.calls.get(all.order.last().filter(|_| one_caller)?).cloned()
     }
 
     pub(super) fn of_stream(
@@ -188,5 +185,21 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Relayed<T> {
 
     fn close(&mut self) -> impl Future<Output = Result<(), T::Error>> + Send {
         self.inner.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_names_no_call_is_nobodys_where_callers_share_a_connection() {
+        let calls = Calls::default();
+        let (hearer, _heard) = Hearer::new(None);
+        calls.began(RequestId::Number(1), None, hearer);
+        assert!(calls.unnamed(false).is_none() && calls.of_stream(None, false).is_none());
+        assert!(calls.unnamed(true).is_some() && calls.of_stream(None, true).is_some());
+        let named = InboundStreamOrigin::OutboundRequest(RequestId::Number(1));
+        assert!(calls.of_stream(Some(&named), false).is_some());
     }
 }
