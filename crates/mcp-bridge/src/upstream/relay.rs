@@ -41,6 +41,11 @@ impl Hearer {
         let (notes, heard) = mpsc::channel(WAITING);
         (Self { notes, client }, heard)
     }
+
+    /// Waits until nobody waits for the call's answer any more.
+    pub(super) async fn gone(&self) {
+        self.notes.closed().await;
+    }
 }
 
 /// The calls in flight on one connection.

@@ -1,10 +1,17 @@
 //! Programs of before 2026-07-28.
 
+use std::path::Path;
 use std::time::Duration;
 
+use rmcp::ClientHandler;
+use rmcp::model::{
+    CallToolRequestParams, ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult,
+    ErrorData,
+};
+use rmcp::service::{RequestContext, RoleClient};
 use serde_json::json;
 
-use crate::support::{Bridge, raw};
+use crate::support::{Bridge, client, raw};
 
 /// A server that ends when it is asked what it does not know, as some of before do.
 const SERVER: &str = r#"
@@ -17,13 +24,25 @@ while IFS= read -r line; do
       echo begun >>"$LOG"
       answer '{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}' ;;
     *'"tools/list"'*)
-      answer '{"tools":[{"name":"pid","inputSchema":{"type":"object"}},{"name":"wait","inputSchema":{"type":"object"}}]}' ;;
+      answer '{"tools":[{"name":"pid","inputSchema":{"type":"object"}},{"name":"wait","inputSchema":{"type":"object"}},{"name":"ask","inputSchema":{"type":"object"}}]}' ;;
+    *'"tools/call"'*'"ask"'*)
+      printf '%s\n' '{"jsonrpc":"2.0","id":99,"method":"elicitation/create","params":{"mode":"form","message":"who?","requestedSchema":{"type":"object","properties":{}}}}' ;;
+    *'while its call went on'*) echo told >>"$LOG" ;;
     *'"notifications/cancelled"'*) echo cancelled >>"$LOG" ;;
     *'"tools/call"'*'"pid"'*) answer '{"content":[{"type":"text","text":"'$$'"}]}' ;;
     *'"tools/call"'*) echo waiting >>"$LOG" ;;
   esac
 done
 "#;
+
+async fn logged(log: &Path, word: &str) {
+    let read = async {
+        while !std::fs::read_to_string(log).is_ok_and(|log| log.lines().any(|line| line == word)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), read).await.unwrap();
+}
 
 #[tokio::test]
 async fn a_program_is_one_callers_and_is_told_when_nobody_waits() {
@@ -37,14 +56,7 @@ async fn a_program_is_one_callers_and_is_told_when_nobody_waits() {
     assert!(ann.parse::<u32>().is_ok() && ann != bob, "{ann} {bob}");
     assert_eq!((pid("ann").await, pid("bob").await), (ann, bob));
 
-    let has = async |word: &str| {
-        let read = async {
-            while !std::fs::read_to_string(&log).unwrap().lines().any(|line| line == word) {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), read).await.unwrap();
-    };
+    let has = async |word: &str| logged(&log, word).await;
     tokio::select! {
         text = raw(&bridge, "wait", json!({}), &[]) => panic!("{text}"),
         () = has("waiting") => {}
@@ -78,4 +90,36 @@ async fn a_program_that_ends_for_one_caller_is_there_for_another() {
     }
     let text = pid("bob").await;
     assert!(text.parse::<u32>().is_ok(), "{text}");
+}
+
+/// A client whose person went home.
+struct Absent;
+
+impl ClientHandler for Absent {
+    fn get_info(&self) -> ClientConfig {
+        client(ClientCapabilities::builder().enable_elicitation().build())
+    }
+
+    async fn create_elicitation(
+        &self,
+        _: ElicitRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<ElicitResult, ErrorData> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_asks_is_not_waited_for_longer_than_its_call() {
+    let place = tempfile::tempdir().unwrap();
+    let log = place.path().join("log");
+    let described = json!({
+        "command": "sh", "args": ["-c", SERVER], "env": { "LOG": log }, "timeout_ms": 500,
+    });
+    let bridge = Bridge::new(json!({ "slow": described })).await;
+    let client = bridge.client_as(Absent, "/slow", false).await;
+    let result = client.call_tool(CallToolRequestParams::new("ask")).await.unwrap();
+    let text = &result.content[0].as_text().unwrap().text;
+    assert!(text.contains("did not answer within 500 ms"), "{text}");
+    logged(&log, "told").await;
 }
