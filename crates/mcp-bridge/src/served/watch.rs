@@ -1,7 +1,10 @@
 //! What clients of 2026-07-28 listen to.
 
+use std::collections::BTreeSet;
+use std::future::ready;
+
 use futures::StreamExt as _;
-use futures::stream::{BoxStream, select_all, unfold};
+use futures::stream::{BoxStream, once, select_all, unfold};
 use rmcp::model::{ServerNotification, SubscriptionFilter};
 use rmcp::service::{SubscriptionContext, SubscriptionSendError};
 use types::CallContext;
@@ -13,43 +16,55 @@ use crate::upstream::Change;
 /// How many resources one client listens to.
 const RESOURCES: usize = 64;
 
-/// Follows resources, by clients' addresses for them, which the stream gives as they change.
+/// Follows resources, by clients' addresses for them, which the stream gives as they change; and none
+/// once one of them is no longer told of.
 ///
 /// # Errors
-/// If they are too many, an address is of no server, or its server does not tell of changes.
+/// If they are too many, an address is of no server, or its server does not tell of changes, or not
+/// in time.
 pub(super) async fn follow(
     hub: &Hub,
     context: &CallContext,
     scope: Scope<'_>,
     uris: Vec<String>,
-) -> Result<BoxStream<'static, String>, Error> {
+) -> Result<BoxStream<'static, Option<String>>, Error> {
     if uris.len() > RESOURCES {
         return Err(Error::Invalid(format!("resourceSubscriptions: more than {RESOURCES}")));
     }
     let mut all = Vec::new();
-    for uri in uris {
+    for uri in uris.into_iter().collect::<BTreeSet<_>>() {
         let (upstream, own) = hub.addressed(context, scope, &uri)?;
-        let line = upstream.own_line(context).await?;
-        let filter = SubscriptionFilter::builder().resource_subscription(own).build();
-        let told = line.peer().listen(filter).await.map_err(|fault| upstream.failed(fault))?;
+        let wait = upstream.server.start_timeout + upstream.server.timeout;
+        let begun = upstream.within(context.time_left(wait), async {
+            let line = upstream.own_line(context).await?;
+            let filter = SubscriptionFilter::builder().resource_subscription(own).build();
+            let told = line.peer().listen(filter);
+            let told = upstream.within(upstream.server.timeout, async {
+                told.await.map_err(|fault| upstream.failed(fault))
+            });
+            Ok((told.await?, line))
+        });
+        let (told, line) = begun.await?;
         // The connection stays as long as somebody listens.
-        all.push(Box::pin(unfold((told, line, uri), |(mut told, line, uri)| async {
+        let updates = unfold((told, line, uri), |(mut told, line, uri)| async {
             loop {
                 let change = told.next().await.ok().flatten()?;
                 if matches!(change, ServerNotification::ResourceUpdatedNotification(_)) {
-                    return Some((uri.clone(), (told, line, uri)));
+                    return Some((Some(uri.clone()), (told, line, uri)));
                 }
             }
-        })));
+        });
+        all.push(updates.chain(once(ready(None))).boxed());
     }
     Ok(select_all(all).boxed())
 }
 
-/// Tells the client of what it listens to, until it goes away.
+/// Tells the client of what it listens to, until it goes away or a server no longer tells: then it may
+/// listen anew.
 pub(super) async fn pass(
     context: &SubscriptionContext,
     lists: BoxStream<'static, Change>,
-    updates: BoxStream<'static, String>,
+    updates: BoxStream<'static, Option<String>>,
 ) {
     let sink = context.sink();
     let lists = lists.map(Ok);
@@ -64,7 +79,8 @@ pub(super) async fn pass(
             Ok(Change::Tools) => sink.notify_tool_list_changed().await,
             Ok(Change::Prompts) => sink.notify_prompt_list_changed().await,
             Ok(Change::Resources) => sink.notify_resource_list_changed().await,
-            Err(uri) => sink.notify_resource_updated(uri).await,
+            Err(None) => return,
+            Err(Some(uri)) => sink.notify_resource_updated(uri).await,
         };
         match sent {
             Ok(()) | Err(SubscriptionSendError::NotificationNotAccepted(_)) => {}

@@ -2,9 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use rmcp::model::{ServerCapabilities, ServerNotification, SubscriptionFilter};
 use tokio::sync::broadcast;
+use tokio::time::timeout;
 
 use super::Line;
 
@@ -59,14 +61,14 @@ impl Changes {
 }
 
 /// Follows the changes of a server's lists where it says that it tells of them, until the connection
-/// ends.
-pub(super) async fn follow(line: Weak<Line>, changes: Arc<Changes>) {
+/// ends; a server that does not say in time that it will is not followed.
+pub(super) async fn follow(line: Weak<Line>, changes: Arc<Changes>, wait: Duration) {
     let Some(filter) = line.upgrade().map(|line| changing(&line.info.capabilities)) else { return };
     let Some(peer) = line.upgrade().map(|line| line.peer().clone()) else { return };
     if filter == SubscriptionFilter::default() {
         return;
     }
-    let Ok(mut told) = peer.listen(filter).await else { return };
+    let Ok(Ok(mut told)) = timeout(wait, peer.listen(filter)).await else { return };
     while let Ok(Some(change)) = told.next().await {
         match change {
             ServerNotification::ToolListChangedNotification(_) => changes.tell(Change::Tools),

@@ -280,7 +280,8 @@ impl Upstream {
                 }
                 let line = Arc::clone(slot.insert(Arc::new(line)));
                 if key.user.is_none() && line.modern() {
-                    tokio::spawn(changes::follow(Arc::downgrade(&line), Arc::clone(&self.changes)));
+                    let (of, changes) = (Arc::downgrade(&line), Arc::clone(&self.changes));
+                    tokio::spawn(changes::follow(of, changes, self.server.timeout));
                 }
                 Ok(line)
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::Json;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, ClientConfig,
     ContentBlock, ElicitRequestParams, ElicitResult, ElicitationAction, ErrorData,
@@ -16,7 +17,8 @@ use rmcp::service::{
 };
 use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
 use rmcp::{ClientHandler, ServerHandler};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify};
 
 use crate::support::{Bridge, client};
@@ -114,6 +116,8 @@ struct Changing {
     changes: Arc<AtomicUsize>,
     listening: Arc<Mutex<Vec<SubscriptionSink>>>,
     listened: Arc<Notify>,
+    /// It tells nobody any more.
+    ended: Arc<Notify>,
 }
 
 impl Changing {
@@ -182,7 +186,10 @@ impl ServerHandler for Changing {
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         self.listening.lock().await.push(context.sink().clone());
         self.listened.notify_one();
-        context.cancelled().await;
+        tokio::select! {
+            () = context.cancelled() => {}
+            () = self.ended.notified() => {}
+        }
         Ok(())
     }
 }
@@ -202,7 +209,7 @@ async fn what_changes_at_a_server_is_told_and_asked_for_anew() {
 
     let filter = SubscriptionFilter::builder()
         .tools_list_changed()
-        .resource_subscription("mcp+changing+test://one")
+        .resource_subscriptions(["mcp+changing+test://one"; 2])
         .build();
     let mut told = modern.listen(filter).await.unwrap();
     server.listened.notified().await;
@@ -221,4 +228,40 @@ async fn what_changes_at_a_server_is_told_and_asked_for_anew() {
     {
         assert_eq!(client[0].name, "changing__tool1");
     }
+    // The bridge for itself, and for the client what it named twice.
+    assert_eq!(server.listening.lock().await.len(), 2);
+    server.ended.notify_waiters();
+    assert!(tokio::time::timeout(wait, told.next()).await.unwrap().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_server_that_never_says_that_it_will_tell_is_not_waited_for() {
+    let answer = |asked: Json<Value>| async move {
+        let result = match asked["method"].as_str().unwrap() {
+            "server/discover" => json!({
+                "resultType": "complete", "ttlMs": 0, "cacheScope": "private",
+                "supportedVersions": ["2026-07-28"],
+                "capabilities": { "resources": { "subscribe": true } },
+            }),
+            _ => std::future::pending().await,
+        };
+        Json(json!({ "jsonrpc": "2.0", "id": asked["id"], "result": result }))
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(answer);
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let bridge = Bridge::new(json!({ "silent": { "url": url, "timeout_ms": 300 } })).await;
+    let client = bridge.client("", true).await;
+    let filter =
+        SubscriptionFilter::builder().resource_subscription("mcp+silent+test://one").build();
+    let ended = async {
+        let fault = match client.listen(filter).await {
+            Ok(mut told) => told.next().await.unwrap_err(),
+            Err(fault) => fault,
+        };
+        fault.to_string()
+    };
+    let fault = tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap();
+    assert!(fault.contains("did not answer within 300 ms"), "{fault}");
 }
