@@ -3,13 +3,15 @@
 #![allow(deprecated, reason = "older clients use what is deprecated")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rmcp::model::{
-    ClientCapabilities, ErrorCode, ErrorData, LoggingLevel, MetaObject, ProtocolVersion,
-    RequestMetaObject,
+    ClientCapabilities, ErrorCode, ErrorData, LoggingLevel, MetaObject, ProgressToken,
+    ProtocolVersion, RequestMetaObject,
 };
-use rmcp::service::{RequestContext, RoleServer};
+use rmcp::service::{Peer, RequestContext, RoleServer};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use types::CallContext;
 
 use crate::hub::Scope;
@@ -18,6 +20,9 @@ use crate::upstream::{Asking, Client, Hearer, Note, Session};
 /// What names belong to the protocol itself, and are said anew to a server.
 const RESERVED: &str = "io.modelcontextprotocol/";
 const PROGRESS: &str = "progressToken";
+
+/// How long an answer waits for the client to read what was said before it.
+const LAST: Duration = Duration::from_secs(1);
 
 /// A request that is being answered.
 pub(super) struct Talk<'a> {
@@ -82,41 +87,75 @@ impl<'a> Talk<'a> {
     }
 
     /// Waits for the answer, and passes on what the server says before it. A client that goes away
-    /// ends the work.
-    pub(super) async fn wait<T>(mut self, work: impl Future<Output = T>) -> Result<T, ErrorData> {
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                () = self.request.ct.cancelled() => {
-                    return Err(ErrorData::new(ErrorCode(-32000), "the request was cancelled", None));
-                }
-                Some(note) = self.heard.recv() => self.pass(note).await,
-                answer = &mut work => {
-                    while let Ok(note) = self.heard.try_recv() {
-                        self.pass(note).await;
-                    }
-                    return Ok(answer);
-                }
+    /// ends the work, and one that does not read holds it up no longer than [`LAST`].
+    pub(super) async fn wait<T>(self, work: impl Future<Output = T>) -> Result<T, ErrorData> {
+        let Self { request, heard, level } = self;
+        // A call is a large future: those that follow would hold it one in the other.
+        let work = Box::pin(work);
+        let (peer, token) = (request.peer.clone(), request.meta.get_progress_token());
+        let pass = move |note| pass(peer.clone(), token.clone(), level, note);
+        tokio::select! {
+            () = request.ct.cancelled() => {
+                Err(ErrorData::new(ErrorCode(-32000), "the request was cancelled", None))
             }
+            answer = meanwhile(work, heard, pass) => Ok(answer),
         }
     }
+}
 
-    async fn pass(&self, note: Note) {
-        let peer = &self.request.peer;
-        let passed = match note {
-            Note::Progress(mut progress) => {
-                let Some(token) = self.request.meta.get_progress_token() else { return };
-                progress.progress_token = token;
-                peer.notify_progress(progress).await
-            }
-            Note::Log(log) if self.level.is_some_and(|least| grave(log.level) >= grave(least)) => {
-                peer.notify_logging_message(log).await
-            }
-            Note::Log(_) | Note::Updated(_) => return,
-        };
-        if let Err(fault) = passed {
-            tracing::debug!(%fault, "a client was not told");
+/// Does the work, and passes on what is heard meanwhile: all of it before the answer, unless that
+/// takes too long.
+async fn meanwhile<T, N, P: Future<Output = ()>>(
+    work: impl Future<Output = T>,
+    mut heard: mpsc::Receiver<N>,
+    pass: impl Fn(N) -> P,
+) -> T {
+    let done = CancellationToken::new();
+    let working = async {
+        let _done = done.clone().drop_guard();
+        work.await
+    };
+    let passing = async {
+        while let Some(note) = tokio::select! {
+            biased;
+            note = heard.recv() => note,
+            () = done.cancelled() => None,
+        } {
+            pass(note).await;
         }
+    };
+    let too_long = async {
+        done.cancelled().await;
+        tokio::time::sleep(LAST).await;
+    };
+    let passing = async {
+        tokio::select! {
+            () = passing => {}
+            () = too_long => tracing::debug!("a client did not read what it was told"),
+        }
+    };
+    tokio::join!(working, passing).0
+}
+
+async fn pass(
+    peer: Peer<RoleServer>,
+    token: Option<ProgressToken>,
+    level: Option<LoggingLevel>,
+    note: Note,
+) {
+    let passed = match note {
+        Note::Progress(mut progress) => {
+            let Some(token) = token else { return };
+            progress.progress_token = token;
+            peer.notify_progress(progress).await
+        }
+        Note::Log(log) if level.is_some_and(|least| grave(log.level) >= grave(least)) => {
+            peer.notify_logging_message(log).await
+        }
+        Note::Log(_) | Note::Updated(_) => return,
+    };
+    if let Err(fault) = passed {
+        tracing::debug!(%fault, "a client was not told");
     }
 }
 
@@ -150,4 +189,35 @@ fn passed_on(meta: &RequestMetaObject) -> RequestMetaObject {
 /// Returns the address that a client knows a server's resource by.
 pub(super) fn shown(server: Option<&str>, of: &str, uri: &str) -> String {
     crate::hub::Hub::shown(server.map_or(Scope::All, Scope::One), of, uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_heard_comes_before_the_answer_and_who_does_not_read_holds_nothing_up() {
+        let heard = || {
+            let (say, heard) = mpsc::channel(2);
+            (0..2).for_each(|note| say.try_send(note).unwrap());
+            // Nobody else ends what is heard.
+            (say, heard)
+        };
+        let (_say, all) = heard();
+        let passed = Mutex::new(Vec::new());
+        let pass = |note| {
+            passed.lock().unwrap().push(note);
+            std::future::ready(())
+        };
+        assert_eq!(meanwhile(std::future::ready("done"), all, pass).await, "done");
+        assert_eq!(passed.into_inner().unwrap(), [0, 1]);
+
+        let (_say, all) = heard();
+        let never = |_| std::future::pending();
+        let answer = meanwhile(std::future::ready("done"), all, never);
+        let answer = tokio::time::timeout(Duration::from_secs(30), answer).await;
+        assert_eq!(answer.unwrap(), "done");
+    }
 }
