@@ -42,7 +42,7 @@ impl Bridge {
     pub(crate) async fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
         config.clients.check()?;
         let hub = Hub::open(config, metrics).await?;
-        let served = Served::new(Arc::clone(&hub));
+        let served = Served::new(Arc::clone(&hub), config.sessions);
         let stop = CancellationToken::new();
         let listening = served::serve(config, served.clone(), stop.clone()).await?;
         let calls = BridgeServiceServer::new(Service::new(Arc::clone(&hub)));

@@ -58,6 +58,8 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// Which MCP clients are let in there.
     pub clients: Clients,
+    /// How many sessions one caller's clients of before 2026-07-28 have at once at one address.
+    pub sessions: usize,
 }
 
 /// Which MCP clients are let in.
@@ -123,6 +125,7 @@ impl Default for Config {
             state_key: None,
             listen: None,
             clients: Clients::default(),
+            sessions: 256,
         }
     }
 }

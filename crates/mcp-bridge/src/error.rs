@@ -50,6 +50,9 @@ pub enum Error {
         /// How many.
         limit: usize,
     },
+    /// The caller's clients have as many sessions at this address as they may.
+    #[error("the caller has {0} sessions here, which is all that it may have; end one first")]
+    TooManySessions(usize),
     /// The call is private and the server is not local.
     #[error("server {0:?} is not local and may not see a private call")]
     NotLocal(String),
@@ -154,6 +157,7 @@ impl Error {
             | Self::NotForKey { .. }
             | Self::Denied { .. }
             | Self::Limited { .. }
+            | Self::TooManySessions(_)
             | Self::Unaudited => "denied",
             Self::Timeout { .. } => "timeout",
             _ => "protocol_error",
@@ -173,7 +177,7 @@ impl Classify for Error {
             },
             Self::NotLocal(_) | Self::NotForKey { .. } | Self::Denied { .. } => ErrorKind::Denied,
             Self::UnknownPin(_) => ErrorKind::NotFound,
-            Self::Limited { .. } => ErrorKind::RateLimited,
+            Self::Limited { .. } | Self::TooManySessions(_) => ErrorKind::RateLimited,
             Self::Unaudited
             | Self::Store(_)
             | Self::Unavailable { .. }

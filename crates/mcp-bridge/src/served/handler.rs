@@ -16,7 +16,7 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 
 use super::page::{answer, page};
-use super::session::{Kept, follow};
+use super::session::{Kept, Places, follow};
 use super::talk::{Talk, caller, modern};
 use super::{fault, watch};
 use crate::catalog::Offered;
@@ -31,8 +31,8 @@ pub(crate) struct Handler {
 }
 
 impl Handler {
-    pub(super) fn new(hub: Arc<Hub>, server: Option<Arc<str>>) -> Self {
-        let kept = Arc::new(Kept::new(Arc::clone(&hub)));
+    pub(super) fn new(hub: Arc<Hub>, server: Option<Arc<str>>, places: Places) -> Self {
+        let kept = Arc::new(Kept::new(Arc::clone(&hub), places));
         Self { hub, server, kept }
     }
 

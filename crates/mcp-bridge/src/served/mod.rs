@@ -28,6 +28,7 @@ use types::CallContext;
 use crate::Error;
 use crate::hub::Hub;
 use handler::Handler;
+use session::Places;
 
 pub(crate) use listener::serve;
 
@@ -48,17 +49,19 @@ type Endpoint = Arc<StreamableHttpService<Handler, LocalSessionManager>>;
 pub(crate) struct Served {
     hub: Arc<Hub>,
     /// A caller's own sessions at one address: nobody finds another's.
+    /// How many one caller has at one address.
+    sessions: usize,
     endpoints: Cache<(String, Option<Arc<str>>), Endpoint>,
     closing: CancellationToken,
     _close: Arc<DropGuard>,
 }
 
 impl Served {
-    pub(crate) fn new(hub: Arc<Hub>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, sessions: usize) -> Self {
         let endpoints = Cache::builder().max_capacity(CALLERS).time_to_idle(KEPT).build();
         let closing = CancellationToken::new();
         let close = Arc::new(closing.clone().drop_guard());
-        Self { hub, endpoints, closing, _close: close }
+        Self { hub, sessions, endpoints, closing, _close: close }
     }
 
     /// Answers a request of a caller who is known. Hosts and origins were looked at before.
@@ -103,7 +106,9 @@ impl Served {
                 .disable_allowed_hosts()
                 .disable_allowed_origins()
                 .with_cancellation_token(self.closing.child_token());
-            let handler = move || Ok(Handler::new(Arc::clone(&hub), server.clone()));
+            let places = Places::new(self.sessions);
+            let handler =
+                move || Ok(Handler::new(Arc::clone(&hub), server.clone(), places.clone()));
             let sessions = LocalSessionManager::default().into();
             Arc::new(StreamableHttpService::new(handler, sessions, config))
         };

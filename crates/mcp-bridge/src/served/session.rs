@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use futures::stream::{BoxStream, select_all, unfold};
 use rmcp::model::{LoggingLevel, ResourceUpdatedNotificationParam};
 use rmcp::service::{Peer, RoleServer};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use types::CallContext;
 
@@ -21,24 +21,46 @@ use crate::upstream::{Change, Note, Session};
 /// How much of what servers say waits to be passed on; more is left out.
 const WAITING: usize = 256;
 
+/// How many more sessions one caller may have at one address, of how many.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    free: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl Places {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))), limit }
+    }
+
+    fn take(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let taken = Arc::clone(&self.free).try_acquire_owned();
+        taken.map_err(|_| Error::TooManySessions(self.limit))
+    }
+}
+
 /// What a client's session keeps, and its servers' sessions for it: they end with it.
 pub(super) struct Kept {
     hub: Arc<Hub>,
     session: OnceLock<Session>,
     level: AtomicU8,
     ended: CancellationToken,
+    places: Places,
+    /// Its own, once it has begun.
+    place: OnceLock<OwnedSemaphorePermit>,
 }
 
 impl Kept {
-    pub(super) fn new(hub: Arc<Hub>) -> Self {
+    pub(super) fn new(hub: Arc<Hub>, places: Places) -> Self {
         let level = talk::grave(LoggingLevel::Info).into();
-        Self { hub, session: OnceLock::new(), level, ended: CancellationToken::new() }
+        let (session, place) = (OnceLock::new(), OnceLock::new());
+        Self { hub, session, level, ended: CancellationToken::new(), places, place }
     }
 
     /// Begins the session: from now on the client hears what changes, and what servers say.
     ///
     /// # Errors
-    /// If the caller may not see the servers.
+    /// If the caller may not see the servers, or has as many sessions as it may.
     pub(super) fn begin(
         self: &Arc<Self>,
         context: &CallContext,
@@ -47,6 +69,10 @@ impl Kept {
     ) -> Result<(), Error> {
         let scope = server.as_deref().map_or(Scope::All, Scope::One);
         let changes = follow(&self.hub, context, scope)?;
+        if self.place.get().is_none() {
+            // Two at once in one session: the second gives its place back.
+            let _ = self.place.set(self.places.take()?);
+        }
         let (said, heard) = mpsc::channel(WAITING);
         let session = Session { id: self.hub.next_session(), said };
         if self.session.set(session).is_ok() {

@@ -188,3 +188,29 @@ async fn a_server_is_told_what_concerns_it_and_no_more() {
     assert_ne!(told["progressToken"], "mine", "{told}");
     assert_eq!(told["io.modelcontextprotocol/clientInfo"]["name"], "baton-mcp-bridge");
 }
+
+#[tokio::test]
+async fn one_callers_sessions_are_counted_and_come_back() {
+    let bridge = Bridge::configured(json!({ "sessions": 1 })).await;
+    let http = egress::client(egress::Reach::Anywhere).build().unwrap();
+    let begin = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {},
+        "clientInfo": { "name": "raw", "version": "1" } } });
+    let begun = async |user: &str| {
+        let request = http.post(&bridge.url).header("x-user", user).json(&begin);
+        let request = request.header("accept", "application/json, text/event-stream");
+        let answer = request.send().await.unwrap();
+        let session = answer.headers().get("mcp-session-id").map(|one| one.to_owned());
+        (session, answer.text().await.unwrap())
+    };
+    let (session, answer) = begun("ann").await;
+    assert!(answer.contains("serverInfo"), "{answer}");
+    let refused = begun("ann").await.1;
+    assert!(refused.contains("the caller has 1 sessions here"), "{refused}");
+    let other = begun("bob").await.1;
+    assert!(other.contains("serverInfo"), "{other}");
+    let end = http.delete(&bridge.url).header("x-user", "ann");
+    end.header("mcp-session-id", session.unwrap()).send().await.unwrap();
+    let again = async { while !begun("ann").await.1.contains("serverInfo") {} };
+    tokio::time::timeout(Duration::from_secs(30), again).await.unwrap();
+}
