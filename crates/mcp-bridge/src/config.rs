@@ -193,7 +193,7 @@ pub struct Server {
     /// between two calls.
     #[serde(default)]
     pub shared: bool,
-    /// How many sessions it has at once, at most; one caller has a quarter of them, and at least one.
+    /// How many sessions it has at once, at most; one caller has a quarter of them, rounded up.
     #[serde(default = "max_sessions")]
     pub max_sessions: usize,
     /// After how long without a call a session is ended, in milliseconds.

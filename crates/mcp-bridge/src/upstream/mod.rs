@@ -42,7 +42,7 @@ pub(crate) use stdio::{Apart, Program};
 /// How long an address that could not be reached again and again is left alone at first.
 const REST: Duration = Duration::from_millis(500);
 
-/// A caller has one in so many of a server's sessions, and at least one.
+/// A caller has one in so many of a server's sessions, rounded up.
 const SHARE: usize = 4;
 
 /// How much of a cause is logged, in characters.
