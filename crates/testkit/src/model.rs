@@ -31,7 +31,7 @@ pub fn write(place: &Path, words: &[&str], hidden: usize, seed: u64) -> std::io:
     )
 }
 
-/// As [`write`], a cross-encoder of one label.
+/// As [`write()`], a cross-encoder of one label.
 ///
 /// # Errors
 /// If it cannot be written.
