@@ -78,7 +78,8 @@ async fn fill(caller: &mut Caller) {
 async fn goes_over(qdrants: Option<[&str; 2]>) {
     let (directory, clean) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (here, there) = (qdrants.map(|urls| urls[0]), qdrants.map(|urls| urls[1]));
-    let mut wanted = Caller::new(&with_models(clean.path(), &[2], there).await, "a");
+    // Both may be in one Qdrant.
+    let mut wanted = Caller::new(&with_models(clean.path(), &[2], there).await, "clean");
     fill(&mut wanted).await;
     wanted.put("d.txt", b"apple apple").await.unwrap();
     let wanted = scores(&search(&mut wanted).await);
