@@ -115,7 +115,13 @@ impl Memory {
         out.collect()
     }
 
-    fn now_ms(&self) -> u64 {
+    /// Tells whether a lease is out.
+    pub(crate) fn is_out(&self, (bucket, id): &(String, String)) -> bool {
+        self.book().leases.get(bucket).is_some_and(|ids| ids.contains(id))
+    }
+
+    /// Returns the time since this process's own began.
+    pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.clock.now_ms()).unwrap_or(0)
     }
 

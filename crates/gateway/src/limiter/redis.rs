@@ -20,6 +20,8 @@ pub(crate) const PURPOSE: Purpose = Purpose {
 const LEASE: Duration = Duration::from_secs(15);
 /// How long a replica counts that is not heard of.
 const ALIVE: Duration = Duration::from_secs(10);
+/// How long it is remembered that something was told.
+const TOLD: Duration = Duration::from_secs(3600);
 /// How many buckets are told of at once.
 const CHUNK: usize = 500;
 
@@ -87,14 +89,16 @@ if redis.call('HEXISTS', KEYS[1], slot) == 0 then return 0 end
 if redis.call('HINCRBY', KEYS[1], slot, ARGV[3]) < 0 then redis.call('HSET', KEYS[1], slot, 0) end
 return 1";
 
-/// Counts what others have admitted: of each bucket the length of a slot, how many ago, how much.
+/// Counts what others have admitted, once by each name: how long that is remembered; of each bucket the
+/// length of a slot, how many ago, how much.
 const OWE: &str = r"
+if not redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1]) then return 0 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-for i = 1, #KEYS do
-  local slot_ms = tonumber(ARGV[3 * i - 2])
-  local slot = math.floor(now / slot_ms) - ARGV[3 * i - 1]
-  redis.call('HINCRBY', KEYS[i], string.format('%.0f', slot), ARGV[3 * i])
+for i = 2, #KEYS do
+  local slot_ms = tonumber(ARGV[3 * i - 4])
+  local slot = math.floor(now / slot_ms) - ARGV[3 * i - 3]
+  redis.call('HINCRBY', KEYS[i], string.format('%.0f', slot), ARGV[3 * i - 2])
   redis.call('PEXPIRE', KEYS[i], 21 * slot_ms)
 end
 return 1";
@@ -149,16 +153,22 @@ impl Redis {
         self.link.try_again(self.link.client().eval(ALIVE_TOO, key, words)).await
     }
 
-    /// Counts what was admitted here while it did not answer; returns whether it did now.
-    pub(crate) async fn owe(&self, owed: &[Owed]) -> bool {
+    /// Counts what was admitted here while it did not answer, of which nobody else knows at `now_ms`, by
+    /// this process's clock; returns whether it answered now. Told again by the same `name`, also in part,
+    /// it counts once.
+    pub(crate) async fn owe(&self, name: &str, owed: &[Owed], now_ms: u64) -> bool {
         let slots = owed.iter().flat_map(|owed| owed.slots.iter().map(move |slot| (owed, slot)));
         let slots: Vec<_> = slots.collect();
-        for chunk in slots.chunks(CHUNK) {
-            let keys: Vec<String> = chunk.iter().map(|(owed, _)| key(&owed.bucket)).collect();
-            let words = chunk.iter().flat_map(|(owed, (age, count))| {
-                [slot_ms(owed.window_ms).to_string(), age.to_string(), count.to_string()]
-            });
-            let words: Vec<String> = words.collect();
+        for (number, chunk) in slots.chunks(CHUNK).enumerate() {
+            let mut keys = vec![key(&format!("owed:{name}:{number}"))];
+            keys.extend(chunk.iter().map(|(owed, _)| key(&owed.bucket)));
+            let mut words = vec![millis(TOLD)];
+            for (owed, (age, count)) in chunk {
+                let slot_ms = slot_ms(owed.window_ms);
+                // It is older by now than it was when it was written down.
+                let age = age + (now_ms / slot_ms).saturating_sub(owed.at_ms / slot_ms);
+                words.extend([slot_ms.to_string(), age.to_string(), count.to_string()]);
+            }
             let told = self.link.client().eval::<i64, _, _, _>(OWE, keys, words);
             if self.link.try_again(told).await.is_none() {
                 return false;
@@ -167,13 +177,26 @@ impl Redis {
         true
     }
 
-    /// Says that leases are still out: a bucket and an id each.
-    pub(crate) async fn renew(&self, leases: &[(String, String)]) {
+    /// Says that leases are still out: a bucket and an id each. One that ended meanwhile, as `is_out`
+    /// says, is ended again: it may be there anew.
+    pub(crate) async fn renew(
+        &self,
+        leases: &[(String, String)],
+        is_out: impl Fn(&(String, String)) -> bool,
+    ) {
         for chunk in leases.chunks(CHUNK) {
             let keys: Vec<String> = chunk.iter().map(|(bucket, _)| key(bucket)).collect();
             let mut words = vec![millis(LEASE)];
             words.extend(chunk.iter().map(|(_, id)| id.clone()));
             self.link.try_again(self.link.client().eval::<i64, _, _, _>(RENEW, keys, words)).await;
+            for (bucket, id) in chunk.iter().filter(|lease| !is_out(lease)) {
+                let ended = self.link.client().eval::<i64, _, _, _>(
+                    END,
+                    vec![key(bucket)],
+                    vec![id.clone()],
+                );
+                self.link.try_again(ended).await;
+            }
         }
     }
 

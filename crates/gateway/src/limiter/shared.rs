@@ -12,11 +12,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use redis_link::Link;
 use runtime::metrics::Metrics;
 use tokio::time::Instant;
+use types::RequestId;
 
 use super::memory::{Memory, Uptime};
 use super::redis::{PURPOSE, Redis};
 use super::ticket::Ticket;
-use super::{Ask, Backend, LimitsConfig, Taken, Verdict};
+use super::{Ask, Backend, LimitsConfig, Owed, Taken, Verdict};
 
 /// How long a start waits for Redis.
 const AT_START: Duration = Duration::from_secs(1);
@@ -158,6 +159,8 @@ impl Limiter {
 /// this process is alive.
 async fn keep_in_touch(limiter: Weak<Limiter>, degraded: Gauge<i64, AtomicI64>, least: u64) {
     let mut beat = Instant::now();
+    // What was told and not acknowledged is told again as it was: it counts once.
+    let mut untold: Option<(String, Vec<Owed>)> = None;
     loop {
         let Some(limiter) = limiter.upgrade() else { return };
         let Some(redis) = &limiter.redis else { return };
@@ -165,14 +168,23 @@ async fn keep_in_touch(limiter: Weak<Limiter>, degraded: Gauge<i64, AtomicI64>, 
         degraded.set(i64::from(!was_up));
         if was_up && beat.elapsed() >= BEAT || !was_up && redis.answers().await {
             // It may have been away and come back between two looks: what is owed is told either way.
-            let owed = limiter.memory.owed();
-            if redis.owe(&owed).await {
+            loop {
+                let all = || (RequestId::generate().to_string(), limiter.memory.owed());
+                let (name, owed) = untold.take().unwrap_or_else(all);
+                if owed.is_empty() {
+                    break;
+                }
+                if !redis.owe(&name, &owed, limiter.memory.now_ms()).await {
+                    untold = Some((name, owed));
+                    break;
+                }
                 limiter.memory.told(&owed);
             }
             if let Some(replicas) = redis.replicas().await {
                 limiter.replicas.store(replicas.max(least), Ordering::Relaxed);
             }
-            redis.renew(&limiter.memory.leases()).await;
+            let leases = limiter.memory.leases();
+            redis.renew(&leases, |lease| limiter.memory.is_out(lease)).await;
             beat = Instant::now();
             degraded.set(i64::from(!redis.is_up()));
         }
