@@ -185,10 +185,19 @@ fn streamed(body: Body) -> Response {
 struct Bridge(BridgeServiceClient<Peer>);
 
 impl Bridge {
-    async fn before(bad: &str, good: &str) -> Self {
+    /// A bridge before both; the bad one has little time where it is to be given up.
+    async fn before(fault: Fault, bad: &str, good: &str) -> Self {
+        let (mut call, mut start) = (30_000, 30_000);
+        match fault {
+            Fault::NeverAnswers | Fault::AnswersAnother => call = 300,
+            Fault::NeverListens => start = 500,
+            _ => {}
+        }
         let config: Config =
             serde_json::from_value(json!({ "store": "sqlite::memory:", "servers": {
-            "bad": { "url": bad, "timeout_ms": 300, "start_timeout_ms": 500 },
+            "bad": {
+                "url": bad, "timeout_ms": call, "start_timeout_ms": start, "list_wait_ms": 30_000,
+            },
             "good": { "url": good },
         } }))
             .unwrap();
@@ -224,7 +233,7 @@ async fn whatever_a_server_does_its_caller_is_told_and_the_others_notice_nothing
     let good = serve(Fault::None).await;
     let before = most_memory();
     for Expected { fault, call, tools } in TABLE {
-        let bridge = Bridge::before(&serve(fault).await, &good).await;
+        let bridge = Bridge::before(fault, &serve(fault).await, &good).await;
         let bad = async { bridge.call("bad__act").await };
         let fine = async {
             for _ in 0..20 {
