@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use types::{TenantId, UserId};
+use types::{KeyId, TenantId, UserId};
 
 use crate::Sandbox;
 use crate::gate::{Auditing, Otherwise, Pinning, RuleConfig, Scan};
@@ -97,6 +97,8 @@ impl Clients {
             if client.token.expose_secret().len() < 32 {
                 bail!("mcp_bridge.clients.tokens.{name}: a token has at least 32 characters");
             }
+            KeyId::new(name.as_str())
+                .with_context(|| format!("mcp_bridge.clients.tokens.{name:?}"))?;
             TenantId::new(&client.tenant)
                 .with_context(|| format!("mcp_bridge.clients.tokens.{name}.tenant"))?;
             UserId::new(&client.user)
@@ -282,6 +284,11 @@ impl Server {
                 })
             }
             (None, Some(url)) => {
+                if !(self.args.is_empty() && self.env.is_empty()) {
+                    bail!(
+                        "mcp_bridge.servers.{name}: args and env are a program's, and it is an address"
+                    );
+                }
                 let url = Url::parse(url)
                     .with_context(|| format!("mcp_bridge.servers.{name}.url: {url:?}"))?;
                 if !matches!(url.scheme(), "http" | "https") {
@@ -396,6 +403,7 @@ mod tests {
             serde_json::json!({}),
             serde_json::json!({ "command": "x", "url": "http://127.0.0.1/mcp" }),
             serde_json::json!({ "url": "file:///etc/passwd" }),
+            serde_json::json!({ "url": "http://127.0.0.1/mcp", "args": ["x"] }),
             serde_json::json!({ "url": "http://10.0.0.7/mcp", "local": true }),
             serde_json::json!({ "url": "here" }),
             serde_json::json!({ "command": "x", "sandbox": { "read": ["documents"] } }),

@@ -111,11 +111,11 @@ pub enum Error {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// The tool gave more than is passed on.
-    #[error("tool {tool:?} gave {bytes} bytes, at most {limit} are passed on")]
+    /// It is more than is passed on.
+    #[error("{asked} gave {bytes} bytes, at most {limit} are passed on")]
     TooLarge {
-        /// Which tool.
-        tool: String,
+        /// Which tool, prompt or resource.
+        asked: String,
         /// How much it gave.
         bytes: usize,
         /// How much is allowed.
@@ -168,7 +168,8 @@ impl Error {
 impl Classify for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid(_) => ErrorKind::Invalid,
+            // The same call again has the same end.
+            Self::Invalid(_) | Self::Asks { .. } | Self::TooLarge { .. } => ErrorKind::Invalid,
             Self::Unknown { .. } => ErrorKind::NotFound,
             Self::Refused { fault, .. } => match fault.code {
                 ErrorCode::INVALID_PARAMS | ErrorCode::INVALID_REQUEST => ErrorKind::Invalid,
@@ -181,11 +182,9 @@ impl Classify for Error {
             Self::Unaudited
             | Self::Store(_)
             | Self::Unavailable { .. }
-            | Self::Asks { .. }
             | Self::Busy { .. }
             | Self::TooMany(_)
-            | Self::Timeout { .. }
-            | Self::TooLarge { .. } => ErrorKind::Unavailable,
+            | Self::Timeout { .. } => ErrorKind::Unavailable,
         }
     }
 }

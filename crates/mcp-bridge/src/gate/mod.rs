@@ -39,6 +39,7 @@ use self::limits::Limits;
 use self::metrics::Counts;
 use self::pins::{Pins, Shown, only_pinned};
 use self::policy::{Policy, patterns_of};
+use crate::Error;
 use crate::config::{Config, Described};
 use crate::store::{self, Store};
 
@@ -114,6 +115,19 @@ impl Gate {
     pub(crate) async fn flush(&self) {
         self.audit.flush().await;
     }
+
+    /// Checks how much a server gives that is no result of a tool: those are measured by their permits.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], which names `asked`.
+    pub(crate) fn passes(&self, asked: &str, given: &impl serde::Serialize) -> Result<(), Error> {
+        let (bytes, limit) = (size(given)?, self.max_result_bytes);
+        match bytes > limit {
+            true => Err(Error::TooLarge { asked: asked.to_owned(), bytes, limit }),
+            false => Ok(()),
+        }
+    }
+
     /// Decides which of a server's tools a caller is shown. What is wrong with one hides no other.
     pub(crate) async fn judge(
         &self,

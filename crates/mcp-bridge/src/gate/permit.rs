@@ -188,7 +188,11 @@ impl Permit {
     fn check(&self, result: CallToolResult) -> Result<(CallToolResult, bool), Error> {
         let (bytes, limit) = (size(&result)?, self.max_result_bytes);
         if bytes > limit {
-            return Err(Error::TooLarge { tool: self.checked.tool.clone(), bytes, limit });
+            return Err(Error::TooLarge {
+                asked: format!("tool {}", self.checked.tool),
+                bytes,
+                limit,
+            });
         }
         let Some(Ok(schema)) = &self.checked.output else { return Ok((result, true)) };
         if result.is_error == Some(true) {

@@ -110,6 +110,7 @@ impl Hub {
         let wait = context.time_left(upstream.server.timeout);
         match upstream.within(wait, conversation).await? {
             ServerResult::GetPromptResult(mut result) => {
+                self.gate.passes(&asked, &result)?;
                 if scope == Scope::All {
                     let messages = result.messages.iter_mut();
                     messages.for_each(|one| {
@@ -148,6 +149,7 @@ impl Hub {
         let wait = context.time_left(upstream.server.timeout);
         match upstream.within(wait, conversation).await? {
             ServerResult::ReadResourceResult(mut result) => {
+                self.gate.passes(&asked, &result)?;
                 if scope == Scope::All {
                     let contents = result.contents.iter_mut();
                     contents.for_each(|one| address::wrap_contents(&upstream.server.name, one));
@@ -268,6 +270,7 @@ impl Hub {
                 ServerResult::InputRequiredResult(wanted) => wanted,
                 other => return Ok(other),
             };
+            self.gate.passes(asked, &wanted)?;
             may_be_asked(server, &wanted, asking)?;
             if asking.asks_again {
                 let seal = |state: &String| self.seals.seal(context, server, asked, state);

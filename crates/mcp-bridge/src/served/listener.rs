@@ -12,7 +12,7 @@ use ring::digest::{SHA256, digest};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use types::{CallContext, Privacy, TenantId, UserId};
+use types::{CallContext, KeyId, Privacy, TenantId, UserId};
 
 use super::{PATH, Served};
 use crate::config::{Clients, Config};
@@ -91,9 +91,9 @@ impl Door {
                 let shown = text(header::AUTHORIZATION).and_then(|it| it.strip_prefix("Bearer "));
                 let hash = |text: &str| digest(&SHA256, text.as_bytes()).as_ref().to_vec();
                 let shown = shown.map(hash);
-                // All are compared: how long it takes tells nothing of them.
-                let mut all = self.clients.tokens.values();
-                let known = all.find(|one| Some(hash(one.token.expose_secret())) == shown);
+                // Of hashes, how long a comparison takes tells nothing of what was hashed.
+                let mut all = self.clients.tokens.iter();
+                let known = all.find(|(_, one)| Some(hash(one.token.expose_secret())) == shown);
                 Some(known.ok_or_else(|| {
                     let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
                     let fault = "a bearer token is missing or wrong";
@@ -102,15 +102,19 @@ impl Door {
             }
         };
         let (tenant, user) = match client {
-            Some(client) => (client.tenant.as_str(), client.user.as_str()),
+            Some((_, client)) => (client.tenant.as_str(), client.user.as_str()),
             None => ("local", "local"),
         };
         let malformed =
             |_| refuse(StatusCode::INTERNAL_SERVER_ERROR, "the client is misconfigured");
         let tenant = TenantId::new(tenant).map_err(malformed)?;
         let mut context = CallContext::new(tenant, UserId::new(user).map_err(malformed)?);
-        if client.is_some_and(|client| client.private) {
-            context.privacy = Privacy::Private;
+        if let Some((name, client)) = client {
+            // Of one user's tokens each is a caller of its own, as each key is at the gateway.
+            context.key = Some(KeyId::new(name.as_str()).map_err(malformed)?);
+            if client.private {
+                context.privacy = Privacy::Private;
+            }
         }
         Ok(context)
     }

@@ -48,9 +48,9 @@ type Endpoint = Arc<StreamableHttpService<Handler, LocalSessionManager>>;
 #[derive(Clone)]
 pub(crate) struct Served {
     hub: Arc<Hub>,
-    /// A caller's own sessions at one address: nobody finds another's.
-    /// How many one caller has at one address.
+    /// How many sessions one caller has at one address.
     sessions: usize,
+    /// A caller's own sessions at one address: nobody finds another's.
     endpoints: Cache<(String, Option<Arc<str>>), Endpoint>,
     closing: CancellationToken,
     _close: Arc<DropGuard>,

@@ -144,14 +144,18 @@ pub(super) fn follow(
     scope: Scope<'_>,
 ) -> Result<BoxStream<'static, Change>, Error> {
     let all = hub.changes(context, scope)?.into_iter().map(|(_, changes)| {
-        Box::pin(unfold(changes, |mut changes| async {
-            loop {
-                match changes.recv().await {
-                    Ok(change) => return Some((change, changes)),
-                    // Others of the same kind were told, or will be.
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => return None,
+        let begin = (changes, Vec::new());
+        Box::pin(unfold(begin, |(mut changes, mut missed)| async {
+            if let Some(change) = missed.pop() {
+                return Some((change, (changes, missed)));
+            }
+            match changes.recv().await {
+                Ok(change) => Some((change, (changes, missed))),
+                // It may have been any of them.
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    Some((Change::Tools, (changes, vec![Change::Prompts, Change::Resources])))
                 }
+                Err(broadcast::error::RecvError::Closed) => None,
             }
         }))
     });

@@ -48,6 +48,33 @@ async fn its_own_listener_lets_in_whom_it_knows() {
 }
 
 #[tokio::test]
+async fn two_tokens_of_one_user_are_two_callers() {
+    let token = |name: char| name.to_string().repeat(32);
+    let client = |name| json!({ "token": token(name), "tenant": "t", "user": "u" });
+    let clients = json!({ "tokens": { "a": client('a'), "b": client('b') } });
+    let bridge =
+        mcp_bridge::server(config("127.0.0.1:0", clients), &Metrics::default()).await.unwrap();
+    let url = format!("http://{}/mcp", bridge.listening().unwrap());
+    let http = egress::client(egress::Reach::Anywhere).build().unwrap();
+    let ask = async |name, session: &str, method: &str| {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {},
+            "clientInfo": { "name": "raw", "version": "1" } } });
+        let request = http.post(&url).json(&body).bearer_auth(token(name));
+        let request = request.header("accept", "application/json, text/event-stream");
+        let request = match session {
+            "" => request,
+            id => request.header("mcp-session-id", id),
+        };
+        request.send().await.unwrap()
+    };
+    let begun = ask('a', "", "initialize").await;
+    let session = begun.headers()["mcp-session-id"].to_str().unwrap();
+    assert_eq!(ask('b', session, "ping").await.status().as_u16(), 404, "it is the other's");
+    assert_eq!(ask('a', session, "ping").await.status().as_u16(), 200);
+}
+
+#[tokio::test]
 async fn it_does_not_serve_others_without_tokens() {
     for (listen, clients, fault) in [
         ("0.0.0.0:0", json!({}), "no tokens"),

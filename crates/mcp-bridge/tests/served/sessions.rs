@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmcp::model::{CallToolRequestParams, ReadResourceRequestParams};
+use rmcp::model::{CallToolRequestParams, GetPromptRequestParams, ReadResourceRequestParams};
 use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use serde_json::{Value, json};
@@ -69,6 +69,30 @@ async fn what_a_caller_may_not_use_is_named_and_never_an_empty_list_alone() {
 }
 
 #[tokio::test]
+async fn what_is_given_is_bounded_whatever_gave_it() {
+    let fixture = testkit::mcp::judged().await.unwrap();
+    let config = json!({ "servers": { "judged": { "url": fixture.url } }, "max_result_bytes": 20 });
+    let bridge = Bridge::configured(config).await;
+    for modern in [true, false] {
+        let client = bridge.client("/judged", modern).await;
+        let read = ReadResourceRequestParams::new("test://static-text");
+        let faults = [
+            client.read_resource(read).await.unwrap_err().to_string(),
+            client
+                .get_prompt(GetPromptRequestParams::new("test_simple_prompt"))
+                .await
+                .unwrap_err()
+                .to_string(),
+        ];
+        for fault in faults {
+            assert!(fault.contains("at most 20 are passed on"), "{fault}");
+        }
+        let result = client.call_tool(CallToolRequestParams::new("test_simple_text")).await;
+        assert!(format!("{result:?}").contains("at most 20 are passed on"), "{result:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_ends_the_call_at_its_server() {
     let (server, served) = slow().await;
     let bridge = Bridge::new(json!({ "slow": { "url": served.url } })).await;
@@ -82,7 +106,7 @@ async fn a_client_that_goes_away_ends_the_call_at_its_server() {
 #[tokio::test]
 async fn a_call_takes_no_longer_than_its_server_may() {
     let (server, served) = slow().await;
-    let bridge = Bridge::new(json!({ "slow": { "url": served.url, "timeout_ms": 50 } })).await;
+    let bridge = Bridge::new(json!({ "slow": { "url": served.url, "timeout_ms": 1000 } })).await;
     for modern in [true, false] {
         let client = bridge.client("/slow", modern).await;
         let result = client.call_tool(CallToolRequestParams::new("wait")).await.unwrap();
