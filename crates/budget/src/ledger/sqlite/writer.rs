@@ -106,7 +106,7 @@ impl Leader {
         };
         // A fault of one write is not its leader's; all of them are told that nothing was done.
         let Writer { rules, clock, .. } = self.writer.as_ref();
-        let transact = || transact(&db, rules, clock.now_ms(), &mut writes);
+        let transact = || transact(&db, rules, clock.as_ref(), &mut writes);
         let done = catch_unwind(AssertUnwindSafe(transact));
         drop(db);
         let Ok(done) = done else { return };
@@ -137,14 +137,15 @@ impl Drop for Leader {
 fn transact(
     db: &Connection,
     rules: &Rules,
-    now: i64,
+    clock: &dyn Clock,
     writes: &mut [Box<dyn Write>],
 ) -> Result<(), String> {
     if !db.is_autocommit() {
         run(db, "ROLLBACK")?;
     }
     run(db, "BEGIN IMMEDIATE")?;
-    let mut all = Transaction::new(db, rules, now);
+    // Another process may have been waited for.
+    let mut all = Transaction::new(db, rules, clock.now_ms());
     for write in writes {
         write.run(&mut all);
         if db.is_autocommit() {
