@@ -80,8 +80,8 @@ fn segments(answer: &str) -> Vec<(&str, Vec<usize>)> {
     let mut quoted = false;
     while at < answer.len() {
         let rest = &answer[at..];
-        let begins_line = answer[..at].trim_end_matches(' ').ends_with('\n') || at == 0;
-        if begins_line && rest.starts_with("```") {
+        let begins_line = || at == 0 || answer[..at].trim_end_matches(' ').ends_with('\n');
+        if rest.starts_with("```") && begins_line() {
             fenced = !fenced;
             at += 3;
             continue;
