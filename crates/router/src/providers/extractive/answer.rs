@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use proto::router::Grounding;
-use reading::{Kind, Unit, terms, units};
+use reading::{Kind, Unit, find_loosely, terms, units};
 
 /// An answer has at most so many units, …
 const UNITS: usize = 3;
@@ -124,12 +124,17 @@ pub(super) fn answer(question: &str, groundings: &[Grounding]) -> Option<String>
     (held >= ENOUGH).then_some(text)
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a question is short")]
 /// Returns the best answer that there is, and which share of what is asked it holds.
+#[allow(clippy::cast_precision_loss, reason = "a question is short")]
 fn best(question: &str, groundings: &[Grounding]) -> Option<(String, f64)> {
     let wanted: Vec<String> = unique(terms(question));
-    let mut pieces: Vec<Piece<'_>> =
-        groundings.iter().enumerate().flat_map(|(index, one)| pieces(index, one)).collect();
+    let asks = question.trim().trim_end_matches('?');
+    // Code that holds the question shows how to ask it.
+    let echoes = |piece: &Piece<'_>| {
+        piece.unit.kind == Kind::Fenced && find_loosely(piece.text, asks).is_some()
+    };
+    let pieces = groundings.iter().enumerate().flat_map(|(index, one)| pieces(index, one));
+    let mut pieces: Vec<Piece<'_>> = pieces.filter(|piece| !echoes(piece)).collect();
     let weights = weights(&wanted, &pieces);
     let total: f64 = wanted.iter().map(|term| weights[term]).sum();
     if total <= 0.0 {
@@ -167,6 +172,7 @@ fn best(question: &str, groundings: &[Grounding]) -> Option<(String, f64)> {
     let text = quoted(&chosen.into_iter().map(|at| &pieces[at]).collect::<Vec<_>>(), groundings);
     Some((text, held))
 }
+
 fn pieces(index: usize, grounding: &Grounding) -> Vec<Piece<'_>> {
     let text = grounding.text.as_str();
     let headings = terms(&grounding.headings.join(" "));
@@ -372,6 +378,15 @@ mod tests {
         ];
         let text = says("How do I roll back a release?", &passages);
         assert_eq!(text, "To roll back a release, run\nthe script. [1]");
+    }
+
+    #[test]
+    fn code_that_holds_the_question_is_no_answer() {
+        let asking = "Ask it so:\n\n```json\n{ \"query\": \"How do I roll back a release?\" }\n```";
+        let told = "To roll back a release, run the script.";
+        let text =
+            says("How do I roll back a release?", &[grounding(asking, 9.0), grounding(told, 5.0)]);
+        assert_eq!(text, format!("{told} [2]"));
     }
 
     #[test]
