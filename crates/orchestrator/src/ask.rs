@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use proto::orchestrator::event::Kind;
-use proto::orchestrator::{
-    AskRequest, AskResponse, Completed, Delta, Event, Failed, Retrieved, Started,
-};
+use proto::orchestrator::{AskRequest, AskResponse, Completed, Delta, Retrieved, Started};
 use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use proto::retriever::{Filter, SearchRequest};
 use proto::router::router_service_client::RouterServiceClient;
@@ -14,12 +12,12 @@ use proto::router::{Call, Dialect, EstimateRequest, Receipt, StreamCompleteReque
 use serde_json::json;
 use tokio::sync::mpsc;
 use tonic::Status;
-use types::{CallContext, Classify as _, Clock as _, ErrorKind, Privacy, RunId, SystemClock};
+use types::{CallContext, ErrorKind, Privacy, RunId};
 
 use crate::config::Answers;
 use crate::context::{self, Span, pack};
-use crate::journal::Journal;
-use crate::{Error, Peers, citations};
+use crate::journal::{Journal, Record};
+use crate::{Error, Peers, citations, journal};
 
 const UNKNOWN: &str = "I don't know: nothing in the documents answers this.";
 
@@ -64,22 +62,13 @@ impl TryFrom<AskRequest> for Question {
 /// Where a run's events go: first to the journal, then to whoever still listens.
 struct Events {
     context: CallContext,
-    run: RunId,
-    sequence: u64,
-    journal: Arc<Journal>,
+    record: Record,
     listener: mpsc::Sender<Result<AskResponse, Status>>,
 }
 
 impl Events {
     async fn emit(&mut self, kind: Kind) -> Result<(), Error> {
-        self.sequence += 1;
-        let event = Event {
-            run_id: self.run.to_string(),
-            sequence: self.sequence,
-            at_ms: SystemClock.now_ms(),
-            kind: Some(kind),
-        };
-        self.journal.append(&self.context.tenant, &event).await?;
+        let event = self.record.write(kind).await?;
         // The listener may be gone; the run goes on.
         let _ = self.listener.send(Ok(AskResponse { event: Some(event) })).await;
         Ok(())
@@ -98,12 +87,10 @@ pub(crate) async fn ask(
 ) {
     let run = RunId::generate();
     context.run = Some(run.clone());
-    let mut events = Events { context, run, sequence: 0, journal, listener };
+    let record = Record::new(context.tenant.clone(), run, journal);
+    let mut events = Events { context, record, listener };
     if let Err(error) = answer(&question, answers, peers, &mut events).await {
-        let code = runtime::error::code(error.kind()).to_owned();
-        let status = Status::from(error);
-        let message = status.message().to_owned();
-        let failed = Kind::Failed(Failed { code, message });
+        let (failed, status) = journal::failure(error);
         if events.emit(failed).await.is_err() {
             let _ = events.listener.send(Err(status)).await;
         }

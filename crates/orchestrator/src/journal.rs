@@ -1,7 +1,11 @@
+use std::sync::Arc;
+
 use prost::Message as _;
-use proto::orchestrator::Event;
+use proto::orchestrator::event::Kind;
+use proto::orchestrator::{Event, Failed};
 use sqlx::{Row as _, SqlitePool};
-use types::{RunId, TenantId};
+use tonic::Status;
+use types::{Classify as _, Clock as _, RunId, SystemClock, TenantId};
 
 use crate::Error;
 
@@ -46,6 +50,41 @@ impl Journal {
         };
         rows.into_iter().map(decode).collect()
     }
+}
+
+/// One run, as it goes on in its journal.
+pub(crate) struct Record {
+    tenant: TenantId,
+    run: RunId,
+    sequence: u64,
+    journal: Arc<Journal>,
+}
+
+impl Record {
+    pub(crate) fn new(tenant: TenantId, run: RunId, journal: Arc<Journal>) -> Self {
+        Self { tenant, run, sequence: 0, journal }
+    }
+
+    /// Writes what happened next, and returns it as it was written.
+    pub(crate) async fn write(&mut self, kind: Kind) -> Result<Event, Error> {
+        self.sequence += 1;
+        let event = Event {
+            run_id: self.run.to_string(),
+            sequence: self.sequence,
+            at_ms: SystemClock.now_ms(),
+            kind: Some(kind),
+        };
+        self.journal.append(&self.tenant, &event).await?;
+        Ok(event)
+    }
+}
+
+/// Returns the end of a run that failed, and the same as a caller's status.
+pub(crate) fn failure(error: Error) -> (Kind, Status) {
+    let code = runtime::error::code(error.kind()).to_owned();
+    let status = Status::from(error);
+    let message = status.message().to_owned();
+    (Kind::Failed(Failed { code, message }), status)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod ids;
 mod money;
 mod role;
 mod time;
+mod untrusted;
 
 pub use context::{Caching, CallContext, Privacy, allows};
 pub use error::{Classify, ErrorKind};
@@ -25,3 +26,4 @@ pub use ids::{
 pub use money::{MoneyError, NanoUsd};
 pub use role::{Role, UnknownRole};
 pub use time::{Clock, SystemClock};
+pub use untrusted::tool_result;

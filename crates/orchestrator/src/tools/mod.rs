@@ -14,7 +14,7 @@ use proto::bridge::bridge_service_client::BridgeServiceClient;
 use proto::bridge::{CallToolRequest, CallToolResponse};
 use proto::orchestrator::event::Kind;
 use proto::orchestrator::{
-    Completed, ConverseResponse, Event, Failed, Offered, Started, ToolAnswered, ToolCalled, Turn,
+    Completed, ConverseResponse, Offered, Started, ToolAnswered, ToolCalled, Turn,
 };
 use proto::router::router_service_client::RouterServiceClient;
 use proto::router::stream_complete_response::Event as Piece;
@@ -26,15 +26,13 @@ use runtime::transport::Peer;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tonic::Status;
-use types::{
-    CallContext, Classify as _, Clock as _, ErrorKind, Privacy, RunId, SystemClock, TenantId,
-};
+use types::{CallContext, ErrorKind, Privacy, RunId};
 
 use self::offer::Toolbox;
 use self::speech::{Asked, Chat, Gave, Responses, Speech, Stop};
 use crate::config::Tools;
-use crate::journal::Journal;
-use crate::{Error, Peers};
+use crate::journal::{Journal, Record};
+use crate::{Error, Peers, journal};
 
 /// Calls of one turn beyond these are not made, and the model is told so.
 const CALLS: usize = 32;
@@ -59,27 +57,6 @@ pub(crate) struct Conversation {
     /// The output of the response that is continued.
     before: Vec<Value>,
     total: Receipt,
-}
-
-/// What a run does, as its journal has it.
-struct Record {
-    tenant: TenantId,
-    run: RunId,
-    journal: Arc<Journal>,
-    sequence: u64,
-}
-
-impl Record {
-    async fn write(&mut self, kind: Kind) -> Result<(), Error> {
-        self.sequence += 1;
-        let event = Event {
-            run_id: self.run.to_string(),
-            sequence: self.sequence,
-            at_ms: SystemClock.now_ms(),
-            kind: Some(kind),
-        };
-        self.journal.append(&self.tenant, &event).await
-    }
 }
 
 /// What a client says in its request, of either dialect.
@@ -141,9 +118,8 @@ pub(crate) async fn converse(
         Dialect::Responses => Said::Responses(Responses::new(body, tools, &toolbox)),
         _ => Said::Chat(Chat::new(body)),
     };
-    let (tenant, sequence) = (context.tenant.clone(), 0);
     let conversation = Conversation {
-        record: Record { tenant, run: run.clone(), journal, sequence },
+        record: Record::new(context.tenant.clone(), run.clone(), journal),
         context,
         peers,
         limits,
@@ -201,10 +177,8 @@ impl Conversation {
             () = listener.closed() => Err(Error::Gone),
         };
         let Err(error) = ended else { return };
-        let code = runtime::error::code(error.kind()).to_owned();
-        let status = Status::from(error);
-        let failed = Failed { code, message: status.message().to_owned() };
-        if let Err(fault) = self.record.write(Kind::Failed(failed)).await {
+        let (failed, status) = journal::failure(error);
+        if let Err(fault) = self.record.write(failed).await {
             tracing::warn!(%fault, run = self.run.as_str(), "the end of a run is not in its journal");
         }
         let _ = listener.send(Err(status)).await;
@@ -400,33 +374,24 @@ impl Conversation {
         }
     }
 
-    /// Adds a turn to what all of them took.
+    /// Adds a turn to what all of them took; who answered is who did last.
     fn count(&mut self, turn: Receipt) {
-        let mut total = std::mem::take(&mut self.total);
-        let first = total.provider.is_empty();
-        total.input_tokens = total.input_tokens.saturating_add(turn.input_tokens);
-        total.output_tokens = total.output_tokens.saturating_add(turn.output_tokens);
-        total.cached_tokens = total.cached_tokens.saturating_add(turn.cached_tokens);
-        total.cache_write_tokens = total.cache_write_tokens.saturating_add(turn.cache_write_tokens);
-        total.reasoning_tokens = total.reasoning_tokens.saturating_add(turn.reasoning_tokens);
-        total.cost_nanos = total.cost_nanos.saturating_add(turn.cost_nanos);
-        total.spent_besides_nanos =
-            total.spent_besides_nanos.saturating_add(turn.spent_besides_nanos);
-        total.at_stake_nanos = total.at_stake_nanos.saturating_add(turn.at_stake_nanos);
-        total.failures.extend(turn.failures.iter().cloned());
+        let total = std::mem::take(&mut self.total);
         // An answer of several calls is not kept as one.
-        let kept = if first { turn.kept() } else { Kept::Unspecified };
+        let kept = if total.provider.is_empty() { turn.kept() } else { Kept::Unspecified };
+        let mut failures = total.failures;
+        failures.extend_from_slice(&turn.failures);
         self.total = Receipt {
             estimated: total.estimated || turn.estimated,
-            input_tokens: total.input_tokens,
-            output_tokens: total.output_tokens,
-            cached_tokens: total.cached_tokens,
-            cache_write_tokens: total.cache_write_tokens,
-            reasoning_tokens: total.reasoning_tokens,
-            cost_nanos: total.cost_nanos,
-            spent_besides_nanos: total.spent_besides_nanos,
-            at_stake_nanos: total.at_stake_nanos,
-            failures: total.failures,
+            input_tokens: total.input_tokens.saturating_add(turn.input_tokens),
+            output_tokens: total.output_tokens.saturating_add(turn.output_tokens),
+            cached_tokens: total.cached_tokens.saturating_add(turn.cached_tokens),
+            cache_write_tokens: total.cache_write_tokens.saturating_add(turn.cache_write_tokens),
+            reasoning_tokens: total.reasoning_tokens.saturating_add(turn.reasoning_tokens),
+            cost_nanos: total.cost_nanos.saturating_add(turn.cost_nanos),
+            spent_besides_nanos: total.spent_besides_nanos.saturating_add(turn.spent_besides_nanos),
+            at_stake_nanos: total.at_stake_nanos.saturating_add(turn.at_stake_nanos),
+            failures,
             kept: kept.into(),
             ..turn
         };

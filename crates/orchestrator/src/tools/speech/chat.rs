@@ -4,7 +4,6 @@
 use serde_json::{Map, Value, json};
 
 use super::{Asked, Gave, Speech, Stop, Turn, add, choice};
-use crate::tools::gave::UNTRUSTED;
 use crate::tools::offer::Toolbox;
 
 pub(in crate::tools) struct Chat {
@@ -175,10 +174,8 @@ impl Speech for Chat {
     }
 
     fn called(&mut self, call: &Asked, gave: &Gave) -> Vec<Value> {
-        let content = match &gave.output {
-            Ok(output) => format!("{UNTRUSTED}{output}"),
-            Err(fault) => format!("{UNTRUSTED}error: {fault}"),
-        };
+        let output = gave.output.as_ref();
+        let content = types::tool_result(output.map(String::as_str).map_err(String::as_str));
         self.say(json!({ "role": "tool", "tool_call_id": call.id, "content": content }));
         self.told.push(json!({
             "id": call.id,
@@ -327,7 +324,7 @@ mod tests {
         assert!(body.get("tool_choice").is_none(), "it was chosen once: {body}");
         let said = body["messages"].as_array().unwrap();
         assert_eq!(said[1]["tool_calls"][0]["extra_content"]["a"], 1, "it gets its thought back");
-        assert_eq!(said[2]["content"], format!("{UNTRUSTED}error: gone"));
+        assert_eq!(said[2]["content"], types::tool_result(Err("gone")));
 
         let second = turn(&mut chat, &["files__read", "add"], "tool_calls");
         assert!(second.calls.is_empty() && second.over, "{second:?}");
