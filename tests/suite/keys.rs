@@ -187,6 +187,62 @@ async fn a_key_does_what_it_may_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_key_sees_and_removes_the_jobs_of_its_collections_however_many_others_there_are() {
+    for shape in Shape::ALL {
+        let system = System::start(shape, &settings("http://127.0.0.1:1")).await.unwrap();
+        let url = &system.url;
+        let (_, secret) = made(url, &json!({ "collections": ["hand*"] })).await;
+        let (_, nothing) = made(url, &json!({ "collections": [] })).await;
+        let collections = "/api/v1/collections";
+        let handbook = json!({ "name": "handbook" });
+        assert_eq!(ask(url, ADMIN, Method::POST, collections, Some(&handbook)).await.status, 201);
+        let begin = async |secret: &str, body: Value| {
+            let job = ask(url, secret, Method::POST, "/api/v1/ingest", Some(&body)).await;
+            assert_eq!(job.status, 201, "{}", job.body);
+            job.body["id"].as_str().unwrap().to_owned()
+        };
+        let own = begin(&secret, json!({ "collection": "handbook" })).await;
+        let mut other = String::new();
+        for _ in 0..101 {
+            other = begin(ADMIN, json!({})).await;
+        }
+        let list = async |secret: &str, query: &str| {
+            let path = format!("/api/v1/ingest{query}");
+            let listed = ask(url, secret, Method::GET, &path, None).await;
+            assert_eq!(listed.status, 200, "{}", listed.body);
+            let jobs = listed.body["jobs"].as_array().unwrap().iter();
+            let jobs: Vec<_> = jobs.map(|job| job["id"].as_str().unwrap().to_owned()).collect();
+            (jobs, listed.body["next_page_token"].clone())
+        };
+        assert_eq!(list(&secret, "").await, (vec![own.clone()], Value::Null));
+        assert_eq!(list(&nothing, "").await, (vec![], Value::Null));
+        let (first, next) = list(ADMIN, "?page_size=101").await;
+        assert_eq!((first.len(), first.contains(&own)), (101, false));
+        let next = format!("?page_size=101&page_token={}", next.as_str().unwrap());
+        assert_eq!(list(ADMIN, &next).await, (vec![own.clone()], Value::Null));
+
+        let add = async |secret: &str, job: &str| {
+            let path = format!("{url}/api/v1/ingest/{job}/documents?source=a.md");
+            let request = system.client().post(path).bearer_auth(secret).body("words");
+            request.send().await.unwrap().status().as_u16()
+        };
+        assert_eq!((add(&secret, &own).await, add(&secret, &other).await), (202, 403));
+        let at = |job: &str| format!("/api/v1/ingest/{job}");
+        for (secret, job, status) in [
+            (secret.as_str(), other.as_str(), 403),
+            (&nothing, &own, 403),
+            (&secret, "job_none", 404),
+            (&secret, &own, 204),
+            (&secret, &own, 404),
+        ] {
+            let removed = ask(url, secret, Method::DELETE, &at(job), None).await;
+            assert_eq!(removed.status, status, "{job} {}", removed.body);
+        }
+        assert_eq!(ask(url, ADMIN, Method::GET, &at(&own), None).await.status, 404);
+    }
+}
+
+#[tokio::test]
 async fn a_rotated_key_has_two_secrets_for_a_while_and_a_revoked_one_none() {
     for shape in Shape::ALL {
         let provider = Provider::start().await.unwrap();

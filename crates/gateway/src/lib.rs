@@ -249,7 +249,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(documents::put, documents::list))
         .routes(routes!(documents::read, documents::delete))
         .routes(routes!(ingest::create, ingest::list))
-        .routes(routes!(ingest::read))
+        .routes(routes!(ingest::read, ingest::delete))
         .routes(routes!(ingest::add))
         .routes(routes!(ingest::retry))
         .routes(routes!(tools::list))

@@ -24,6 +24,8 @@ pub struct Config {
     pub qdrant: Option<Qdrant>,
     /// So many documents of ingest jobs are worked on at once.
     pub ingest_workers: usize,
+    /// So many days the bytes of a document that failed in a job are kept for another attempt; 0: they are not.
+    pub ingest_failed_days: u32,
     /// How documents are parsed.
     pub parsing: Parsing,
     /// How the two scores of a passage become one; `baton eval` names the best weight for judged queries.
@@ -297,6 +299,7 @@ impl Default for Config {
             former_embeddings: Vec::new(),
             qdrant: None,
             ingest_workers: 4,
+            ingest_failed_days: 30,
             parsing: Parsing::default(),
             fusion: Fusion::default(),
             rerank: None,

@@ -4,11 +4,11 @@ use proto::retriever::retriever_service_server::RetrieverService;
 use proto::retriever::{
     AddToJobRequest, AddToJobResponse, CreateCollectionRequest, CreateCollectionResponse,
     CreateJobRequest, CreateJobResponse, DeleteCollectionRequest, DeleteCollectionResponse,
-    DeleteDocumentRequest, DeleteDocumentResponse, GetDocumentRequest, GetDocumentResponse,
-    GetJobRequest, GetJobResponse, ListCollectionsRequest, ListCollectionsResponse,
-    ListDocumentsRequest, ListDocumentsResponse, ListJobsRequest, ListJobsResponse,
-    PutDocumentRequest, PutDocumentResponse, ReindexRequest, ReindexResponse, RetryJobRequest,
-    RetryJobResponse, SearchRequest, SearchResponse,
+    DeleteDocumentRequest, DeleteDocumentResponse, DeleteJobRequest, DeleteJobResponse,
+    GetDocumentRequest, GetDocumentResponse, GetJobRequest, GetJobResponse, ListCollectionsRequest,
+    ListCollectionsResponse, ListDocumentsRequest, ListDocumentsResponse, ListJobsRequest,
+    ListJobsResponse, PutDocumentRequest, PutDocumentResponse, ReindexRequest, ReindexResponse,
+    RetryJobRequest, RetryJobResponse, SearchRequest, SearchResponse,
 };
 use tonic::{Request, Response};
 use tracing::Instrument as _;
@@ -21,6 +21,8 @@ use crate::store::{Collection, Put, Search, Store};
 
 /// Of so many fields the values are counted at once.
 const FACETS: usize = 10;
+/// Jobs of so many collections, or beginnings of their names, are listed at once.
+const COLLECTIONS: usize = 1000;
 
 /// The gRPC service.
 #[derive(Clone, Debug)]
@@ -192,6 +194,10 @@ impl RetrieverService for Service {
         let message = request.get_ref();
         let size = between("page_size", message.page_size, 100, 1000)?;
         let (queue, job) = (self.store.queue(), &message.job);
+        if message.bare {
+            let job = Some(queue.bare(&tenant, job).await?);
+            return Ok(Response::new(GetJobResponse { job, ..GetJobResponse::default() }));
+        }
         // The job first: when it has ended, so has every document that is shown.
         let job = Some(queue.read(&tenant, job).await?);
         let tasks =
@@ -205,8 +211,27 @@ impl RetrieverService for Service {
         request: Request<ListJobsRequest>,
     ) -> tonic::Result<Response<ListJobsResponse>> {
         let tenant = runtime::context::read(&request)?.tenant;
-        let jobs = self.store.queue().list(&tenant).await?;
-        Ok(Response::new(ListJobsResponse { jobs }))
+        let ListJobsRequest { page_size, page_token, collections } = request.into_inner();
+        if collections.len() > COLLECTIONS {
+            let fault = format!(
+                "/collections: has {}, at most {COLLECTIONS} are allowed",
+                collections.len()
+            );
+            return Err(Error::Invalid(fault).into());
+        }
+        let size = between("page_size", page_size, 100, 1000)?;
+        let jobs = self.store.queue().list(&tenant, &page_token, &collections, size).await?;
+        let next_page_token = next(&jobs, size, |job| &job.id);
+        Ok(Response::new(ListJobsResponse { jobs, next_page_token }))
+    }
+
+    async fn delete_job(
+        &self,
+        request: Request<DeleteJobRequest>,
+    ) -> tonic::Result<Response<DeleteJobResponse>> {
+        let tenant = runtime::context::read(&request)?.tenant;
+        self.store.queue().remove(&tenant, &request.get_ref().job).await?;
+        Ok(Response::new(DeleteJobResponse {}))
     }
 
     async fn retry_job(
@@ -219,10 +244,10 @@ impl RetrieverService for Service {
     }
 }
 
-/// Returns where the next page begins: after the last of a whole one.
-fn next<T>(page: &[T], size: u32, source: impl Fn(&T) -> &String) -> String {
+/// Returns where the next page begins: after the last of a whole one, by what they are listed by.
+fn next<T>(page: &[T], size: u32, by: impl Fn(&T) -> &String) -> String {
     let is_whole = u32::try_from(page.len()).is_ok_and(|count| count == size);
-    page.last().filter(|_| is_whole).map(|last| source(last).clone()).unwrap_or_default()
+    page.last().filter(|_| is_whole).map(|last| by(last).clone()).unwrap_or_default()
 }
 
 /// A private call stores private documents, whatever it says of them.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
 
+#[path = "suite/jobs.rs"]
+mod jobs;
 #[path = "suite/parsing.rs"]
 mod parsing;
 #[path = "suite/reindexing.rs"]

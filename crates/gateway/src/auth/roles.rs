@@ -65,6 +65,7 @@ const TABLE: &[(Method, &str, Right)] = &[
     (Method::POST, "/api/v1/ingest", Call),
     (Method::GET, "/api/v1/ingest", Call),
     (Method::GET, "/api/v1/ingest/{job}", Call),
+    (Method::DELETE, "/api/v1/ingest/{job}", Call),
     (Method::POST, "/api/v1/ingest/{job}/documents", Call),
     (Method::POST, "/api/v1/ingest/{job}/retry", Call),
     (Method::GET, "/api/v1/tools", Call),

@@ -8,12 +8,12 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode};
 use proto::retriever::{
-    AddToJobRequest, CreateJobRequest, GetJobRequest, Job, ListJobsRequest, RetryJobRequest, Task,
-    TaskState,
+    AddToJobRequest, CreateJobRequest, DeleteJobRequest, GetJobRequest, Job, ListJobsRequest,
+    ListJobsResponse, RetryJobRequest, Task, TaskState,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use types::{CallContext, JobId, allows};
+use types::{CallContext, JobId};
 
 use super::documents::{Named, read_upload};
 use super::{Json, Path, Query};
@@ -37,6 +37,15 @@ pub(crate) struct Page {
     page_token: Option<String>,
     /// `queued`, `running`, `done` or `failed`: only documents that are so
     state: Option<String>,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JobsPage {
+    /// 1 to 1000, 100 when absent
+    page_size: Option<u32>,
+    /// `next_page_token` of the page before
+    page_token: Option<String>,
 }
 
 /// Begins an ingest job.
@@ -92,18 +101,30 @@ pub(crate) async fn add(
 }
 
 /// Lists ingest jobs, the newest first.
-#[utoipa::path(get, operation_id = "list_ingest_jobs", path = "/api/v1/ingest", tag = "documents",
-    responses((status = 200, description = "The newest 100")))]
+#[utoipa::path(get, operation_id = "list_ingest_jobs", path = "/api/v1/ingest", tag = "documents", params(JobsPage),
+    responses((status = 200, description = "A page of jobs, of the collections that the key may use")))]
 pub(crate) async fn list(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
     Extension(grant): Extension<Arc<Grant>>,
+    Query(page): Query<JobsPage>,
 ) -> Result<axum::Json<Value>, Error> {
-    let request = runtime::context::request(&context, ListJobsRequest {});
-    let reply = app.retriever().list_jobs(request).await?;
-    let jobs = reply.into_inner().jobs;
-    let jobs = jobs.iter().filter(|job| allows(grant.collections.as_deref(), &job.collection));
-    Ok(axum::Json(json!({ "jobs": jobs.map(shown).collect::<Vec<_>>() })))
+    let listed = match grant.collections.as_deref() {
+        // To the retriever no collection is every one.
+        Some([]) => ListJobsResponse::default(),
+        collections => {
+            let request = ListJobsRequest {
+                page_size: page.page_size.unwrap_or_default(),
+                page_token: page.page_token.unwrap_or_default(),
+                collections: collections.unwrap_or_default().to_vec(),
+            };
+            let request = runtime::context::request(&context, request);
+            app.retriever().list_jobs(request).await?.into_inner()
+        }
+    };
+    let next = Some(listed.next_page_token).filter(|token| !token.is_empty());
+    let jobs = listed.jobs.iter().map(shown).collect::<Vec<_>>();
+    Ok(axum::Json(json!({ "jobs": jobs, "next_page_token": next })))
 }
 
 /// Tells where a job is, and each of its documents.
@@ -131,6 +152,7 @@ pub(crate) async fn read(
         page_size: page.page_size.unwrap_or_default(),
         page_token: page.page_token.unwrap_or_default(),
         state: state.into(),
+        bare: false,
     };
     let request = runtime::context::request(&context, request);
     let reply = app.retriever().get_job(request).await?;
@@ -159,15 +181,33 @@ pub(crate) async fn retry(
     Ok(axum::Json(json!({ "queued": reply.into_inner().queued })))
 }
 
-/// Returns a job whose collection the key may use.
+/// Forgets a job, and what its documents that failed were.
+///
+/// What waits is not done, nor is what is worked on; documents that are stored stay.
+#[utoipa::path(delete, operation_id = "delete_ingest_job", path = "/api/v1/ingest/{job}", tag = "documents",
+    params(("job" = String, Path, description = "The job")),
+    responses((status = 204, description = "Forgotten"), (status = 404, description = "There is no such job")))]
+pub(crate) async fn delete(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Path(job): Path<String>,
+) -> Result<StatusCode, Error> {
+    let job = allowed(&app, &context, &grant, job).await?;
+    let request = runtime::context::request(&context, DeleteJobRequest { job: job.id });
+    app.retriever().delete_job(request).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Returns a job, without its counts, whose collection the key may use.
 async fn allowed(
     app: &App,
     context: &CallContext,
     grant: &Grant,
     job: String,
 ) -> Result<Job, Error> {
-    let (job, page_size) = (JobId::new(job)?.to_string(), 1);
-    let request = GetJobRequest { job, page_size, ..GetJobRequest::default() };
+    let (job, bare) = (JobId::new(job)?.to_string(), true);
+    let request = GetJobRequest { job, bare, ..GetJobRequest::default() };
     let request = runtime::context::request(context, request);
     let reply = app.retriever().get_job(request).await?;
     let job = reply.into_inner().job.unwrap_or_default();

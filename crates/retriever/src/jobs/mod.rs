@@ -60,7 +60,7 @@ async fn follow(store: Arc<Store>) {
             Err(fault) => tracing::warn!(%fault, "the index has not heard of every change"),
         }
         if let Err(fault) = store.sweep().await {
-            tracing::warn!(%fault, "old vectors were not removed");
+            tracing::warn!(%fault, "what was kept too long was not removed");
         }
         tokio::time::sleep(FOLLOW).await;
     }

@@ -236,12 +236,14 @@ impl Queue {
         Ok(())
     }
 
-    /// Has what failed worked on again; returns how many documents that is.
+    /// Has what failed worked on again; returns how many documents that is. Those whose bytes are gone stay failed.
     pub(crate) async fn retry(&self, tenant: &TenantId, job: &str) -> Result<u64, Error> {
-        self.read(tenant, job).await?;
+        self.bare(tenant, job).await?;
+        // A re-index has no bytes: its documents are stored.
         let queued = sqlx::query(
             "UPDATE tasks SET state = 'queued', reason = '', attempts = 0, due_at = ?3, updated_at = ?3
-             WHERE tenant = ?1 AND job = ?2 AND state = 'failed'",
+             WHERE tenant = ?1 AND job = ?2 AND state = 'failed' AND (content IS NOT NULL OR EXISTS
+             (SELECT 1 FROM jobs WHERE tenant = ?1 AND id = ?2 AND model IS NOT NULL))",
         )
         .bind(tenant.as_str())
         .bind(job)
@@ -252,33 +254,113 @@ impl Queue {
         Ok(queued.rows_affected())
     }
 
+    /// Removes a job with its documents, but for what of them is stored. Whoever works on one has lost it.
+    ///
+    /// # Errors
+    /// [`Error::NoJob`] if there is none.
+    pub(crate) async fn remove(&self, tenant: &TenantId, id: &str) -> Result<(), Error> {
+        let removed = sqlx::query("DELETE FROM jobs WHERE tenant = ? AND id = ?")
+            .bind(tenant.as_str())
+            .bind(id)
+            .execute(&self.pool)
+            .await?;
+        match removed.rows_affected() {
+            0 => Err(Error::NoJob(id.to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the bytes of every tenant's documents that failed at `until_ms` or before, and says so in their reasons.
+    pub(crate) async fn drop_failed(&self, until_ms: i64) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE tasks SET content = NULL, reason = reason || '; its bytes were dropped since: send it again'
+             WHERE state = 'failed' AND content IS NOT NULL AND updated_at <= ?",
+        )
+        .bind(until_ms)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Returns a job.
     ///
     /// # Errors
     /// [`Error::NoJob`] if there is none.
     pub(crate) async fn read(&self, tenant: &TenantId, id: &str) -> Result<Job, Error> {
-        let found = self.jobs(tenant, Some(id)).await?.pop();
+        let found = self.jobs(tenant, "id = ?3", &[id], 1).await?.pop();
         found.ok_or_else(|| Error::NoJob(id.to_owned()))
     }
 
-    /// Lists jobs, the newest first.
-    pub(crate) async fn list(&self, tenant: &TenantId) -> Result<Vec<Job>, Error> {
-        self.jobs(tenant, None).await
-    }
-
-    async fn jobs(&self, tenant: &TenantId, id: Option<&str>) -> Result<Vec<Job>, Error> {
-        let rows = sqlx::query(
-            "SELECT j.id, j.collection, j.created_at, COUNT(*) FILTER (WHERE t.state = 'queued'),
-             COUNT(*) FILTER (WHERE t.state = 'running'), COUNT(*) FILTER (WHERE t.state = 'done'),
-             COUNT(*) FILTER (WHERE t.state = 'failed'), j.model, j.switched
-             FROM (SELECT * FROM jobs WHERE tenant = ?1 AND (?2 IS NULL OR id = ?2) ORDER BY id DESC LIMIT 100) j
-             LEFT JOIN tasks t ON t.tenant = j.tenant AND t.job = j.id
-             GROUP BY j.id ORDER BY j.id DESC",
+    /// Returns a job without counting its documents: that takes as long, however many there are.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) async fn bare(&self, tenant: &TenantId, id: &str) -> Result<Job, Error> {
+        let row = sqlx::query(
+            "SELECT id, collection, created_at, model, switched FROM jobs WHERE tenant = ? AND id = ?",
         )
         .bind(tenant.as_str())
         .bind(id)
-        .fetch_all(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
+        let row = row.ok_or_else(|| Error::NoJob(id.to_owned()))?;
+        Ok(Job {
+            id: row.try_get(0)?,
+            collection: row.try_get(1)?,
+            created_at_ms: row.try_get(2)?,
+            model: row.try_get(3)?,
+            switched: row.try_get(4)?,
+            ..Job::default()
+        })
+    }
+
+    /// Returns at most `count` jobs that were made before one (the newest, when that is empty), the newest first: of the
+    /// collections that are named, or begin as something before a `*`; of all when none is.
+    pub(crate) async fn list(
+        &self,
+        tenant: &TenantId,
+        before: &str,
+        collections: &[String],
+        count: u32,
+    ) -> Result<Vec<Job>, Error> {
+        // Ids sort by age.
+        let mut only = "(?3 = '' OR id < ?3)".to_owned();
+        let (mut values, mut named) = (vec![before], Vec::new());
+        for (collection, place) in collections.iter().zip(4..) {
+            let (value, condition) = match collection.strip_suffix('*') {
+                Some(beginning) => {
+                    (beginning, format!("substr(collection, 1, length(?{place})) = ?{place}"))
+                }
+                None => (collection.as_str(), format!("collection = ?{place}")),
+            };
+            values.push(value);
+            named.push(condition);
+        }
+        if !named.is_empty() {
+            only = format!("{only} AND ({})", named.join(" OR "));
+        }
+        self.jobs(tenant, &only, &values, count).await
+    }
+
+    /// Returns at most `count` jobs that meet a condition, the newest first; its values begin with `?3`.
+    async fn jobs(
+        &self,
+        tenant: &TenantId,
+        only: &str,
+        values: &[&str],
+        count: u32,
+    ) -> Result<Vec<Job>, Error> {
+        let statement = format!(
+            "SELECT j.id, j.collection, j.created_at, COUNT(*) FILTER (WHERE t.state = 'queued'),
+             COUNT(*) FILTER (WHERE t.state = 'running'), COUNT(*) FILTER (WHERE t.state = 'done'),
+             COUNT(*) FILTER (WHERE t.state = 'failed'), j.model, j.switched
+             FROM (SELECT * FROM jobs WHERE tenant = ?1 AND {only} ORDER BY id DESC LIMIT ?2) j
+             LEFT JOIN tasks t ON t.tenant = j.tenant AND t.job = j.id
+             GROUP BY j.id ORDER BY j.id DESC"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(tenant.as_str()).bind(count);
+        let query = values.iter().fold(query, |query, value| query.bind(*value));
+        let rows = query.fetch_all(&self.pool).await?;
         let job = |row: &SqliteRow| {
             let count = |at: usize| Ok::<_, Error>(row.try_get::<i64, _>(at)?.unsigned_abs());
             Ok(Job {

@@ -32,7 +32,7 @@ impl Rows {
     /// generation, in one transaction, with which its job has ended. Nobody else writes to it meanwhile.
     ///
     /// # Errors
-    /// [`Error::Broken`] if a passage has no such vector; nothing changed.
+    /// [`Error::Broken`] if a passage has no such vector, [`Error::Lost`] if the job was removed; nothing changed.
     pub(crate) async fn switch(
         &self,
         scope: &Scope,
@@ -84,13 +84,39 @@ impl Rows {
         .bind(name)
         .execute(&mut *tx)
         .await?;
-        sqlx::query("UPDATE jobs SET switched = 1 WHERE tenant = ? AND id = ?")
+        let ended = sqlx::query("UPDATE jobs SET switched = 1 WHERE tenant = ? AND id = ?")
             .bind(tenant)
             .bind(job.as_str())
             .execute(&mut *tx)
             .await?;
+        if ended.rows_affected() == 0 {
+            return Err(Error::Lost);
+        }
         // The index of the generation before is to go.
         self.unindexed(&mut tx, scope, "").await?;
         Ok(tx.commit().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::TenantId;
+
+    use super::*;
+    use crate::Config;
+
+    #[tokio::test]
+    async fn a_job_that_was_removed_switches_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("documents.db");
+        let rows = Rows::open(&Config { database, ..Config::default() }, false).await.unwrap();
+        let (tenant, collection) = (TenantId::new("a").unwrap(), "c".to_owned());
+        let scope = Scope { tenant, collection, generation: 0 };
+        rows.create(&scope, 1).await.unwrap();
+        let next = Next { model: ("m".to_owned(), 2), hashes: Vec::new() };
+        let switched = rows.switch(&scope, &next, &JobId::generate()).await;
+        assert!(matches!(switched, Err(Error::Lost)), "{switched:?}");
+        let there = rows.collection(&scope).await.unwrap();
+        assert_eq!((there.model.as_str(), there.generation), ("", 0));
     }
 }

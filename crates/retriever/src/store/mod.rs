@@ -28,6 +28,8 @@ use crate::{Config, Error};
 
 pub(crate) use self::search::Search;
 
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// Every tenant's documents; reached through [`Store::collection`] alone.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -41,6 +43,8 @@ pub(crate) struct Store {
     fusion: Fusion,
     max_bytes: usize,
     max_passages: usize,
+    /// So long the bytes of a document that failed in a job are kept, in milliseconds.
+    failed_kept_ms: i64,
     /// Who changes a collection holds its lock: rows and index change in one order.
     writers: std::sync::Mutex<HashMap<Scope, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -103,6 +107,7 @@ impl Store {
             fusion: config.fusion.chosen(),
             max_bytes: config.max_document_bytes,
             max_passages: config.max_document_passages,
+            failed_kept_ms: i64::from(config.ingest_failed_days) * DAY_MS,
             writers: Default::default(),
         })
     }
@@ -161,9 +166,11 @@ impl Store {
         }
     }
 
-    /// Removes what was kept for documents that did not come.
+    /// Removes what was kept for documents that did not come, and the bytes of those that failed long ago.
     pub(crate) async fn sweep(&self) -> Result<(), Error> {
-        self.rows.sweep(SystemClock.now_ms()).await
+        let now = SystemClock.now_ms();
+        self.rows.sweep(now).await?;
+        self.queue.drop_failed(now.saturating_sub(self.failed_kept_ms)).await
     }
 
     /// Returns the documents that are stored while nobody waits.

@@ -80,7 +80,11 @@ impl Collection<'_> {
             next.hashes.push((id.clone(), vectors.into_iter().map(|(hash, _)| hash).collect()));
             index.replace(&id, entries).await?;
         }
-        self.store.rows.switch(&before, &next, &job.id).await?;
+        if let Err(fault) = self.store.rows.switch(&before, &next, &job.id).await {
+            // No other attempt follows when its job is gone.
+            self.store.indexes.remove(&after).await?;
+            return Err(fault);
+        }
         let ended = Collection { store: self.store, scope: before };
         if let Err(fault) = ended.reindex("").await {
             tracing::warn!(%fault, "the index of the model before is removed later");
