@@ -6,6 +6,7 @@ use journeys::{Shape, System, priced};
 use serde_json::{Value, json};
 use testkit::process::program;
 use testkit::provider::Provider;
+use testkit::web::Web;
 use tokio::process::Command;
 
 struct Ended {
@@ -228,4 +229,34 @@ async fn a_folder_is_sent_to_a_running_system_and_searched_there() {
         let none = baton(place.path(), &["ingest", ".", "--url", "http://127.0.0.1:1"]).await;
         assert_eq!(none.code, 4, "{}", none.errors);
     }
+}
+
+#[tokio::test]
+async fn an_address_is_fetched_by_the_running_system() {
+    let web = Web::start().await.unwrap();
+    web.write("/guide", "text/html", "<h1>Guide</h1><p>Turn the valve.</p>");
+    let settings = "[retriever.fetch]\nlocal_networks = ['127.0.0.1/32']\n";
+    let system = System::start(Shape::One, settings).await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let address = format!("{}/guide", web.url);
+    let ingest = ["ingest", &address, "--collection", "site", "--url", &system.url];
+    let done = baton(place.path(), &ingest).await;
+    assert_eq!((done.code, done.output), (0, format!("{address} ingested\n")), "{}", done.errors);
+    let search = ["search", "valve", "--collection", "site", "--url", &system.url];
+    let found = baton(place.path(), &search).await;
+    assert!(found.output.starts_with(&format!("1. {address}:1  Guide  (")), "{}", found.output);
+    let shown = baton(place.path(), &[&ingest[..], &["--json"]].concat()).await;
+    let shown: Value = serde_json::from_str(&shown.output).unwrap();
+    assert_eq!((&shown["state"], &shown["source"]), (&json!("done"), &json!(address)));
+    let missing = format!("{}/none", web.url);
+    let refused = baton(place.path(), &["ingest", &missing, "--url", &system.url]).await;
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.errors.contains(&format!("{missing} answered 404 Not Found")),
+        "{}",
+        refused.errors
+    );
+    let refused = baton(place.path(), &["ingest", "ftp://x/y", "--url", &system.url]).await;
+    assert_eq!(refused.code, 1);
+    assert!(refused.errors.contains("only http and https are"), "{}", refused.errors);
 }

@@ -13,6 +13,7 @@ mod conversing;
 mod crashing;
 mod embedding;
 mod faults;
+mod fetching;
 mod ingesting;
 mod input;
 mod keys;

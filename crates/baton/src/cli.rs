@@ -64,9 +64,9 @@ enum Command {
     },
     /// Talk to a running system's models, which may call its tools
     Chat(Chat),
-    /// Send a folder's documents to a running system
+    /// Send a folder's documents to a running system, or have it fetch one from an address
     Ingest {
-        /// The folder; ignore files are honoured
+        /// The folder, whose ignore files are honoured; or an address, such as https://example.com/guide
         folder: PathBuf,
         /// Where they go; made when it is not there
         #[arg(long)]

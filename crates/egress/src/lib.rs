@@ -1,7 +1,7 @@
 //! The only way out: every HTTP client of ours is made here, for a [`Reach`].
 //!
-//! Whether a destination is local is decided on the address that is connected to, when it is
-//! connected to: names are resolved here, and what is not local is not given to the connection. A name
+//! Whether a destination is local, or public, is decided on the address that is connected to, when it is
+//! connected to: names are resolved here, and what is out of reach is not given to the connection. A name
 //! that changes its address after the check is checked again, because the check is the resolution.
 
 use std::fmt;
@@ -23,36 +23,78 @@ pub enum Reach {
     Anywhere,
     /// This machine, and the networks that the operator says are as good.
     Local(Arc<[IpNet]>),
+    /// Public addresses, and the networks that the operator lists: for what a user names.
+    Public(Arc<[IpNet]>),
+    /// The networks that the operator lists, and not this machine unless it is one of them.
+    Listed(Arc<[IpNet]>),
 }
 
-/// A destination that had to be local and is not.
+/// A destination that may not be connected to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is not a local address")]
-pub struct NotLocal(pub IpAddr);
+#[error("{address} is not {wanted}")]
+pub struct OutOfReach {
+    /// Where it is.
+    pub address: IpAddr,
+    wanted: &'static str,
+}
 
 impl Reach {
     /// Returns whether `address` may be connected to. An IPv4 address within IPv6 is that address.
     #[must_use]
     pub fn covers(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
+        let is_in = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
         match self {
             Self::Anywhere => true,
-            Self::Local(networks) => {
-                address.is_loopback() || networks.iter().any(|network| network.contains(&address))
-            }
+            Self::Local(networks) => address.is_loopback() || is_in(networks),
+            Self::Public(networks) => is_public(address) || is_in(networks),
+            Self::Listed(networks) => is_in(networks),
         }
     }
 
     /// Checks a destination that is written as an address; names are checked when they are resolved.
     ///
     /// # Errors
-    /// [`NotLocal`] if it is out of reach.
-    pub fn check(&self, url: &Url) -> Result<(), NotLocal> {
+    /// [`OutOfReach`] if it is.
+    pub fn check(&self, url: &Url) -> Result<(), OutOfReach> {
         let host = url.host_str().unwrap_or_default();
         match host.trim_start_matches('[').trim_end_matches(']').parse() {
-            Ok(address) if !self.covers(address) => Err(NotLocal(address)),
+            Ok(address) if !self.covers(address) => Err(self.refused(address)),
             _ => Ok(()),
         }
+    }
+
+    fn refused(&self, address: IpAddr) -> OutOfReach {
+        let wanted = match self {
+            Self::Anywhere | Self::Local(_) => "a local address",
+            Self::Public(_) => "a public address",
+            Self::Listed(_) => "in a network that is listed",
+        };
+        OutOfReach { address, wanted }
+    }
+}
+
+/// Tells whether an address is one of the internet's, and not of a machine, a link, a private network or a group, nor one
+/// that leads into IPv4 by another way: IANA's registries of special-purpose addresses (2026-11), rather too much of them.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !matches!(
+            address.octets(),
+            [0 | 10 | 127 | 224..=255, ..]
+                | [100, 64..=127, ..]
+                | [169, 254, ..]
+                | [172, 16..=31, ..]
+                | [192, 168, ..]
+                | [192, 0, 0 | 2, _]
+                | [192, 88, 99, _]
+                | [198, 18 | 19, ..]
+                | [198, 51, 100, _]
+                | [203, 0, 113, _]
+        ),
+        IpAddr::V6(address) => match address.segments() {
+            [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x2002, ..] | [0x3fff, 0..=0xfff, ..] => false,
+            [first, ..] => (0x2000..=0x3fff).contains(&first),
+        },
     }
 }
 
@@ -63,10 +105,10 @@ pub fn client(reach: Reach) -> ClientBuilder {
     client_with(reach, Arc::new(|name| Box::pin(system(name))))
 }
 
-/// Tells whether an error, or what caused it, is that a destination was not local.
+/// Tells whether an error, or what caused it, is that a destination was out of reach.
 #[must_use]
-pub fn is_not_local(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.is::<NotLocal>() || error.source().is_some_and(is_not_local)
+pub fn is_out_of_reach(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<OutOfReach>() || error.source().is_some_and(is_out_of_reach)
 }
 
 type Found = io::Result<Vec<SocketAddr>>;
@@ -100,7 +142,7 @@ impl Resolve for Resolver {
             let found = found.await?;
             // One foreign address among local ones is a trick, or a mistake that nobody would see.
             match found.iter().find(|address| !reach.covers(address.ip())) {
-                Some(foreign) => Err(NotLocal(foreign.ip()).into()),
+                Some(foreign) => Err(reach.refused(foreign.ip()).into()),
                 None => Ok(Box::new(found.into_iter()) as Addrs),
             }
         })
@@ -113,6 +155,7 @@ async fn system(name: String) -> Found {
 
 #[cfg(test)]
 mod tests {
+    use std::str::FromStr as _;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -143,6 +186,53 @@ mod tests {
             let host = if address.contains(':') { format!("[{address}]") } else { address.into() };
             let url = Url::parse(&format!("http://{host}:1/v1")).unwrap();
             assert_eq!(reach.check(&url).is_ok(), covered, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_public_or_listed_or_it_is_not() {
+        let listed = || [IpNet::from_str("10.1.0.0/16").unwrap()].into();
+        let (public, listed) = (Reach::Public(listed()), Reach::Listed(listed()));
+        for (address, is_public, is_listed) in [
+            ("8.8.8.8", true, false),
+            ("10.1.2.3", true, true),
+            ("::ffff:10.1.2.3", true, true),
+            ("10.2.2.3", false, false),
+            ("127.0.0.1", false, false),
+            ("0.0.0.0", false, false),
+            ("100.64.0.1", false, false),
+            ("100.128.0.1", true, false),
+            ("169.254.169.254", false, false),
+            ("172.15.0.1", true, false),
+            ("172.16.0.1", false, false),
+            ("172.31.255.255", false, false),
+            ("192.168.0.1", false, false),
+            ("198.18.0.1", false, false),
+            ("224.0.0.1", false, false),
+            ("255.255.255.255", false, false),
+            ("::", false, false),
+            ("::1", false, false),
+            ("::ffff:127.0.0.1", false, false),
+            ("::127.0.0.1", false, false),
+            ("64:ff9b::7f00:1", false, false),
+            ("2001:0:7f00:1::", false, false),
+            ("2002:7f00:1::", false, false),
+            ("2001:db8::1", false, false),
+            ("2001:4860:4860::8888", true, false),
+            ("2606:4700::1111", true, false),
+            ("fc00::1", false, false),
+            ("fe80::1", false, false),
+            ("ff02::1", false, false),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(public.covers(address), is_public, "{address}");
+            assert_eq!(listed.covers(address), is_listed, "{address}");
+        }
+        // However it is written.
+        for host in ["2130706433", "0x7f.1", "127.1", "[::ffff:7f00:1]"] {
+            let url = Url::parse(&format!("http://{host}/")).unwrap();
+            let fault = public.check(&url).unwrap_err().to_string();
+            assert!(fault.ends_with("is not a public address"), "{fault}");
         }
     }
 
@@ -180,7 +270,7 @@ mod tests {
             assert_eq!(client.get(&url).send().await.unwrap().status(), 204);
         }
         let refused = client.get(&url).send().await.unwrap_err();
-        assert!(is_not_local(&refused), "{refused:?}");
+        assert!(is_out_of_reach(&refused), "{refused:?}");
         assert_eq!(asked.load(Ordering::SeqCst), 3);
         assert_eq!(served.await.unwrap(), 2);
     }

@@ -28,6 +28,8 @@ pub struct Config {
     pub ingest_failed_days: u32,
     /// How documents are parsed.
     pub parsing: Parsing,
+    /// How documents are fetched from addresses.
+    pub fetch: Fetch,
     /// How the two scores of a passage become one; `baton eval` names the best weight for judged queries.
     pub fusion: Fusion,
     /// What reads the best passages together with the question; without it their scores decide.
@@ -258,6 +260,25 @@ pub struct Parsing {
     pub deadline_ms: u64,
 }
 
+/// How documents are fetched from addresses that users name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fetch {
+    /// Whether public addresses may be fetched from; otherwise only `local_networks`.
+    pub public: bool,
+    /// Networks that are as good as this machine, such as `10.1.0.0/16`: private documents, too, are fetched from there.
+    /// This machine itself is none of them unless it stands here.
+    pub local_networks: Vec<IpNet>,
+    /// So long a document may take in all, in milliseconds.
+    pub deadline_ms: u64,
+}
+
+impl Default for Fetch {
+    fn default() -> Self {
+        Self { public: true, local_networks: Vec::new(), deadline_ms: 30_000 }
+    }
+}
+
 impl Default for Parsing {
     fn default() -> Self {
         Self {
@@ -301,6 +322,7 @@ impl Default for Config {
             ingest_workers: 4,
             ingest_failed_days: 30,
             parsing: Parsing::default(),
+            fetch: Fetch::default(),
             fusion: Fusion::default(),
             rerank: None,
             rewriting: None,
@@ -321,6 +343,10 @@ impl Config {
     /// Checks what types cannot say.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.parsing.check()?;
+        anyhow::ensure!(
+            self.fetch.deadline_ms > 0,
+            "retriever.fetch.deadline_ms: 0 is less than 1"
+        );
         anyhow::ensure!(self.ingest_workers > 0, "retriever.ingest_workers: 0 is less than 1");
         for embedding in self.embedding.iter().chain(&self.former_embeddings) {
             embedding.check()?;

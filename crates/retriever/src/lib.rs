@@ -8,6 +8,7 @@ mod config;
 pub mod embed;
 mod error;
 pub mod evaluate;
+mod fetch;
 mod filter;
 mod fuse;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -35,12 +36,16 @@ use crate::embed::Embedder;
 use crate::rerank::Reranker;
 
 pub use config::{
-    Config, Embedding, Endpoint, Fusion, Method, Parsing, PeerAddresses, Qdrant, Rerank, Rewriting,
+    Config, Embedding, Endpoint, Fetch, Fusion, Method, Parsing, PeerAddresses, Qdrant, Rerank,
+    Rewriting,
 };
 pub use error::Error;
 pub use isolate::parse_worker;
 pub use parse::is_document;
 pub use service::Service;
+
+/// A list of addresses has at most so many bytes, with what each of their documents is filtered by.
+const MOST_ADDRESSES: usize = 4 * 1024 * 1024;
 
 /// The services that the retriever calls.
 #[derive(Clone)]
@@ -94,10 +99,10 @@ pub async fn server(
     let models = store::Models { embedder, former, reranker, rewriter };
     let store = Arc::new(store::Store::open(&config, indexes, models).await?);
     let workers = jobs::Workers::start(&store, config.ingest_workers);
-    // A message is a document and little more.
+    // A message is a document, or a list of addresses, and little more.
     let server = RetrieverServiceServer::new(Service::new(store, workers));
     Ok(server
-        .max_decoding_message_size(limit.saturating_add(64 * 1024))
+        .max_decoding_message_size(limit.saturating_add(64 * 1024).max(MOST_ADDRESSES))
         .max_encoding_message_size(usize::MAX))
 }
 

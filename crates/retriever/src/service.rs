@@ -16,11 +16,13 @@ use types::{CallContext, Privacy};
 
 use crate::Error;
 use crate::attributes::Attributes;
-use crate::jobs::Workers;
+use crate::jobs::{Added, Workers};
 use crate::store::{Collection, Put, Search, Store};
 
 /// Of so many fields the values are counted at once.
 const FACETS: usize = 10;
+/// A job begins with so many documents at most.
+const DOCUMENTS: usize = 1000;
 /// Jobs of so many collections, or beginnings of their names, are listed at once.
 const COLLECTIONS: usize = 1000;
 
@@ -37,6 +39,18 @@ impl Service {
         Self { store, _workers: Arc::new(workers) }
     }
 
+    /// Reads a document that is to be added to a job.
+    fn added(&self, document: PutDocumentRequest, context: &CallContext) -> Result<Added, Error> {
+        let fetch = document.fetch;
+        let put = read(document, context)?;
+        if fetch {
+            self.store.check_address(&put)?;
+        } else {
+            self.store.check(&put.source, &put.media_type, &put.content)?;
+        }
+        Ok(Added { put, fetch })
+    }
+
     /// Returns the collection that a request is for: of its own tenant, by the name it gives.
     fn collection<T>(&self, request: &Request<T>, name: &str) -> tonic::Result<Collection<'_>> {
         let tenant = runtime::context::read(request)?.tenant;
@@ -51,15 +65,13 @@ impl RetrieverService for Service {
         request: Request<PutDocumentRequest>,
     ) -> tonic::Result<Response<PutDocumentResponse>> {
         let context = runtime::context::read(&request)?;
-        let message = request.into_inner();
-        let put = Put {
-            source: message.source,
-            media_type: message.media_type,
-            content: message.content,
-            attributes: Attributes::read(message.attributes)?,
-            private: raised(message.private, &context),
-        };
-        let (store, name) = (Arc::clone(&self.store), message.collection);
+        let mut message = request.into_inner();
+        if message.fetch {
+            let fault = "only in a job a document is fetched from its address";
+            return Err(Error::Invalid(fault.to_owned()).into());
+        }
+        let name = std::mem::take(&mut message.collection);
+        let (store, put) = (Arc::clone(&self.store), read(message, &context)?);
         let put =
             async move { store.collection(context.tenant.clone(), name)?.put(&context, put).await };
         let (document, changed) = whole(put).await?;
@@ -168,8 +180,18 @@ impl RetrieverService for Service {
         request: Request<CreateJobRequest>,
     ) -> tonic::Result<Response<CreateJobResponse>> {
         let collection = self.collection(&request, &request.get_ref().collection)?;
-        let job = Some(collection.begin(&runtime::context::read(&request)?).await?);
-        Ok(Response::new(CreateJobResponse { job }))
+        let context = runtime::context::read(&request)?;
+        let documents = request.into_inner().documents;
+        if documents.len() > DOCUMENTS {
+            let fault =
+                format!("/documents: has {}, at most {DOCUMENTS} are allowed", documents.len());
+            return Err(Error::Invalid(fault).into());
+        }
+        let first = documents.into_iter().map(|document| self.added(document, &context));
+        let first = first.collect::<Result<Vec<_>, Error>>()?;
+        Ok(Response::new(CreateJobResponse {
+            job: Some(collection.begin(&context, &first).await?),
+        }))
     }
 
     async fn add_to_job(
@@ -178,11 +200,8 @@ impl RetrieverService for Service {
     ) -> tonic::Result<Response<AddToJobResponse>> {
         let context = runtime::context::read(&request)?;
         let AddToJobRequest { job, document } = request.into_inner();
-        let mut document = document.unwrap_or_default();
-        document.private = raised(document.private, &context);
-        self.store.check(&document.source, &document.media_type, &document.content)?;
-        let attributes = Attributes::read(std::mem::take(&mut document.attributes))?;
-        self.store.queue().add(&context.tenant, &job, &document, &attributes).await?;
+        let added = self.added(document.unwrap_or_default(), &context)?;
+        self.store.queue().add(&context.tenant, &job, &added).await?;
         Ok(Response::new(AddToJobResponse {}))
     }
 
@@ -248,6 +267,17 @@ impl RetrieverService for Service {
 fn next<T>(page: &[T], size: u32, by: impl Fn(&T) -> &String) -> String {
     let is_whole = u32::try_from(page.len()).is_ok_and(|count| count == size);
     page.last().filter(|_| is_whole).map(|last| by(last).clone()).unwrap_or_default()
+}
+
+/// Reads a document as it comes.
+fn read(message: PutDocumentRequest, context: &CallContext) -> Result<Put, Error> {
+    Ok(Put {
+        source: message.source,
+        media_type: message.media_type,
+        content: message.content,
+        attributes: Attributes::read(message.attributes)?,
+        private: raised(message.private, context),
+    })
 }
 
 /// A private call stores private documents, whatever it says of them.

@@ -1,4 +1,4 @@
-//! `baton ingest DIR`: a folder's files, to a running system.
+//! `baton ingest DIR`: a folder's files, to a running system; `baton ingest URL`: what that finds at an address.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +11,9 @@ use super::folder;
 use crate::cli::{Common, Failure};
 
 const PATH: &str = "/api/v1/documents";
+const JOBS: &str = "/api/v1/ingest";
+/// How often a job is asked how far it is.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How long a file waits in all for a system that says to come back later.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -24,16 +27,20 @@ pub(crate) struct Place {
 }
 
 /// Sends every file below `folder` that can be read. One bad file never stops the others; the same
-/// again changes nothing.
+/// again changes nothing. An address is fetched by the system itself.
 pub(crate) async fn run(
     common: &Common,
     folder: &Path,
     place: &Place,
     server: &Server,
 ) -> Result<(), Failure> {
-    let files = folder::files(folder)?;
+    let address = folder.to_str().filter(|text| text.contains("://"));
+    let files = if address.is_some() { Vec::new() } else { folder::files(folder)? };
     if let Some(name) = &place.collection {
         server.ask(Method::POST, "/api/v1/collections", Some(&json!({ "name": name }))).await?;
+    }
+    if let Some(address) = address {
+        return fetch(common, address, place, server).await;
     }
     let bar = folder::bar(files.len())?;
     let (mut changed, mut unchanged, mut refused) = (0, 0, Vec::new());
@@ -76,6 +83,38 @@ pub(crate) async fn run(
     match bad {
         0 => Ok(()),
         bad => Err(anyhow::anyhow!("{bad} of the files were refused").into()),
+    }
+}
+
+/// Has the system fetch a document in a job, and waits for its end.
+async fn fetch(
+    common: &Common,
+    address: &str,
+    place: &Place,
+    server: &Server,
+) -> Result<(), Failure> {
+    let privacy = place.private.then_some("private");
+    let job = json!({ "urls": [address], "collection": place.collection, "privacy": privacy });
+    let mut job = server.ask(Method::POST, JOBS, Some(&job)).await?;
+    let path = format!("{JOBS}/{}", job["id"].as_str().unwrap_or_default());
+    while job["state"] != "ended" {
+        tokio::time::sleep(LOOK).await;
+        job = server.ask(Method::GET, &path, None).await?;
+    }
+    let document = &job["documents"][0];
+    if common.json {
+        println!("{document}");
+    }
+    match document["state"].as_str() {
+        Some("done") if common.json => Ok(()),
+        Some("done") => {
+            println!("{address} ingested");
+            Ok(())
+        }
+        _ => {
+            let reason = document["reason"].as_str().unwrap_or("it has left its job");
+            Err(anyhow::anyhow!("refused {address}: {reason}").into())
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use proto::retriever::{
     Values,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use types::{CallContext, DocumentId};
 
 use super::{Path, Query, filter};
@@ -176,23 +176,27 @@ pub(super) fn read_upload(
         "application/octet-stream" | "application/x-www-form-urlencoded" => "",
         chosen => chosen,
     };
-    let private = match named.privacy.as_deref() {
-        None => None,
-        Some("public") => Some(false),
-        Some("private") => Some(true),
-        Some(other) => {
-            let fault = format!("privacy: {other:?} is neither public nor private");
-            return Err(Error::invalid(fault));
-        }
-    };
     Ok(PutDocumentRequest {
         source: named.source,
         content,
         media_type: media_type.to_owned(),
         collection: named.collection.unwrap_or_default(),
         attributes: attributes(named.attributes.as_deref().unwrap_or("{}"))?,
-        private,
+        private: privacy(named.privacy.as_deref())?,
+        fetch: false,
     })
+}
+
+/// Reads what is said of a document's privacy.
+pub(super) fn privacy(said: Option<&str>) -> Result<Option<bool>, Error> {
+    match said {
+        None => Ok(None),
+        Some("public") => Ok(Some(false)),
+        Some("private") => Ok(Some(true)),
+        Some(other) => {
+            Err(Error::invalid(format!("privacy: {other:?} is neither public nor private")))
+        }
+    }
 }
 
 /// Reads attributes, each one value or a list of them.
@@ -200,6 +204,11 @@ fn attributes(text: &str) -> Result<HashMap<String, Values>, Error> {
     let fault = |what: String| Error::invalid(format!("attributes: {what}"));
     let read: Value = serde_json::from_str(text).map_err(|broken| fault(broken.to_string()))?;
     let Value::Object(read) = read else { return Err(fault("is not an object".to_owned())) };
+    read_attributes(read)
+}
+
+/// As [`attributes`], of an object.
+pub(super) fn read_attributes(read: Map<String, Value>) -> Result<HashMap<String, Values>, Error> {
     let attribute = |(name, value): (String, Value)| {
         let values = match value {
             Value::Array(values) => values,

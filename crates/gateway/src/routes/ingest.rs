@@ -9,16 +9,19 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode};
 use proto::retriever::{
     AddToJobRequest, CreateJobRequest, DeleteJobRequest, GetJobRequest, Job, ListJobsRequest,
-    ListJobsResponse, RetryJobRequest, Task, TaskState,
+    ListJobsResponse, PutDocumentRequest, RetryJobRequest, Task, TaskState,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use types::{CallContext, JobId};
 
-use super::documents::{Named, read_upload};
-use super::{Json, Path, Query};
+use super::documents::{Named, read_attributes, read_upload};
+use super::{Json, Path, Query, documents};
 use crate::auth::Grant;
 use crate::{App, Error};
+
+/// So many addresses a job begins with at most.
+const MOST_URLS: usize = 1000;
 
 /// A job to be made.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -26,6 +29,15 @@ use crate::{App, Error};
 pub(crate) struct New {
     /// Where its documents go, `default` when absent
     collection: Option<String>,
+    /// Addresses to be fetched, at most 1000 of http or https: each is a document, of which it is the source
+    #[serde(default)]
+    urls: Vec<String>,
+    /// What the documents of `urls` are filtered by, each value a text, a number, true, false, or a list of them
+    #[schema(value_type = Option<Object>)]
+    attributes: Option<Map<String, Value>>,
+    /// Of the documents of `urls`. `private`: whatever reads them may not leave the machine, and they are fetched only
+    /// from where the configuration says. When absent, what the document of the same source is, or else `public`
+    privacy: Option<String>,
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -48,16 +60,36 @@ pub(crate) struct JobsPage {
     page_token: Option<String>,
 }
 
-/// Begins an ingest job.
+/// Begins an ingest job, maybe of addresses that are fetched.
+///
+/// Each address is a document of the job, with the reason when it could not be fetched; other documents are added to it.
 #[utoipa::path(post, operation_id = "create_ingest_job", path = "/api/v1/ingest", tag = "documents", request_body = New,
-    responses((status = 201, description = "Begun"), (status = 404, description = "There is no such collection")))]
+    responses((status = 201, description = "Begun"), (status = 400, description = "Not an address, or too many"),
+        (status = 404, description = "There is no such collection"), (status = 429, description = "Too many documents wait")))]
 pub(crate) async fn create(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
     Extension(grant): Extension<Arc<Grant>>,
     Json(new): Json<New>,
 ) -> Result<(StatusCode, axum::Json<Value>), Error> {
-    let request = CreateJobRequest { collection: grant.collection(new.collection)? };
+    let New { collection, urls, attributes, privacy } = new;
+    if urls.is_empty() && (attributes.is_some() || privacy.is_some()) {
+        return Err(Error::invalid("attributes and privacy are of urls, of which there are none"));
+    }
+    if urls.len() > MOST_URLS {
+        let fault = format!("/urls: has {}, at most {MOST_URLS} are allowed", urls.len());
+        return Err(Error::invalid(fault));
+    }
+    let document = PutDocumentRequest {
+        attributes: read_attributes(attributes.unwrap_or_default())?,
+        private: documents::privacy(privacy.as_deref())?,
+        fetch: true,
+        ..PutDocumentRequest::default()
+    };
+    let documents =
+        urls.into_iter().map(|source| PutDocumentRequest { source, ..document.clone() });
+    let documents = documents.collect();
+    let request = CreateJobRequest { collection: grant.collection(collection)?, documents };
     let request = runtime::context::request(&context, request);
     let reply = app.retriever().create_job(request).await?;
     Ok((StatusCode::CREATED, axum::Json(shown(&reply.into_inner().job.unwrap_or_default()))))

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use types::{Classify as _, Clock as _, ErrorKind, LeaseId, SystemClock};
 
-pub(crate) use self::queue::Queue;
+pub(crate) use self::queue::{Added, Queue};
 use self::queue::{End, Task, Work};
 pub(crate) use self::reindex::Finished;
 use crate::Error;
@@ -29,6 +29,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const FOLLOW: Duration = Duration::from_secs(5);
 /// So long a document waits for a store or a model that is away.
 const AGAIN: Duration = Duration::from_secs(2);
+/// And so long one that is fetched anew each time.
+const FETCH_AGAIN: Duration = Duration::from_secs(60);
 /// A task is begun at most so often.
 const ATTEMPTS: u32 = 5;
 
@@ -116,10 +118,19 @@ async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Resu
         let reason = format!("was begun {ATTEMPTS} times, and each time its work was cut off");
         return queue.end(lease, End::Failed(reason)).await;
     }
+    let again = match task.work {
+        Work::Fetch(_) => FETCH_AGAIN,
+        Work::Put(_) | Work::Prepare { .. } => AGAIN,
+    };
     let put = async {
         let collection = store.collection(task.context.tenant.clone(), task.collection)?;
         match task.work {
             Work::Put(put) => {
+                let (document, _) = collection.put_under(&task.context, lease, put).await?;
+                Ok(document.id)
+            }
+            Work::Fetch(put) => {
+                let put = store.fetch(&task.context, put).await?;
                 let (document, _) = collection.put_under(&task.context, lease, put).await?;
                 Ok(document.id)
             }
@@ -147,7 +158,7 @@ async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Resu
         Err(Error::Lost) => return Ok(()),
         // The store or the model is away; the document is good, and was not to blame.
         Err(fault) if matches!(fault.kind(), ErrorKind::Unavailable | ErrorKind::RateLimited) => {
-            End::Later(fault.to_string(), SystemClock.now_ms() + AGAIN.as_millis() as i64)
+            End::Later(fault.to_string(), SystemClock.now_ms() + again.as_millis() as i64)
         }
         Err(fault) => End::Failed(fault.to_string()),
     };

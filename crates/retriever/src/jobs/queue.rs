@@ -1,15 +1,14 @@
 //! Jobs and their tasks as rows in SQLite.
 
-use proto::retriever::{Job, PutDocumentRequest, TaskState};
+use proto::retriever::{Job, TaskState};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqlitePool};
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
 use tokio::sync::Notify;
 use types::{
     CallContext, Clock as _, JobId, KeyId, LeaseId, Privacy, SystemClock, TeamId, TenantId, UserId,
 };
 
 use crate::Error;
-use crate::attributes::Attributes;
 use crate::index::Scope;
 use crate::store::Put;
 
@@ -45,11 +44,21 @@ pub(crate) struct Task {
     pub(crate) attempts: u32,
 }
 
+/// A document that is added to a job.
+#[derive(Debug)]
+pub(crate) struct Added {
+    pub(crate) put: Put,
+    /// Its source is an address, from which it is fetched.
+    pub(crate) fetch: bool,
+}
+
 /// What a task is.
 #[derive(Debug)]
 pub(crate) enum Work {
     /// A document is to be stored.
     Put(Put),
+    /// One is to be fetched from the address that is its source, and stored.
+    Fetch(Put),
     /// A stored one is to have vectors of another model.
     Prepare { document: String, model: String },
 }
@@ -82,9 +91,19 @@ impl Queue {
         self.bell.notified().await;
     }
 
-    /// Makes a job, in the name of whoever pays for what its documents cost.
-    pub(crate) async fn create(&self, scope: &Scope, context: &CallContext) -> Result<Job, Error> {
+    /// Makes a job, in the name of whoever pays for what its documents cost, with its `first` documents in one
+    /// transaction.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if too much waits; then there is no job.
+    pub(crate) async fn create(
+        &self,
+        scope: &Scope,
+        context: &CallContext,
+        first: &[Added],
+    ) -> Result<Job, Error> {
         let (id, now) = (JobId::generate(), SystemClock.now_ms());
+        let mut tx = self.pool.begin().await?;
         sqlx::query(
             "INSERT INTO jobs (tenant, id, collection, created_at, team, user, key) VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
@@ -95,10 +114,18 @@ impl Queue {
         .bind(context.team.as_ref().map(TeamId::as_str))
         .bind(context.user.as_str())
         .bind(context.key.as_ref().map(KeyId::as_str))
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await?;
-        let (id, collection) = (id.to_string(), scope.collection.clone());
-        Ok(Job { id, collection, created_at_ms: now, ..Job::default() })
+        if !first.is_empty() {
+            check_waiting(&mut tx, &scope.tenant).await?;
+        }
+        for added in first {
+            insert(&mut tx, &scope.tenant, id.as_str(), added, now).await?;
+        }
+        tx.commit().await?;
+        self.bell.notify_one();
+        let (id, collection, queued) = (id.to_string(), scope.collection.clone(), first.len());
+        Ok(Job { id, collection, created_at_ms: now, queued: queued as u64, ..Job::default() })
     }
 
     /// Adds a document in one transaction.
@@ -109,46 +136,11 @@ impl Queue {
         &self,
         tenant: &TenantId,
         job: &str,
-        document: &PutDocumentRequest,
-        attributes: &Attributes,
+        added: &Added,
     ) -> Result<(), Error> {
         let mut tx = self.pool.begin().await?;
-        let waiting = sqlx::query("SELECT tasks, bytes FROM waiting WHERE tenant = ?")
-            .bind(tenant.as_str())
-            .fetch_optional(&mut *tx)
-            .await?;
-        let (tasks, bytes): (i64, i64) = match waiting {
-            Some(row) => (row.try_get(0)?, row.try_get(1)?),
-            None => (0, 0),
-        };
-        if tasks >= MOST_TASKS || bytes >= MOST_BYTES {
-            return Err(Error::Full(format!("{tasks} documents of {bytes} bytes wait already")));
-        }
-        let now = SystemClock.now_ms();
-        let attributes =
-            serde_json::to_string(attributes).map_err(|fault| Error::Broken(fault.into()))?;
-        let added = sqlx::query(
-            "INSERT INTO tasks (tenant, job, source, media_type, attributes, private, content, state, reason,
-             document, attempts, lease, due_at, updated_at)
-             SELECT tenant, id, ?3, ?4, ?5, ?6, ?7, 'queued', '', '', 0, '', ?8, ?8 FROM jobs
-             WHERE tenant = ?1 AND id = ?2 AND model IS NULL
-             ON CONFLICT (tenant, job, source) DO UPDATE SET media_type = excluded.media_type,
-             attributes = excluded.attributes, private = excluded.private, content = excluded.content,
-             state = 'queued', reason = '', document = '', attempts = 0, lease = '', due_at = ?8, updated_at = ?8",
-        )
-        .bind(tenant.as_str())
-        .bind(job)
-        .bind(&document.source)
-        .bind(&document.media_type)
-        .bind(attributes)
-        .bind(document.private)
-        .bind(document.content.as_ref())
-        .bind(now)
-        .execute(&mut *tx)
-        .await?;
-        if added.rows_affected() == 0 {
-            return Err(Error::NoJob(job.to_owned()));
-        }
+        check_waiting(&mut tx, tenant).await?;
+        insert(&mut tx, tenant, job, added, SystemClock.now_ms()).await?;
         tx.commit().await?;
         self.bell.notify_one();
         Ok(())
@@ -170,7 +162,7 @@ impl Queue {
              (SELECT team FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
              (SELECT user FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
              (SELECT key FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job), document,
-             (SELECT model FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job)",
+             (SELECT model FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job), by_address",
         )
         .bind(lease.as_str())
         .bind(until)
@@ -195,7 +187,8 @@ impl Queue {
             private,
             content: row.try_get::<Vec<u8>, _>(6)?.into(),
         };
-        Ok(Some(Task { context, collection, work: Work::Put(put), attempts }))
+        let work = if row.try_get(14)? { Work::Fetch(put) } else { Work::Put(put) };
+        Ok(Some(Task { context, collection, work, attempts }))
     }
 
     /// Says that the task is still worked on.
@@ -241,9 +234,9 @@ impl Queue {
         self.bare(tenant, job).await?;
         // A re-index has no bytes: its documents are stored.
         let queued = sqlx::query(
-            "UPDATE tasks SET state = 'queued', reason = '', attempts = 0, due_at = ?3, updated_at = ?3
-             WHERE tenant = ?1 AND job = ?2 AND state = 'failed' AND (content IS NOT NULL OR EXISTS
-             (SELECT 1 FROM jobs WHERE tenant = ?1 AND id = ?2 AND model IS NOT NULL))",
+            "UPDATE tasks SET state = 'queued', reason = '', attempts = 0, due_at = $3, updated_at = $3
+             WHERE tenant = $1 AND job = $2 AND state = 'failed' AND (content IS NOT NULL OR EXISTS
+             (SELECT 1 FROM jobs WHERE tenant = $1 AND id = $2 AND model IS NOT NULL))",
         )
         .bind(tenant.as_str())
         .bind(job)
@@ -259,7 +252,7 @@ impl Queue {
     /// # Errors
     /// [`Error::NoJob`] if there is none.
     pub(crate) async fn remove(&self, tenant: &TenantId, id: &str) -> Result<(), Error> {
-        let removed = sqlx::query("DELETE FROM jobs WHERE tenant = ? AND id = ?")
+        let removed = sqlx::query("DELETE FROM jobs WHERE tenant = $1 AND id = $2")
             .bind(tenant.as_str())
             .bind(id)
             .execute(&self.pool)
@@ -274,7 +267,7 @@ impl Queue {
     pub(crate) async fn drop_failed(&self, until_ms: i64) -> Result<(), Error> {
         sqlx::query(
             "UPDATE tasks SET content = NULL, reason = reason || '; its bytes were dropped since: send it again'
-             WHERE state = 'failed' AND content IS NOT NULL AND updated_at <= ?",
+             WHERE state = 'failed' AND content IS NOT NULL AND NOT by_address AND updated_at <= $1",
         )
         .bind(until_ms)
         .execute(&self.pool)
@@ -287,7 +280,7 @@ impl Queue {
     /// # Errors
     /// [`Error::NoJob`] if there is none.
     pub(crate) async fn read(&self, tenant: &TenantId, id: &str) -> Result<Job, Error> {
-        let found = self.jobs(tenant, "id = ?3", &[id], 1).await?.pop();
+        let found = self.jobs(tenant, "id = $3", &[id], 1).await?.pop();
         found.ok_or_else(|| Error::NoJob(id.to_owned()))
     }
 
@@ -297,7 +290,7 @@ impl Queue {
     /// As [`Self::read`].
     pub(crate) async fn bare(&self, tenant: &TenantId, id: &str) -> Result<Job, Error> {
         let row = sqlx::query(
-            "SELECT id, collection, created_at, model, switched FROM jobs WHERE tenant = ? AND id = ?",
+            "SELECT id, collection, created_at, model, switched FROM jobs WHERE tenant = $1 AND id = $2",
         )
         .bind(tenant.as_str())
         .bind(id)
@@ -324,14 +317,14 @@ impl Queue {
         count: u32,
     ) -> Result<Vec<Job>, Error> {
         // Ids sort by age.
-        let mut only = "(?3 = '' OR id < ?3)".to_owned();
+        let mut only = "($3 = '' OR id < $3)".to_owned();
         let (mut values, mut named) = (vec![before], Vec::new());
         for (collection, place) in collections.iter().zip(4..) {
             let (value, condition) = match collection.strip_suffix('*') {
                 Some(beginning) => {
-                    (beginning, format!("substr(collection, 1, length(?{place})) = ?{place}"))
+                    (beginning, format!("substr(collection, 1, length(${place})) = ${place}"))
                 }
-                None => (collection.as_str(), format!("collection = ?{place}")),
+                None => (collection.as_str(), format!("collection = ${place}")),
             };
             values.push(value);
             named.push(condition);
@@ -342,7 +335,7 @@ impl Queue {
         self.jobs(tenant, &only, &values, count).await
     }
 
-    /// Returns at most `count` jobs that meet a condition, the newest first; its values begin with `?3`.
+    /// Returns at most `count` jobs that meet a condition, the newest first; its values begin with `$3`.
     async fn jobs(
         &self,
         tenant: &TenantId,
@@ -354,7 +347,7 @@ impl Queue {
             "SELECT j.id, j.collection, j.created_at, COUNT(*) FILTER (WHERE t.state = 'queued'),
              COUNT(*) FILTER (WHERE t.state = 'running'), COUNT(*) FILTER (WHERE t.state = 'done'),
              COUNT(*) FILTER (WHERE t.state = 'failed'), j.model, j.switched
-             FROM (SELECT * FROM jobs WHERE tenant = ?1 AND {only} ORDER BY id DESC LIMIT ?2) j
+             FROM (SELECT * FROM jobs WHERE tenant = $1 AND {only} ORDER BY id DESC LIMIT $2) j
              LEFT JOIN tasks t ON t.tenant = j.tenant AND t.job = j.id
              GROUP BY j.id ORDER BY j.id DESC"
         );
@@ -413,6 +406,66 @@ impl Queue {
             })
         };
         rows.iter().map(task).collect()
+    }
+}
+
+/// Checks that a tenant may have another document wait.
+///
+/// # Errors
+/// [`Error::Full`] if it may not.
+async fn check_waiting(db: &mut SqliteConnection, tenant: &TenantId) -> Result<(), Error> {
+    let waiting = sqlx::query("SELECT tasks, bytes FROM waiting WHERE tenant = $1")
+        .bind(tenant.as_str())
+        .fetch_optional(db)
+        .await?;
+    let (tasks, bytes): (i64, i64) = match waiting {
+        Some(row) => (row.try_get(0)?, row.try_get(1)?),
+        None => (0, 0),
+    };
+    if tasks >= MOST_TASKS || bytes >= MOST_BYTES {
+        return Err(Error::Full(format!("{tasks} documents of {bytes} bytes wait already")));
+    }
+    Ok(())
+}
+
+/// Adds a document to an ingest job, or replaces the one of the same source.
+///
+/// # Errors
+/// [`Error::NoJob`] if there is no such job.
+async fn insert(
+    db: &mut SqliteConnection,
+    tenant: &TenantId,
+    job: &str,
+    Added { put, fetch }: &Added,
+    now: i64,
+) -> Result<(), Error> {
+    let attributes =
+        serde_json::to_string(&put.attributes).map_err(|fault| Error::Broken(fault.into()))?;
+    // What is fetched has an empty content: it waits as others do, and is kept when it fails.
+    let added = sqlx::query(
+        "INSERT INTO tasks (tenant, job, source, media_type, attributes, private, content, state, reason,
+         document, attempts, lease, due_at, updated_at, by_address)
+         SELECT tenant, id, $3, $4, $5, $6, $7, 'queued', '', '', 0, '', $8, $8, $9 FROM jobs
+         WHERE tenant = $1 AND id = $2 AND model IS NULL
+         ON CONFLICT (tenant, job, source) DO UPDATE SET media_type = excluded.media_type,
+         attributes = excluded.attributes, private = excluded.private, content = excluded.content,
+         state = 'queued', reason = '', document = '', attempts = 0, lease = '', due_at = $8, updated_at = $8,
+         by_address = $9",
+    )
+    .bind(tenant.as_str())
+    .bind(job)
+    .bind(&put.source)
+    .bind(&put.media_type)
+    .bind(attributes)
+    .bind(put.private)
+    .bind(put.content.as_ref())
+    .bind(now)
+    .bind(*fetch)
+    .execute(db)
+    .await?;
+    match added.rows_affected() {
+        0 => Err(Error::NoJob(job.to_owned())),
+        _ => Ok(()),
     }
 }
 

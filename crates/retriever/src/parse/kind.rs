@@ -51,7 +51,7 @@ const SIGNATURES: [(&[u8], &str); 9] = [
 /// [`Error::Invalid`] for a given type that is not understood, and for a file that is not of its type.
 pub(crate) fn media_type(source: &str, given: &str, content: &[u8]) -> Result<&'static str, Error> {
     let named = if given.is_empty() {
-        told(source).unwrap_or("text/plain")
+        ending_type(source).unwrap_or("text/plain")
     } else {
         let known = KINDS.iter().find(|kind| kind.0 == given).map(|kind| kind.0);
         known.ok_or_else(|| {
@@ -84,11 +84,11 @@ pub(crate) fn media_type(source: &str, given: &str, content: &[u8]) -> Result<&'
 /// Tells whether a file's ending is one that is understood.
 #[must_use]
 pub fn is_document(source: &str) -> bool {
-    told(source).is_some()
+    ending_type(source).is_some()
 }
 
 /// Returns the media type that a file's ending means.
-fn told(source: &str) -> Option<&'static str> {
+pub(crate) fn ending_type(source: &str) -> Option<&'static str> {
     let ending = source.rsplit_once('.')?.1.to_lowercase();
     KINDS.iter().find(|kind| kind.1.contains(&ending.as_str())).map(|kind| kind.0)
 }

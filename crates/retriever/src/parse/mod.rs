@@ -16,8 +16,8 @@ mod sheets;
 use std::ops::Range;
 
 pub use kind::is_document;
-pub(crate) use kind::media_type;
 use kind::{DOCX, PDF, XLSX};
+pub(crate) use kind::{ending_type, media_type};
 
 use crate::Error;
 

@@ -15,11 +15,12 @@ use types::{CallContext, Clock as _, LeaseId, Privacy, SystemClock, TenantId};
 use crate::attributes::Attributes;
 use crate::chunk::{Chunk, indexed};
 use crate::embed::Embedder;
+use crate::fetch::{Fetcher, address};
 use crate::fuse::Fusion;
 use crate::hash::hex;
 use crate::index::{Entries, Entry, Indexes, Scope};
 use crate::isolate::{Cut, Parsers};
-use crate::jobs::Queue;
+use crate::jobs::{Added, Queue};
 use crate::parse::media_type;
 use crate::rerank::Reranker;
 use crate::rewrite::Rewriter;
@@ -36,6 +37,7 @@ pub(crate) struct Store {
     rows: Rows,
     queue: Queue,
     parsers: Parsers,
+    fetcher: Fetcher,
     indexes: Arc<dyn Indexes>,
     models: Models,
     /// So many passages a reranker reads, and so long it may take.
@@ -101,6 +103,7 @@ impl Store {
             rows,
             queue,
             parsers: Parsers::new(config),
+            fetcher: Fetcher::new(config)?,
             indexes,
             models,
             rerank: (rerank.candidates, Duration::from_millis(rerank.deadline_ms)),
@@ -188,16 +191,35 @@ impl Store {
         given_type: &str,
         content: &[u8],
     ) -> Result<&'static str, Error> {
-        if source.is_empty() || source.len() > 1024 || source.chars().any(char::is_control) {
-            let fault = "source must have 1 to 1024 bytes without control characters";
-            return Err(Error::Invalid(fault.to_owned()));
-        }
+        check_source(source)?;
         if content.len() > self.max_bytes {
             let (is, most) = (content.len(), self.max_bytes);
             let fault = format!("{source:?} has {is} bytes, at most {most} are allowed");
             return Err(Error::Invalid(fault));
         }
         media_type(source, given_type, content)
+    }
+
+    /// Checks what can be said of a document that is to be fetched.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a source that is no address, or anything else that its server will tell.
+    pub(crate) fn check_address(&self, put: &Put) -> Result<(), Error> {
+        check_source(&put.source)?;
+        if !put.content.is_empty() || !put.media_type.is_empty() {
+            let fault = "what is to be fetched has no content and no media type yet";
+            return Err(Error::Invalid(fault.to_owned()));
+        }
+        address(&put.source).map(|_| ())
+    }
+
+    /// Returns a document that is to be fetched, with what its address gives.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the reason why it gives nothing.
+    pub(crate) async fn fetch(&self, context: &CallContext, put: Put) -> Result<Put, Error> {
+        let fetched = self.fetcher.fetch(context.privacy, &put.source).await?;
+        Ok(Put { media_type: fetched.media_type, content: fetched.content, ..put })
     }
 
     /// Lists a tenant's collections by name.
@@ -217,16 +239,17 @@ impl Store {
 }
 
 impl Collection<'_> {
-    /// Begins a job whose documents go here; whoever `context` names pays for their vectors.
+    /// Begins a job whose documents go here, with some of them; whoever `context` names pays for their vectors.
     pub(crate) async fn begin(
         &self,
         context: &CallContext,
+        first: &[Added],
     ) -> Result<proto::retriever::Job, Error> {
         self.store.rows.collection(&self.scope).await?;
         if self.scope.collection == DEFAULT {
             self.store.rows.create(&self.scope, SystemClock.now_ms()).await?;
         }
-        self.store.queue.create(&self.scope, context).await
+        self.store.queue.create(&self.scope, context, first).await
     }
 
     /// Makes it; tells whether it was not there.
@@ -482,4 +505,13 @@ impl Collection<'_> {
         };
         hex(&Sha256::digest(named))[..24].to_owned()
     }
+}
+
+/// Checks a document's name.
+fn check_source(source: &str) -> Result<(), Error> {
+    if source.is_empty() || source.len() > 1024 || source.chars().any(char::is_control) {
+        let fault = "source must have 1 to 1024 bytes without control characters";
+        return Err(Error::Invalid(fault.to_owned()));
+    }
+    Ok(())
 }

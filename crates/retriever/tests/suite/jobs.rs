@@ -101,7 +101,7 @@ async fn jobs_are_listed_page_by_page_and_by_collection() {
         let name = ["hand-a", "hand-b", "other"][number % 3].to_owned();
         let message = CreateCollectionRequest { name: name.clone() };
         caller.client.create_collection(request(&caller.context, message)).await.unwrap();
-        let message = CreateJobRequest { collection: name };
+        let message = CreateJobRequest { collection: name, documents: Vec::new() };
         let reply = caller.client.create_job(request(&caller.context, message)).await.unwrap();
         made.push(reply.into_inner().job.unwrap().id);
     }

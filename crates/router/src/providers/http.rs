@@ -284,7 +284,7 @@ pub(crate) const NOBODY: &str = "cannot connect";
 /// Says what went wrong without the address, which is nobody's business but the operator's.
 fn told(fault: &reqwest::Error) -> Fault {
     let message = match fault {
-        fault if egress::is_not_local(fault) => {
+        fault if egress::is_out_of_reach(fault) => {
             "its tier is for local addresses, and its own is not one"
         }
         fault if fault.is_connect() => NOBODY,
@@ -292,7 +292,7 @@ fn told(fault: &reqwest::Error) -> Fault {
         _ => "the connection broke",
     };
     tracing::debug!(?fault, "a provider failed");
-    match fault.is_timeout() || egress::is_not_local(fault) {
+    match fault.is_timeout() || egress::is_out_of_reach(fault) {
         true => Fault::Provider(message.to_owned()),
         false => Fault::Down(message.to_owned()),
     }
