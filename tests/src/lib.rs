@@ -208,7 +208,8 @@ pub fn whole(settings: &str) -> String {
         false => {
             "\n[gateway.limits.user]\nrequests = 100000000\n[gateway.limits.failures]\n\
              requests = 100000000\n[gateway.endpoint_limits]\n\
-             '/api/search' = { requests = 100000000 }\n'/api/v1/search' = { requests = 100000000 }\n"
+             '/api/search' = { requests = 100000000 }\n'/api/v1/search' = { requests = 100000000 }\n\
+             '/v1/vector_stores/{id}/search' = { requests = 100000000 }\n"
         }
     };
     format!("{quiet}{settings}{generous}")

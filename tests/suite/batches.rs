@@ -224,7 +224,7 @@ async fn what_cannot_be_a_batch_or_its_file_is_refused() {
         for (fields, fault) in [
             (&[("file", "")][..], "purpose"),
             (&[("purpose", "batch")], "file"),
-            (&[("purpose", "assistants"), ("file", "")], "assistants"),
+            (&[("purpose", "fine-tune"), ("file", "")], "batch, assistants, user_data"),
             (&[("purpose", "batch"), ("file", ""), ("more", "1")], "more"),
         ] {
             let (status, error) = client.form(fields, "{}").await;

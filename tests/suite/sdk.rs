@@ -46,6 +46,21 @@ async fn the_sdks_work_unchanged_whatever_the_provider_speaks() {
 }
 
 #[tokio::test]
+async fn vector_stores_are_filled_and_searched_by_the_sdk_and_are_their_tenants_alone() {
+    const KEYS: [&str; 2] = ["a-key-of-the-first-tenant", "a-key-of-the-second-tenant"];
+    let key = |number: usize| {
+        let secret = KEYS[number];
+        format!("[gateway.keys.k{number}]\nsecret = '{secret}'\ntenant = 't{number}'\nuser = 'u'\n")
+    };
+    for shape in Shape::ALL {
+        let system = System::start(shape, &(key(0) + &key(1))).await.unwrap();
+        let mut command = Command::new(python().await);
+        command.arg(source("vector_stores.py")).arg(format!("{}/v1", system.url)).args(KEYS);
+        run(&mut command).await;
+    }
+}
+
+#[tokio::test]
 async fn the_sdk_for_javascript_works_unchanged() {
     let provider = Provider::start().await.unwrap();
     // Node looks for packages beside the script.

@@ -40,7 +40,7 @@ pub use routes::ask::answer;
 use routes::maintenance as maintenance_routes;
 use routes::{
     ask, batches, budget, chat, collections, costs, documents, files, health, ingest, keys, mcp,
-    messages, pins, providers, responses, search, tools, well_known,
+    messages, pins, providers, responses, search, tools, vector_stores, well_known,
 };
 
 /// The services behind the gateway.
@@ -239,6 +239,15 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(batches::create, batches::list))
         .routes(routes!(batches::read))
         .routes(routes!(batches::cancel))
+        .routes(routes!(vector_stores::create, vector_stores::list))
+        .routes(routes!(vector_stores::read, vector_stores::change, vector_stores::delete))
+        .routes(routes!(vector_stores::search::search))
+        .routes(routes!(vector_stores::files::create, vector_stores::files::list))
+        .routes(routes!(vector_stores::files::read, vector_stores::files::delete))
+        .routes(routes!(vector_stores::files::content))
+        .routes(routes!(vector_stores::batches::create))
+        .routes(routes!(vector_stores::batches::read))
+        .routes(routes!(vector_stores::batches::cancel))
         .routes(routes!(ask::ask))
         .routes(routes!(ask::events))
         .routes(routes!(search::search))

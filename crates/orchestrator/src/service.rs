@@ -13,11 +13,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
-use types::{BatchId, FileId, RunId};
+use types::{BatchId, FileId, Privacy, RunId};
 
 use crate::ask::{Question, ask};
 use crate::batch::NewBatch;
-use crate::batch::files::{Draft, File, Files, INPUT, Page};
+use crate::batch::files::{Draft, File, Files, INPUT, Page, UPLOADED};
 use crate::batch::store::Store;
 use crate::config::{Answers, Tools};
 use crate::journal::Journal;
@@ -87,15 +87,15 @@ impl OrchestratorService for Service {
         let context = runtime::context::read(&request)?;
         let mut parts = request.into_inner();
         let mut draft = self.files.draft(&context.tenant, INPUT, context.privacy).await?;
-        let filename = match receive(&mut parts, &mut draft).await {
-            Ok(filename) => filename,
+        let (filename, purpose) = match receive(&mut parts, &mut draft).await {
+            Ok(received) => received,
             Err(refused) => {
                 draft.discard().await?;
                 return Err(refused);
             }
         };
         let closed = draft.close().await?;
-        let file = self.files.publish(&context.tenant, &closed, &filename).await?;
+        let file = self.files.publish(&context.tenant, &closed, &filename, purpose).await?;
         Ok(Response::new(CreateFileResponse { file: Some(shown(file)) }))
     }
 
@@ -198,11 +198,11 @@ impl OrchestratorService for Service {
     }
 }
 
-/// Writes an upload down as it comes and returns the file's name.
+/// Writes an upload down as it comes and returns the file's name, and what it is for.
 async fn receive(
     parts: &mut Streaming<CreateFileRequest>,
     draft: &mut Draft,
-) -> Result<String, Status> {
+) -> Result<(String, &'static str), Status> {
     let invalid = |fault: &str| Err(Error::Invalid(fault.to_owned()).into());
     let (mut filename, mut purpose) = (None, None);
     loop {
@@ -214,14 +214,13 @@ async fn receive(
             None => return invalid("the upload was cut off"),
         }
     }
-    match purpose.as_deref() {
-        Some(INPUT) => {}
-        Some(other) => return invalid(&format!("purpose: {other:?} is not \"batch\"")),
-        None => return invalid("purpose: a purpose is required"),
-    }
+    let Some(purpose) = purpose else { return invalid("purpose: a purpose is required") };
+    let Some(purpose) = UPLOADED.into_iter().find(|known| *known == purpose) else {
+        return invalid(&format!("purpose: {purpose:?} is none of {}", UPLOADED.join(", ")));
+    };
     match filename {
         Some(name) if (1..=512).contains(&name.len()) && !name.contains(char::is_control) => {
-            Ok(name)
+            Ok((name, purpose))
         }
         Some(_) => invalid("file: its name is not 1 to 512 bytes without control characters"),
         None => invalid("file: a file is required"),
@@ -264,5 +263,6 @@ fn shown(file: File) -> proto::orchestrator::File {
         bytes: file.bytes,
         created_at_ms: file.created_at,
         expires_at_ms: file.expires_at,
+        private: file.privacy == Privacy::Private,
     }
 }

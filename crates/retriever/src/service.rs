@@ -2,13 +2,16 @@ use std::sync::Arc;
 
 use proto::retriever::retriever_service_server::RetrieverService;
 use proto::retriever::{
-    AddToJobRequest, AddToJobResponse, CreateCollectionRequest, CreateCollectionResponse,
-    CreateJobRequest, CreateJobResponse, DeleteCollectionRequest, DeleteCollectionResponse,
-    DeleteDocumentRequest, DeleteDocumentResponse, DeleteJobRequest, DeleteJobResponse,
-    GetDocumentRequest, GetDocumentResponse, GetJobRequest, GetJobResponse, ListCollectionsRequest,
-    ListCollectionsResponse, ListDocumentsRequest, ListDocumentsResponse, ListJobsRequest,
-    ListJobsResponse, PutDocumentRequest, PutDocumentResponse, ReindexRequest, ReindexResponse,
-    RetryJobRequest, RetryJobResponse, SearchRequest, SearchResponse,
+    AddToJobRequest, AddToJobResponse, ChangeCollectionRequest, ChangeCollectionResponse,
+    CreateCollectionRequest, CreateCollectionResponse, CreateJobRequest, CreateJobResponse,
+    DeleteCollectionRequest, DeleteCollectionResponse, DeleteDocumentRequest,
+    DeleteDocumentResponse, DeleteEntryRequest, DeleteEntryResponse, DeleteJobRequest,
+    DeleteJobResponse, GetCollectionRequest, GetCollectionResponse, GetDocumentRequest,
+    GetDocumentResponse, GetJobRequest, GetJobResponse, ListCollectionsRequest,
+    ListCollectionsResponse, ListDocumentsRequest, ListDocumentsResponse, ListEntriesRequest,
+    ListEntriesResponse, ListJobsRequest, ListJobsResponse, PutDocumentRequest,
+    PutDocumentResponse, ReindexRequest, ReindexResponse, RetryJobRequest, RetryJobResponse,
+    SearchRequest, SearchResponse, TaskState,
 };
 use tonic::{Request, Response};
 use tracing::Instrument as _;
@@ -17,6 +20,7 @@ use types::{CallContext, Privacy};
 use crate::Error;
 use crate::attributes::Attributes;
 use crate::jobs::{Added, Workers};
+use crate::rows::Page;
 use crate::store::{Collection, Put, Search, Store};
 
 /// Of so many fields the values are counted at once.
@@ -141,9 +145,29 @@ impl RetrieverService for Service {
         &self,
         request: Request<CreateCollectionRequest>,
     ) -> tonic::Result<Response<CreateCollectionResponse>> {
-        let collection = named(&request.get_ref().name)?;
-        let (collection, created) = self.collection(&request, collection)?.create().await?;
+        let CreateCollectionRequest { name, title, metadata } = request.get_ref();
+        let collection = self.collection(&request, named(name)?)?;
+        let (collection, created) = collection.create(title, metadata).await?;
         Ok(Response::new(CreateCollectionResponse { collection: Some(collection), created }))
+    }
+
+    async fn get_collection(
+        &self,
+        request: Request<GetCollectionRequest>,
+    ) -> tonic::Result<Response<GetCollectionResponse>> {
+        let collection = self.collection(&request, named(&request.get_ref().name)?)?;
+        Ok(Response::new(GetCollectionResponse { collection: Some(collection.read().await?) }))
+    }
+
+    async fn change_collection(
+        &self,
+        request: Request<ChangeCollectionRequest>,
+    ) -> tonic::Result<Response<ChangeCollectionResponse>> {
+        let ChangeCollectionRequest { name, title, metadata } = request.get_ref();
+        let collection = self.collection(&request, named(name)?)?;
+        let metadata = metadata.as_ref().map(|metadata| &metadata.pairs);
+        let collection = Some(collection.change(title.as_deref(), metadata).await?);
+        Ok(Response::new(ChangeCollectionResponse { collection }))
     }
 
     async fn list_collections(
@@ -260,6 +284,29 @@ impl RetrieverService for Service {
         let tenant = runtime::context::read(&request)?.tenant;
         let queued = self.store.queue().retry(&tenant, &request.get_ref().job).await?;
         Ok(Response::new(RetryJobResponse { queued }))
+    }
+
+    async fn list_entries(
+        &self,
+        request: Request<ListEntriesRequest>,
+    ) -> tonic::Result<Response<ListEntriesResponse>> {
+        let message = request.get_ref();
+        let collection = self.collection(&request, &message.collection)?;
+        let count = between("limit", message.limit, 100, 1000)?;
+        let page = Page { after: &message.after, backwards: message.backwards, count };
+        let states: Vec<TaskState> = message.states().collect();
+        let (entries, has_more) = collection.entries(page, &states).await?;
+        Ok(Response::new(ListEntriesResponse { entries, has_more }))
+    }
+
+    async fn delete_entry(
+        &self,
+        request: Request<DeleteEntryRequest>,
+    ) -> tonic::Result<Response<DeleteEntryResponse>> {
+        let (store, tenant) = (Arc::clone(&self.store), runtime::context::read(&request)?.tenant);
+        let DeleteEntryRequest { collection, source } = request.into_inner();
+        whole(async move { store.collection(tenant, collection)?.forget(&source).await }).await?;
+        Ok(Response::new(DeleteEntryResponse {}))
     }
 }
 

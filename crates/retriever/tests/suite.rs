@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
 
+#[path = "suite/entries.rs"]
+mod entries;
 #[path = "suite/jobs.rs"]
 mod jobs;
 #[path = "suite/parsing.rs"]
@@ -208,7 +210,8 @@ async fn collections_are_apart_and_end_whole() {
     };
     let missing = caller.send(put("second")).await.unwrap_err();
     assert_eq!(runtime::error::kind_of(&missing), ErrorKind::NotFound);
-    let create = CreateCollectionRequest { name: "second".to_owned() };
+    let create =
+        CreateCollectionRequest { name: "second".to_owned(), ..CreateCollectionRequest::default() };
     for created in [true, false] {
         let message = request(&caller.context, create.clone());
         let reply = caller.client.create_collection(message).await.unwrap().into_inner();

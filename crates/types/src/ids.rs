@@ -136,6 +136,10 @@ id!(
     JobId, "job id", "job_"
 );
 id!(
+    /// One of OpenAI's vector stores, which is a collection of documents by this name.
+    VectorStoreId, "vector store id", "vs_"
+);
+id!(
     /// The right to work on something, for a while.
     LeaseId, "lease id"
 );

@@ -21,7 +21,7 @@ pub use context::{Caching, CallContext, Privacy, allows};
 pub use error::{Classify, ErrorKind};
 pub use ids::{
     BatchId, DocumentId, FileId, IdError, JobId, KeyId, LeaseId, PassageId, RequestId,
-    ReservationId, ResponseId, RunId, TeamId, TenantId, UserId,
+    ReservationId, ResponseId, RunId, TeamId, TenantId, UserId, VectorStoreId,
 };
 pub use money::{MoneyError, NanoUsd};
 pub use role::{Role, UnknownRole};

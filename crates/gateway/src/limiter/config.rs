@@ -103,7 +103,8 @@ impl LimitsConfig {
 /// Returns the limits of routes that hold unless others are configured.
 pub(crate) fn routes() -> BTreeMap<String, Scope> {
     let ten = Scope { requests: 10, ..Scope::default() };
-    ["/api/search", "/api/v1/search"].map(|route| (route.to_owned(), ten)).into()
+    let searches = ["/api/search", "/api/v1/search", "/v1/vector_stores/{id}/search"];
+    searches.map(|route| (route.to_owned(), ten)).into()
 }
 
 #[cfg(test)]

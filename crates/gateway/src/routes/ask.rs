@@ -62,7 +62,7 @@ pub(crate) async fn ask(
         route: ask.route.unwrap_or_default(),
         top_k: ask.top_k.unwrap_or_default(),
         collection: grant.collection(ask.collection)?,
-        filter: filter::read(ask.filter.as_ref())?,
+        filter: filter::read(ask.filter.as_ref(), "/filter")?,
     };
     let request = runtime::context::request(&context, request);
     let reply = OrchestratorServiceClient::new(app.peers.orchestrator.clone()).ask(request).await?;

@@ -19,7 +19,7 @@ use crate::{App, Error};
 /// A new batch.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct New {
+pub(crate) struct NewBatch {
     /// A file of purpose `batch`
     input_file_id: String,
     /// `/v1/chat/completions`, `/v1/messages` or `/v1/responses`
@@ -43,14 +43,14 @@ pub(crate) struct Page {
 ///
 /// The requests are made in the caller's name, as privately as the call and its file, while nobody
 /// waits.
-#[utoipa::path(post, operation_id = "create_batch", path = "/v1/batches", tag = "batches", request_body = New,
+#[utoipa::path(post, operation_id = "create_batch", path = "/v1/batches", tag = "batches", request_body = NewBatch,
     responses((status = 200, description = "OpenAI's batch"), (status = 400, description = "An unknown endpoint or an impossible limit"),
         (status = 404, description = "There is no such file")))]
 pub(crate) async fn create(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
     Extension(grant): Extension<Arc<Grant>>,
-    Json(new): Json<New>,
+    Json(new): Json<NewBatch>,
 ) -> Result<axum::Json<Value>, Error> {
     // Its lines name models, and are read when nobody asks any more what the key may use.
     if grant.models.is_some() {

@@ -18,7 +18,7 @@ use crate::{App, Error};
 /// A collection to be made.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct New {
+pub(crate) struct NewCollection {
     /// 1 to 64 of a-z, 0-9, - and _
     name: String,
 }
@@ -39,16 +39,19 @@ pub(crate) async fn list(
 }
 
 /// Makes a collection; one that is there already stays as it is.
-#[utoipa::path(post, operation_id = "create_collection", path = "/api/v1/collections", tag = "documents", request_body = New,
+#[utoipa::path(post, operation_id = "create_collection", path = "/api/v1/collections", tag = "documents", request_body = NewCollection,
     responses((status = 200, description = "Was there already"), (status = 201, description = "Made"),
         (status = 400, description = "Not a name")))]
 pub(crate) async fn create(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
     Extension(grant): Extension<Arc<Grant>>,
-    Json(new): Json<New>,
+    Json(new): Json<NewCollection>,
 ) -> Result<(StatusCode, axum::Json<Value>), Error> {
-    let request = CreateCollectionRequest { name: grant.collection(Some(new.name))? };
+    let request = CreateCollectionRequest {
+        name: grant.collection(Some(new.name))?,
+        ..CreateCollectionRequest::default()
+    };
     let request = runtime::context::request(&context, request);
     let reply = app.retriever().create_collection(request).await?.into_inner();
     let status = if reply.created { StatusCode::CREATED } else { StatusCode::OK };

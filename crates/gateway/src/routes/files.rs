@@ -26,10 +26,10 @@ const LONGEST: usize = 1024;
 #[derive(utoipa::ToSchema)]
 #[allow(dead_code, reason = "described, not read: the parts are streamed")]
 pub(crate) struct Upload {
-    /// A request a line: `{"custom_id", "method": "POST", "url", "body"}`
+    /// For `batch` a request a line: `{"custom_id", "method": "POST", "url", "body"}`
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
-    /// `batch`
+    /// `batch`; or `assistants` or `user_data`, for vector stores
     purpose: String,
 }
 
@@ -40,16 +40,16 @@ pub(crate) struct Page {
     after: Option<String>,
     /// 1 to 10000, 10000 when absent
     limit: Option<u32>,
-    /// Only files of this purpose: `batch` or `batch_output`
+    /// Only files of this purpose: `batch`, `batch_output`, `assistants` or `user_data`
     purpose: Option<String>,
     /// By age: `asc`, or `desc` when absent
     order: Option<String>,
 }
 
-/// Stores a file of requests for a batch: OpenAI's files.
+/// Stores a file of requests for a batch, or a document for vector stores: OpenAI's files.
 #[utoipa::path(post, operation_id = "create_file", path = "/v1/files", tag = "batches",
     request_body(content = Upload, content_type = "multipart/form-data"),
-    responses((status = 200, description = "OpenAI's file"), (status = 400, description = "No file, or of another purpose than `batch`"),
+    responses((status = 200, description = "OpenAI's file"), (status = 400, description = "No file, or of an unknown purpose"),
         (status = 413, description = "Too large")))]
 pub(crate) async fn create(
     State(app): State<App>,

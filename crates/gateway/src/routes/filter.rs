@@ -12,12 +12,12 @@ use crate::Error;
 /// So deep a filter is read; the retriever allows less.
 const DEEPEST: usize = 32;
 
-/// Reads a filter, where there is one.
+/// Reads a filter, where there is one, which stands at `place`, such as `/filter`.
 ///
 /// # Errors
 /// If it has another shape, with the place of what is wrong.
-pub(crate) fn read(filter: Option<&Value>) -> Result<Option<Filter>, Error> {
-    filter.filter(|filter| !filter.is_null()).map(|filter| part(filter, "/filter", 1)).transpose()
+pub(crate) fn read(filter: Option<&Value>, place: &str) -> Result<Option<Filter>, Error> {
+    filter.filter(|filter| !filter.is_null()).map(|filter| part(filter, place, 1)).transpose()
 }
 
 fn part(filter: &Value, at: &str, depth: usize) -> Result<Filter, Error> {
@@ -154,11 +154,11 @@ mod tests {
                 "/filter/filters/0/filter: is not an object",
             ),
         ] {
-            let fault = read(Some(&filter)).unwrap_err().to_string();
+            let fault = read(Some(&filter), "/filter").unwrap_err().to_string();
             assert!(fault.starts_with(told), "{fault}");
         }
         let deep = (0..40).fold(json!(1), |inner, _| json!({ "type": "not", "filter": inner }));
-        assert!(read(Some(&deep)).unwrap_err().to_string().ends_with("is too deep"));
+        assert!(read(Some(&deep), "/filter").unwrap_err().to_string().ends_with("is too deep"));
     }
 
     #[test]
@@ -171,7 +171,10 @@ mod tests {
         };
         let inner = Filter { kind: Some(Kind::Condition(condition)) };
         let expected = Filter { kind: Some(Kind::Not(Box::new(inner))) };
-        assert_eq!(read(Some(&one)).unwrap(), Some(expected));
-        assert_eq!((read(None).unwrap(), read(Some(&Value::Null)).unwrap()), (None, None));
+        assert_eq!(read(Some(&one), "/filter").unwrap(), Some(expected));
+        assert_eq!(
+            (read(None, "/filter").unwrap(), read(Some(&Value::Null), "/filter").unwrap()),
+            (None, None)
+        );
     }
 }

@@ -26,7 +26,7 @@ const MOST_URLS: usize = 1000;
 /// A job to be made.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct New {
+pub(crate) struct NewJob {
     /// Where its documents go, `default` when absent
     collection: Option<String>,
     /// Addresses to be fetched, at most 1000 of http or https: each is a document, of which it is the source
@@ -63,16 +63,16 @@ pub(crate) struct JobsPage {
 /// Begins an ingest job, maybe of addresses that are fetched.
 ///
 /// Each address is a document of the job, with the reason when it could not be fetched; other documents are added to it.
-#[utoipa::path(post, operation_id = "create_ingest_job", path = "/api/v1/ingest", tag = "documents", request_body = New,
+#[utoipa::path(post, operation_id = "create_ingest_job", path = "/api/v1/ingest", tag = "documents", request_body = NewJob,
     responses((status = 201, description = "Begun"), (status = 400, description = "Not an address, or too many"),
         (status = 404, description = "There is no such collection"), (status = 429, description = "Too many documents wait")))]
 pub(crate) async fn create(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
     Extension(grant): Extension<Arc<Grant>>,
-    Json(new): Json<New>,
+    Json(new): Json<NewJob>,
 ) -> Result<(StatusCode, axum::Json<Value>), Error> {
-    let New { collection, urls, attributes, privacy } = new;
+    let NewJob { collection, urls, attributes, privacy } = new;
     if urls.is_empty() && (attributes.is_some() || privacy.is_some()) {
         return Err(Error::invalid("attributes and privacy are of urls, of which there are none"));
     }

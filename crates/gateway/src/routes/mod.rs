@@ -22,6 +22,7 @@ pub(crate) mod providers;
 pub(crate) mod responses;
 pub(crate) mod search;
 pub(crate) mod tools;
+pub(crate) mod vector_stores;
 pub(crate) mod well_known;
 
 use axum::extract::{FromRequestParts, OriginalUri};

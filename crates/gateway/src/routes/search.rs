@@ -58,7 +58,7 @@ pub(crate) async fn search(
         query: search.query,
         top_k: search.top_k.unwrap_or_default(),
         collection: grant.collection(search.collection)?,
-        filter: filter::read(search.filter.as_ref())?,
+        filter: filter::read(search.filter.as_ref(), "/filter")?,
         facets: search.facets,
         one_per_document: search.one_per_document,
         rerank: search.rerank,

@@ -10,6 +10,8 @@ use crate::Error;
 
 /// What a file of requests is for.
 pub(crate) const INPUT: &str = "batch";
+/// What files are for that are uploaded: requests of a batch, or documents.
+pub(crate) const UPLOADED: [&str; 3] = [INPUT, "assistants", "user_data"];
 /// What a file is for that a batch made.
 pub(crate) const OUTPUT: &str = "batch_output";
 
@@ -279,13 +281,19 @@ impl Closed {
 }
 
 impl Files {
-    /// Publishes an upload.
+    /// Publishes an upload, which is for this.
     pub(crate) async fn publish(
         &self,
         tenant: &TenantId,
         closed: &Closed,
         filename: &str,
+        purpose: &str,
     ) -> Result<File, Error> {
+        sqlx::query("UPDATE files SET purpose = ? WHERE id = ?")
+            .bind(purpose)
+            .bind(closed.id.as_str())
+            .execute(&self.pool)
+            .await?;
         closed.publish(filename, &self.pool).await?;
         self.find(tenant, &closed.id).await
     }

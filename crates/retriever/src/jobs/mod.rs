@@ -4,6 +4,7 @@
 //! theirs: `apalis-sqlite` pushes in a transaction of its own, leases workers and not jobs, so that one which lost a
 //! job is not told, and its migrations want the table in which `sqlx` counts ours.
 
+mod entries;
 mod queue;
 mod reindex;
 

@@ -394,11 +394,9 @@ impl Queue {
         .fetch_all(&self.pool)
         .await?;
         let task = |row: &SqliteRow| {
-            let written: &str = row.try_get(1)?;
-            let state = STATES.iter().find(|one| one.1 == written).map(|one| one.0);
             Ok(proto::retriever::Task {
                 source: row.try_get(0)?,
-                state: state.unwrap_or_default().into(),
+                state: read_state(row.try_get(1)?).into(),
                 reason: row.try_get(2)?,
                 document_id: row.try_get(3)?,
                 attempts: row.try_get(4)?,
@@ -407,6 +405,12 @@ impl Queue {
         };
         rows.iter().map(task).collect()
     }
+}
+
+/// Reads a state as it is written.
+pub(super) fn read_state(written: &str) -> TaskState {
+    let known = STATES.iter().find(|one| one.1 == written);
+    known.map(|one| one.0).unwrap_or_default()
 }
 
 /// Checks that a tenant may have another document wait.

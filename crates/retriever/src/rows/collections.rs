@@ -1,5 +1,7 @@
 //! Collections and their fields.
 
+use std::collections::HashMap;
+
 use sqlx::{Row as _, SqliteConnection};
 use types::TenantId;
 
@@ -31,6 +33,28 @@ impl Rows {
         create(&mut db, scope, now_ms).await
     }
 
+    /// Changes what people call a collection, and what they note of it; what is none stays. Tells whether it is there.
+    pub(crate) async fn change(
+        &self,
+        scope: &Scope,
+        title: Option<&str>,
+        metadata: Option<&HashMap<String, String>>,
+    ) -> Result<bool, Error> {
+        let metadata = metadata.map(serde_json::to_string).transpose();
+        let metadata = metadata.map_err(|fault| Error::Broken(fault.into()))?;
+        let changed = sqlx::query(
+            "UPDATE collections SET title = COALESCE($3, title), metadata = COALESCE($4, metadata)
+             WHERE tenant = $1 AND name = $2",
+        )
+        .bind(scope.tenant.as_str())
+        .bind(&scope.collection)
+        .bind(title)
+        .bind(metadata)
+        .execute(&self.pool)
+        .await?;
+        Ok(changed.rows_affected() > 0)
+    }
+
     /// Returns a collection; the default one is always there.
     ///
     /// # Errors
@@ -59,17 +83,20 @@ impl Rows {
         }
     }
 
-    /// Lists a tenant's collections by name.
+    /// Lists a tenant's collections by name, or the one of this name; without what is on its way into them.
     pub(crate) async fn collections(
         &self,
         tenant: &TenantId,
+        name: Option<&str>,
     ) -> Result<Vec<proto::retriever::Collection>, Error> {
         let rows = sqlx::query(
-            "SELECT c.name, c.model, c.dimension, c.created_at, COUNT(d.id), COALESCE(SUM(d.passages), 0)
+            "SELECT c.name, c.model, c.dimension, c.created_at, COUNT(d.id), COALESCE(SUM(d.passages), 0),
+             COALESCE(SUM(octet_length(d.text)), 0), c.title, c.metadata
              FROM collections c LEFT JOIN documents d ON d.tenant = c.tenant AND d.collection = c.name
-             WHERE c.tenant = ? GROUP BY c.name ORDER BY c.name",
+             WHERE c.tenant = $1 AND ($2 IS NULL OR c.name = $2) GROUP BY c.name ORDER BY c.name",
         )
         .bind(tenant.as_str())
+        .bind(name)
         .fetch_all(&self.readers)
         .await?;
         let mut collections = Vec::with_capacity(rows.len());
@@ -87,8 +114,13 @@ impl Rows {
                 created_at_ms: row.try_get(3)?,
                 documents: unsigned(row.try_get(4)?),
                 passages: unsigned(row.try_get(5)?),
+                bytes: unsigned(row.try_get(6)?),
+                title: row.try_get(7)?,
+                metadata: serde_json::from_str(row.try_get(8)?)
+                    .map_err(|fault| Error::Broken(fault.into()))?,
                 fields: fields.collect(),
                 name: scope.collection,
+                ..proto::retriever::Collection::default()
             });
         }
         Ok(collections)

@@ -2,6 +2,7 @@
 
 mod behind;
 mod collections;
+mod entries;
 mod reindex;
 mod vectors;
 
@@ -22,6 +23,7 @@ use crate::{Config, Error};
 
 use self::collections::create;
 pub(crate) use self::collections::{Collection, DEFAULT};
+pub(crate) use self::entries::Page;
 pub(crate) use self::reindex::Next;
 use self::vectors::stored_vector;
 

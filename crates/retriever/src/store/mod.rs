@@ -1,5 +1,6 @@
 //! Documents and what finds them: rows and index kept as one.
 
+mod entries;
 mod reindex;
 mod search;
 mod vectors;
@@ -227,7 +228,8 @@ impl Store {
         &self,
         tenant: &TenantId,
     ) -> Result<Vec<proto::retriever::Collection>, Error> {
-        let mut collections = self.rows.collections(tenant).await?;
+        let mut collections = self.rows.collections(tenant, None).await?;
+        self.queue.count_open(tenant, &mut collections).await?;
         if !collections.iter().any(|one| one.name == DEFAULT) {
             let name = DEFAULT.to_owned();
             let default = proto::retriever::Collection { name, ..Default::default() };
@@ -252,12 +254,52 @@ impl Collection<'_> {
         self.store.queue.create(&self.scope, context, first).await
     }
 
-    /// Makes it; tells whether it was not there.
-    pub(crate) async fn create(&self) -> Result<(proto::retriever::Collection, bool), Error> {
+    /// Makes it, called and noted so; tells whether it was not there.
+    pub(crate) async fn create(
+        &self,
+        title: &str,
+        metadata: &HashMap<String, String>,
+    ) -> Result<(proto::retriever::Collection, bool), Error> {
+        check_notes(Some(title), Some(metadata))?;
         let created = self.store.rows.create(&self.scope, SystemClock.now_ms()).await?;
-        let all = self.store.rows.collections(&self.scope.tenant).await?;
-        let own = all.into_iter().find(|one| one.name == self.scope.collection);
-        Ok((own.ok_or_else(|| Error::NoCollection(self.scope.collection.clone()))?, created))
+        if created {
+            self.store.rows.change(&self.scope, Some(title), Some(metadata)).await?;
+        }
+        Ok((self.read().await?, created))
+    }
+
+    /// Tells what it is; the default one is always there.
+    ///
+    /// # Errors
+    /// [`Error::NoCollection`] if there is none.
+    pub(crate) async fn read(&self) -> Result<proto::retriever::Collection, Error> {
+        let (tenant, name) = (&self.scope.tenant, &self.scope.collection);
+        let mut own = self.store.rows.collections(tenant, Some(name)).await?;
+        self.store.queue.count_open(tenant, &mut own).await?;
+        match own.pop() {
+            Some(own) => Ok(own),
+            None if name == DEFAULT => {
+                Ok(proto::retriever::Collection { name: name.clone(), ..Default::default() })
+            }
+            None => Err(Error::NoCollection(name.clone())),
+        }
+    }
+
+    /// Changes what people call it, and what they note of it; what is none stays.
+    ///
+    /// # Errors
+    /// [`Error::NoCollection`] if there is none, [`Error::Invalid`] for too much.
+    pub(crate) async fn change(
+        &self,
+        title: Option<&str>,
+        metadata: Option<&HashMap<String, String>>,
+    ) -> Result<proto::retriever::Collection, Error> {
+        check_notes(title, metadata)?;
+        if self.scope.collection == DEFAULT {
+            self.store.rows.create(&self.scope, SystemClock.now_ms()).await?;
+        }
+        self.store.rows.change(&self.scope, title, metadata).await?;
+        self.read().await
     }
 
     /// Removes it with its documents and everything made from them.
@@ -504,6 +546,32 @@ impl Collection<'_> {
             other => format!("{tenant}\0{other}\0{source}"),
         };
         hex(&Sha256::digest(named))[..24].to_owned()
+    }
+}
+
+/// Checks what people call a collection, and what they note of it.
+fn check_notes(
+    title: Option<&str>,
+    metadata: Option<&HashMap<String, String>>,
+) -> Result<(), Error> {
+    let title = title.unwrap_or_default();
+    if title.len() > 256 || title.chars().any(char::is_control) {
+        let fault = "/name: has more than 256 bytes, or a control character";
+        return Err(Error::Invalid(fault.to_owned()));
+    }
+    let pairs = metadata.map_or(0, HashMap::len);
+    if pairs > 16 {
+        return Err(Error::Invalid(format!(
+            "/metadata: has {pairs} pairs, at most 16 are allowed"
+        )));
+    }
+    let long =
+        |(key, value): &(&String, &String)| key.chars().count() > 64 || value.chars().count() > 512;
+    match metadata.into_iter().flatten().find(long) {
+        Some((key, _)) => Err(Error::Invalid(format!(
+            "/metadata/{key}: keys have at most 64 characters and values 512"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -99,7 +99,8 @@ async fn jobs_are_listed_page_by_page_and_by_collection() {
     let mut made = Vec::new();
     for number in 0..5 {
         let name = ["hand-a", "hand-b", "other"][number % 3].to_owned();
-        let message = CreateCollectionRequest { name: name.clone() };
+        let message =
+            CreateCollectionRequest { name: name.clone(), ..CreateCollectionRequest::default() };
         caller.client.create_collection(request(&caller.context, message)).await.unwrap();
         let message = CreateJobRequest { collection: name, documents: Vec::new() };
         let reply = caller.client.create_job(request(&caller.context, message)).await.unwrap();

@@ -1,0 +1,172 @@
+//! What is in a collection and what is on its way there, as one list.
+
+use std::time::Duration;
+
+use proto::retriever::{
+    AddToJobRequest, ChangeCollectionRequest, Collection, DeleteEntryRequest, Entry,
+    GetCollectionRequest, ListEntriesRequest, Metadata, PutDocumentRequest, TaskState,
+};
+use retriever::{Config, Fetch};
+use testkit::web::Web;
+use types::ErrorKind;
+
+use super::{Caller, add, begin, ended, request, serve};
+
+async fn list(caller: &mut Caller, message: ListEntriesRequest) -> (Vec<Entry>, bool) {
+    let reply = caller.client.list_entries(request(&caller.context, message)).await.unwrap();
+    let reply = reply.into_inner();
+    (reply.entries, reply.has_more)
+}
+
+fn shown(entries: &[Entry]) -> Vec<(&str, TaskState)> {
+    entries.iter().map(|entry| (entry.source.as_str(), entry.state())).collect()
+}
+
+async fn collection(caller: &mut Caller) -> Collection {
+    let message = GetCollectionRequest { name: "default".to_owned() };
+    let reply = caller.client.get_collection(request(&caller.context, message)).await.unwrap();
+    reply.into_inner().collection.unwrap()
+}
+
+async fn delete(caller: &mut Caller, source: &str) -> tonic::Result<()> {
+    let message = DeleteEntryRequest { source: source.to_owned(), ..DeleteEntryRequest::default() };
+    caller.client.delete_entry(request(&caller.context, message)).await.map(|_| ())
+}
+
+#[tokio::test]
+async fn entries_are_what_waits_what_is_stored_and_what_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let web = Web::start().await.unwrap();
+    web.hold("/held");
+    let config = Config {
+        database: directory.path().join("documents.db"),
+        fetch: Fetch { local_networks: vec!["127.0.0.1/32".parse().unwrap()], ..Fetch::default() },
+        ingest_workers: 1,
+        ..Config::default()
+    };
+    let peer = serve(config).await.unwrap();
+    let mut caller = Caller::new(&peer, "a");
+    caller.put("b", b"words").await.unwrap();
+    caller.put("d", "wörds".as_bytes()).await.unwrap();
+    let job = begin(&mut caller).await;
+    for source in ["a", "b", "c"] {
+        add(&mut caller, &job, source, b"\xff").await.unwrap();
+    }
+    ended(&mut caller, &job).await;
+    let waiting = begin(&mut caller).await;
+    let held = format!("{}/held", web.url);
+    let source = held.clone();
+    let document =
+        Some(PutDocumentRequest { source, fetch: true, ..PutDocumentRequest::default() });
+    let message = AddToJobRequest { job: waiting.clone(), document };
+    caller.client.add_to_job(request(&caller.context, message)).await.unwrap();
+    let asked = async {
+        while web.asked("/held") == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap();
+    // There is one worker: this one waits for the other.
+    add(&mut caller, &waiting, "d", b"other words").await.unwrap();
+
+    let (done, failed) = (TaskState::Done, TaskState::Failed);
+    let all = [
+        ("a", failed),
+        ("b", done),
+        ("c", failed),
+        ("d", TaskState::Queued),
+        (held.as_str(), TaskState::Running),
+    ];
+    let (entries, has_more) = list(&mut caller, ListEntriesRequest::default()).await;
+    assert_eq!((shown(&entries), has_more), (all.to_vec(), false));
+    assert!(entries[0].reason.contains("is not UTF-8"), "{:?}", entries[0]);
+    assert_eq!((entries[1].bytes, entries[0].bytes), (5, 0));
+    assert_eq!(entries[1].document_id, caller.put("b", b"words").await.unwrap().0);
+    for (states, wanted) in
+        [(vec![done], vec![1]), (vec![failed], vec![0, 2]), (vec![TaskState::Running], vec![4])]
+    {
+        let states = states.into_iter().map(i32::from).collect();
+        let message = ListEntriesRequest { states, limit: 2, ..ListEntriesRequest::default() };
+        let (entries, has_more) = list(&mut caller, message).await;
+        let wanted: Vec<_> = wanted.into_iter().map(|at: usize| all[at]).collect();
+        assert_eq!((shown(&entries), has_more), (wanted, false));
+    }
+    for backwards in [false, true] {
+        for limit in 1..=5 {
+            let (mut listed, mut after) = (Vec::new(), String::new());
+            loop {
+                let message =
+                    ListEntriesRequest { after, backwards, limit, ..ListEntriesRequest::default() };
+                let (entries, has_more) = list(&mut caller, message).await;
+                assert_eq!(has_more, listed.len() + entries.len() < 5, "{limit} {backwards}");
+                listed.extend(entries);
+                if !has_more {
+                    break;
+                }
+                after = listed.last().unwrap().source.clone();
+            }
+            let mut wanted = all.to_vec();
+            if backwards {
+                wanted.reverse();
+            }
+            assert_eq!(shown(&listed), wanted);
+        }
+    }
+    let counts = collection(&mut caller).await;
+    assert_eq!((counts.documents, counts.bytes), (2, 11));
+    assert_eq!((counts.waiting, counts.waiting_stored, counts.failed), (2, 1, 2));
+    let mut stranger = Caller::new(&peer, "b");
+    assert!(list(&mut stranger, ListEntriesRequest::default()).await.0.is_empty());
+    assert!(delete(&mut stranger, "b").await.is_err());
+
+    // What waits, is worked on, is stored or failed goes.
+    for source in [&held, "a", "b", "d"] {
+        delete(&mut caller, source).await.unwrap();
+        let missing = delete(&mut caller, source).await.unwrap_err();
+        assert_eq!(runtime::error::kind_of(&missing), ErrorKind::NotFound);
+    }
+    web.write("/held", "text/plain", "late words");
+    add(&mut caller, &waiting, "e", b"last words").await.unwrap();
+    ended(&mut caller, &waiting).await;
+    let (entries, _) = list(&mut caller, ListEntriesRequest::default()).await;
+    assert_eq!(shown(&entries), [("c", failed), ("e", done)]);
+    assert!(caller.search("late").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_collection_is_called_and_noted_as_people_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut caller = Caller::new(&super::open(directory.path()).await, "a");
+    let change = |title: Option<&str>, pairs: Option<&[(&str, &str)]>| {
+        let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        ChangeCollectionRequest {
+            name: "default".to_owned(),
+            title: title.map(str::to_owned),
+            metadata: pairs.map(|pairs| Metadata { pairs: pairs.iter().map(pair).collect() }),
+        }
+    };
+    let long = "x".repeat(257);
+    for (message, title, notes) in [
+        (change(Some("Handbook"), Some(&[("a", "b")])), "Handbook", 1),
+        (change(None, None), "Handbook", 1),
+        (change(None, Some(&[])), "Handbook", 0),
+        (change(Some(""), None), "", 0),
+    ] {
+        let message = request(&caller.context, message);
+        let changed = caller.client.change_collection(message).await.unwrap().into_inner();
+        let changed = changed.collection.unwrap();
+        assert_eq!((changed.title.as_str(), changed.metadata.len()), (title, notes));
+        assert_eq!(collection(&mut caller).await, changed);
+    }
+    for (message, told) in [
+        (change(Some(&long), None), "/name"),
+        (change(None, Some(&[(&long[..65], "")])), "/metadata"),
+    ] {
+        let message = request(&caller.context, message);
+        let refused = caller.client.change_collection(message).await.unwrap_err();
+        assert!(refused.message().starts_with(told), "{refused}");
+    }
+    let message = ChangeCollectionRequest { name: "none".to_owned(), ..Default::default() };
+    let missing = caller.client.change_collection(request(&caller.context, message)).await;
+    assert_eq!(runtime::error::kind_of(&missing.unwrap_err()), ErrorKind::NotFound);
+}

@@ -1,0 +1,170 @@
+"""Fills and searches vector stores through OpenAI's own SDK. Usage: vector_stores.py BASE_URL KEY OTHER_TENANTS_KEY"""
+
+import sys
+
+import openai
+
+url, key, other = sys.argv[1:]
+client = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
+stranger = openai.OpenAI(base_url=url, api_key=other, max_retries=0)
+QUICK = {"poll_interval_ms": 20}
+SOON = {**QUICK, "max_wait_seconds": 60}
+
+
+def refused(kind, call, *said):
+    """Calls, and checks that it is refused so."""
+    try:
+        call()
+    except kind as error:
+        assert all(word in error.message for word in said), error
+        return
+    raise SystemExit(f"was not refused: {said}")
+
+
+store = client.vector_stores.create(name="handbook", metadata={"team": "web"})
+assert (store.name, store.metadata, store.status) == ("handbook", {"team": "web"}, "completed"), store
+assert store.file_counts.total == 0 and store.object == "vector_store", store
+
+guide = b"# Guide\n\nTo roll back a release, run the rollback script.\n"
+file = client.files.create(file=("guide.md", guide), purpose="assistants")
+assert file.purpose == "assistants", file
+added = client.vector_stores.files.create(
+    store.id, file_id=file.id, attributes={"year": 2024, "draft": False}
+)
+assert (added.id, added.vector_store_id) == (file.id, store.id), added
+added = client.vector_stores.files.poll(file.id, vector_store_id=store.id, **SOON)
+assert (added.status, added.last_error, added.usage_bytes) == ("completed", None, len(guide)), added
+assert added.attributes == {"year": 2024, "draft": False}, added
+
+# The same name again is another file.
+old = client.vector_stores.files.upload_and_poll(
+    vector_store_id=store.id,
+    file=("guide.md", b"In 1999 a release was rolled back by hand."),
+    attributes={"year": 1999},
+    **SOON,
+)
+assert old.status == "completed" and old.id != file.id, old
+bad = client.vector_stores.files.upload_and_poll(
+    vector_store_id=store.id, file=("bad.md", b"\xff\xfe"), **SOON
+)
+assert bad.status == "failed" and "is not UTF-8" in bad.last_error.message, bad
+counts = client.vector_stores.retrieve(store.id).file_counts
+assert (counts.completed, counts.failed, counts.in_progress, counts.total) == (2, 1, 0, 3), counts
+
+found = client.vector_stores.search(store.id, query="How do I roll back a release?")
+assert {hit.file_id for hit in found.data} == {file.id, old.id}, found
+year = {"type": "eq", "key": "year", "value": 2024}
+found = client.vector_stores.search(
+    store.id,
+    query=["roll back", "rollback script"],
+    filters={"type": "and", "filters": [year, {"type": "ne", "key": "draft", "value": True}]},
+    max_num_results=5,
+    ranking_options={"ranker": "auto", "score_threshold": 0.0},
+    rewrite_query=False,
+)
+[hit] = found.data
+assert (hit.file_id, hit.filename) == (file.id, "guide.md"), hit
+assert hit.attributes == {"year": 2024, "draft": False}, hit
+assert "run the rollback script" in hit.content[0].text and hit.score > 0, hit
+found = client.vector_stores.search(
+    store.id, query="rollback", ranking_options={"score_threshold": 1e9}
+)
+assert found.data == [], found
+
+# Pages.
+for order in ("asc", "desc"):
+    listed = [one.id for one in client.vector_stores.files.list(store.id, limit=1, order=order)]
+    wanted = [file.id, old.id, bad.id]
+    assert listed == (wanted if order == "asc" else wanted[::-1]), listed
+failed = client.vector_stores.files.list(store.id, filter="failed")
+assert [one.id for one in failed] == [bad.id], failed
+second = client.vector_stores.create(name="second", file_ids=[file.id])
+stores = [one.id for one in client.vector_stores.list(limit=1)]
+assert stores[:2] == [second.id, store.id], stores
+before = client.vector_stores.list(before=store.id, order="asc", limit=1)
+assert store.id not in [one.id for one in before.data], before
+
+[content] = client.vector_stores.files.content(file.id, vector_store_id=store.id)
+assert content.text.encode() == guide, content
+
+changed = client.vector_stores.update(store.id, name="guides")
+assert (changed.name, changed.metadata) == ("guides", {"team": "web"}), changed
+changed = client.vector_stores.update(store.id, metadata={"a": "b"})
+assert (changed.name, changed.metadata) == ("guides", {"a": "b"}), changed
+
+batch = client.vector_stores.file_batches.create_and_poll(
+    second.id, file_ids=[file.id, old.id], attributes={"batch": True}, **QUICK
+)
+assert batch.status == "completed" and batch.file_counts.completed == 2, batch
+assert client.vector_stores.retrieve(second.id).file_counts.total == 2
+assert client.vector_stores.files.retrieve(old.id, vector_store_id=second.id).attributes == {
+    "batch": True
+}
+cancelled = client.vector_stores.file_batches.cancel(batch.id, vector_store_id=second.id)
+assert cancelled.status == "cancelled" and cancelled.file_counts.completed == 2, cancelled
+assert client.vector_stores.retrieve(second.id).file_counts.completed == 2, "what is completed stays"
+
+# What is not ours to do is said, and nothing is made of it.
+static = {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}
+days = {"anchor": "last_active_at", "days": 7}
+create, files = client.vector_stores.create, client.vector_stores.files
+made = len(list(client.vector_stores.list()))
+bad_request = openai.BadRequestError
+refused(bad_request, lambda: create(chunking_strategy=static), "/chunking_strategy")
+refused(bad_request, lambda: create(expires_after=days), "/expires_after")
+refused(bad_request, lambda: create(name="x" * 300), "/name")
+refused(bad_request, lambda: create(description="x"), "description")
+refused(bad_request, lambda: create(extra_body={"colour": "red"}), "colour")
+refused(openai.NotFoundError, lambda: create(file_ids=["file-none"]), "file-none")
+image = client.files.create(file=("a.pdf", b"no PDF"), purpose="user_data")
+refused(bad_request, lambda: create(file_ids=[image.id]), "is not a PDF")
+assert len(list(client.vector_stores.list())) == made
+refused(
+    bad_request,
+    lambda: files.create(store.id, file_id=file.id, chunking_strategy=static),
+    "/chunking_strategy",
+)
+refused(
+    bad_request, lambda: files.create(store.id, file_id=file.id, attributes={"A": 1}), "/attributes/A"
+)
+search = client.vector_stores.search
+typo = {"type": "eq", "key": "yaer", "value": 1}
+refused(bad_request, lambda: search(store.id, query="x", filters=typo), "/filters/key", "yaer")
+refused(bad_request, lambda: search(store.id, query=""), "/query")
+refused(bad_request, lambda: search(store.id, query="x", max_num_results=51), "/max_num_results")
+refused(bad_request, lambda: search(store.id, query="x", rewrite_query=True), "/rewrite_query")
+ranker = {"ranker": "best"}
+refused(bad_request, lambda: search(store.id, query="x", ranking_options=ranker), "ranker")
+refused(
+    openai.APIStatusError,
+    lambda: files.update(file.id, vector_store_id=store.id, attributes={}),
+    "does not take POST",
+)
+
+# Another tenant has none of it.
+theirs = stranger.vector_stores
+for call in (
+    lambda: theirs.retrieve(store.id),
+    lambda: theirs.update(store.id, name="theirs"),
+    lambda: theirs.delete(store.id),
+    lambda: theirs.search(store.id, query="rollback"),
+    lambda: theirs.files.list(store.id),
+    lambda: theirs.files.retrieve(file.id, vector_store_id=store.id),
+    lambda: theirs.files.content(file.id, vector_store_id=store.id),
+    lambda: theirs.files.delete(file.id, vector_store_id=store.id),
+    lambda: theirs.files.create(store.id, file_id=file.id),
+    lambda: theirs.file_batches.retrieve(batch.id, vector_store_id=store.id),
+):
+    refused(openai.NotFoundError, call)
+assert [one.id for one in theirs.list()] == ["default"]
+
+assert files.delete(old.id, vector_store_id=store.id).deleted
+refused(openai.NotFoundError, lambda: files.retrieve(old.id, vector_store_id=store.id), old.id)
+refused(openai.NotFoundError, lambda: files.delete(old.id, vector_store_id=store.id), old.id)
+assert files.delete(bad.id, vector_store_id=store.id).deleted, "what failed can be removed, too"
+found = client.vector_stores.search(store.id, query="roll back a release")
+assert [hit.file_id for hit in found.data] == [file.id], found
+assert client.vector_stores.retrieve(store.id).file_counts.total == 1
+assert client.files.retrieve(old.id).filename == "guide.md", "the file itself stays"
+assert client.vector_stores.delete(store.id).deleted
+refused(openai.NotFoundError, lambda: client.vector_stores.retrieve(store.id), store.id)
