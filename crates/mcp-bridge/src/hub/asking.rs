@@ -240,13 +240,13 @@ impl Hub {
         let upstream = self.upstream(context, server)?;
         let wait = context.time_left(upstream.server.timeout);
         let asked = upstream.within(wait, async {
-            let line = upstream.line_for(context, asking).await?;
-            if line.modern() || line.info.capabilities.logging.is_none() {
+            let connection = upstream.connection_for(context, asking).await?;
+            if connection.modern() || connection.info.capabilities.logging.is_none() {
                 return Ok(());
             }
             let params = SetLevelRequestParams::new(level);
             let request = ClientRequest::SetLevelRequest(SetLevelRequest::new(params));
-            upstream.ask_on(&line, request, asking).await.map(drop)
+            upstream.ask_on(&connection, request, asking).await.map(drop)
         });
         asked.await
     }

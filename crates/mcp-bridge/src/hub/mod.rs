@@ -71,8 +71,8 @@ impl Hub {
     ) -> Result<Arc<ServerPeerInfo>, Error> {
         let upstream = self.upstream(context, server)?;
         let wait = context.time_left(upstream.server.start_timeout);
-        let line = upstream.within(wait, upstream.own_line(context)).await?;
-        Ok(Arc::clone(&line.info))
+        let connection = upstream.within(wait, upstream.own_connection(context)).await?;
+        Ok(Arc::clone(&connection.info))
     }
 
     /// Returns a tool, where a list that has it is at hand.

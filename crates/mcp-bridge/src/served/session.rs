@@ -16,7 +16,7 @@ use types::CallContext;
 use super::talk;
 use crate::Error;
 use crate::hub::{Hub, Scope};
-use crate::upstream::{Change, Note, Session};
+use crate::upstream::{Change, Notification, Session};
 
 /// How much of what servers say waits to be passed on; more is left out.
 const WAITING: usize = 256;
@@ -78,8 +78,8 @@ impl Kept {
         if self.session.set(session).is_ok() {
             let kept = Arc::downgrade(self);
             let heard = Box::pin(unfold(heard, |mut heard| async {
-                let (server, note) = heard.recv().await?;
-                Some((Heard::Said(server, note), heard))
+                let (server, notification) = heard.recv().await?;
+                Some((Heard::Said(server, notification), heard))
             }));
             let changes = changes.map(Heard::Changed).boxed();
             let all = select_all([heard as BoxStream<'static, Heard>, changes]);
@@ -130,7 +130,7 @@ impl Drop for Kept {
 }
 
 enum Heard {
-    Said(String, Note),
+    Said(String, Notification),
     Changed(Change),
 }
 
@@ -172,10 +172,10 @@ async fn tell(
         Heard::Changed(Change::Tools) => peer.notify_tool_list_changed().await,
         Heard::Changed(Change::Prompts) => peer.notify_prompt_list_changed().await,
         Heard::Changed(Change::Resources) => peer.notify_resource_list_changed().await,
-        Heard::Said(_, Note::Log(log)) if talk::grave(log.level) >= talk::grave(level) => {
+        Heard::Said(_, Notification::Log(log)) if talk::grave(log.level) >= talk::grave(level) => {
             peer.notify_logging_message(log).await
         }
-        Heard::Said(of, Note::Updated(uri)) => {
+        Heard::Said(of, Notification::Updated(uri)) => {
             let uri = talk::shown(server, &of, &uri);
             peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri)).await
         }

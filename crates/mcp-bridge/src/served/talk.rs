@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use types::CallContext;
 
 use crate::hub::Scope;
-use crate::upstream::{Asking, Client, Hearer, Note, Session};
+use crate::upstream::{Asking, Client, Listener, Notification, Session};
 
 /// What names belong to the protocol itself, and are said anew to a server.
 const RESERVED: &str = "io.modelcontextprotocol/";
@@ -27,7 +27,7 @@ const LAST: Duration = Duration::from_secs(1);
 /// A request that is being answered.
 pub(super) struct Talk<'a> {
     request: &'a RequestContext<RoleServer>,
-    heard: mpsc::Receiver<Note>,
+    heard: mpsc::Receiver<Notification>,
     /// The least that the client wants to hear of what servers log.
     level: Option<LoggingLevel>,
 }
@@ -74,11 +74,11 @@ impl<'a> Talk<'a> {
         if let Some(level) = level {
             meta.set_log_level(level);
         }
-        let (hearer, heard) = Hearer::new(client.clone());
+        let (listener, heard) = Listener::new(client.clone());
         let asking = Asking {
             meta,
             capabilities,
-            hearer: Some(hearer),
+            listener: Some(listener),
             client,
             session: session.map(|(session, _)| session),
             asks_again: modern,
@@ -93,7 +93,7 @@ impl<'a> Talk<'a> {
         // A call is a large future: those that follow would hold it one in the other.
         let work = Box::pin(work);
         let (peer, token) = (request.peer.clone(), request.meta.get_progress_token());
-        let pass = move |note| pass(peer.clone(), token.clone(), level, note);
+        let pass = move |notification| pass(peer.clone(), token.clone(), level, notification);
         tokio::select! {
             () = request.ct.cancelled() => {
                 Err(ErrorData::new(ErrorCode(-32000), "the request was cancelled", None))
@@ -116,12 +116,12 @@ async fn meanwhile<T, N, P: Future<Output = ()>>(
         work.await
     };
     let passing = async {
-        while let Some(note) = tokio::select! {
+        while let Some(notification) = tokio::select! {
             biased;
-            note = heard.recv() => note,
+            notification = heard.recv() => notification,
             () = done.cancelled() => None,
         } {
-            pass(note).await;
+            pass(notification).await;
         }
     };
     let too_long = async {
@@ -141,18 +141,18 @@ async fn pass(
     peer: Peer<RoleServer>,
     token: Option<ProgressToken>,
     level: Option<LoggingLevel>,
-    note: Note,
+    notification: Notification,
 ) {
-    let passed = match note {
-        Note::Progress(mut progress) => {
+    let passed = match notification {
+        Notification::Progress(mut progress) => {
             let Some(token) = token else { return };
             progress.progress_token = token;
             peer.notify_progress(progress).await
         }
-        Note::Log(log) if level.is_some_and(|least| grave(log.level) >= grave(least)) => {
+        Notification::Log(log) if level.is_some_and(|least| grave(log.level) >= grave(least)) => {
             peer.notify_logging_message(log).await
         }
-        Note::Log(_) | Note::Updated(_) => return,
+        Notification::Log(_) | Notification::Updated(_) => return,
     };
     if let Err(fault) = passed {
         tracing::debug!(%fault, "a client was not told");
@@ -201,14 +201,14 @@ mod tests {
     async fn what_is_heard_comes_before_the_answer_and_who_does_not_read_holds_nothing_up() {
         let heard = || {
             let (say, heard) = mpsc::channel(2);
-            (0..2).for_each(|note| say.try_send(note).unwrap());
+            (0..2).for_each(|notification| say.try_send(notification).unwrap());
             // Nobody else ends what is heard.
             (say, heard)
         };
         let (_say, all) = heard();
         let passed = Mutex::new(Vec::new());
-        let pass = |note| {
-            passed.lock().unwrap().push(note);
+        let pass = |notification| {
+            passed.lock().unwrap().push(notification);
             std::future::ready(())
         };
         assert_eq!(meanwhile(std::future::ready("done"), all, pass).await, "done");

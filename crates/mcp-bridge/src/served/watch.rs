@@ -36,21 +36,21 @@ pub(super) async fn follow(
         let (upstream, own) = hub.addressed(context, scope, &uri)?;
         let wait = upstream.server.start_timeout + upstream.server.timeout;
         let begun = upstream.within(context.time_left(wait), async {
-            let line = upstream.own_line(context).await?;
+            let connection = upstream.own_connection(context).await?;
             let filter = SubscriptionFilter::builder().resource_subscription(own).build();
-            let told = line.peer().listen(filter);
+            let told = connection.peer().listen(filter);
             let told = upstream.within(upstream.server.timeout, async {
                 told.await.map_err(|fault| upstream.failed(fault))
             });
-            Ok((told.await?, line))
+            Ok((told.await?, connection))
         });
-        let (told, line) = begun.await?;
+        let (told, connection) = begun.await?;
         // The connection stays as long as somebody listens.
-        let updates = unfold((told, line, uri), |(mut told, line, uri)| async {
+        let updates = unfold((told, connection, uri), |(mut told, connection, uri)| async {
             loop {
                 let change = told.next().await.ok().flatten()?;
                 if matches!(change, ServerNotification::ResourceUpdatedNotification(_)) {
-                    return Some((Some(uri.clone()), (told, line, uri)));
+                    return Some((Some(uri.clone()), (told, connection, uri)));
                 }
             }
         });

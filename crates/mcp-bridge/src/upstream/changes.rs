@@ -8,7 +8,7 @@ use rmcp::model::{ServerCapabilities, ServerNotification, SubscriptionFilter};
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 
-use super::Line;
+use super::Connection;
 
 /// How many changes of a server wait for who follows them.
 const CHANGES: usize = 256;
@@ -62,9 +62,15 @@ impl Changes {
 
 /// Follows the changes of a server's lists where it says that it tells of them, until the connection
 /// ends; a server that does not say in time that it will is not followed.
-pub(super) async fn follow(line: Weak<Line>, changes: Arc<Changes>, wait: Duration) {
-    let Some(filter) = line.upgrade().map(|line| changing(&line.info.capabilities)) else { return };
-    let Some(peer) = line.upgrade().map(|line| line.peer().clone()) else { return };
+pub(super) async fn follow(connection: Weak<Connection>, changes: Arc<Changes>, wait: Duration) {
+    let Some(filter) =
+        connection.upgrade().map(|connection| changing(&connection.info.capabilities))
+    else {
+        return;
+    };
+    let Some(peer) = connection.upgrade().map(|connection| connection.peer().clone()) else {
+        return;
+    };
     if filter == SubscriptionFilter::default() {
         return;
     }

@@ -89,13 +89,13 @@ impl Relay {
         context: &RequestContext<RoleClient>,
     ) -> Result<ClientResult, ErrorData> {
         let origin = context.extensions.get::<InboundStreamOrigin>();
-        let hearer = self.calls.of_stream(origin, self.one_caller);
-        let hearer = hearer.ok_or_else(cannot_be_asked)?;
-        let client = hearer.client.as_ref().ok_or_else(cannot_be_asked)?;
+        let listener = self.calls.of_stream(origin, self.one_caller);
+        let listener = listener.ok_or_else(cannot_be_asked)?;
+        let client = listener.client.as_ref().ok_or_else(cannot_be_asked)?;
         // The client has no longer to answer than its call goes on.
         tokio::select! {
             answer = client.ask(request) => answer,
-            () = hearer.gone() => Err(ErrorData::internal_error(
+            () = listener.gone() => Err(ErrorData::internal_error(
                 "the client did not answer while its call went on", None,
             )),
         }

@@ -11,7 +11,7 @@ use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 use super::client::Relay;
 use super::http;
 use super::relay::{Calls, Relayed};
-use super::{Key, Line, Session, Upstream};
+use super::{Connection, Key, Session, Upstream};
 use crate::Error;
 use crate::config::Place;
 
@@ -22,7 +22,7 @@ impl Upstream {
         key: &Key,
         session: Option<&Session>,
         modern: Option<bool>,
-    ) -> Result<Line, Error> {
+    ) -> Result<Connection, Error> {
         let modes = match modern {
             Some(true) => vec![ClientLifecycleMode::Discover {
                 preferred_versions: vec![ProtocolVersion::V_2026_07_28],
@@ -64,7 +64,7 @@ impl Upstream {
                 }
             };
             match connected {
-                Ok(line) => return Ok(line),
+                Ok(connection) => return Ok(connection),
                 Err(said) => fault = Some(said),
             }
         }
@@ -84,7 +84,7 @@ impl Upstream {
         key: &Key,
         session: Option<&Session>,
         mode: ClientLifecycleMode,
-    ) -> Result<Line, Box<dyn std::error::Error + Send + Sync>>
+    ) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>>
     where
         T: Transport<RoleClient> + 'static,
     {
@@ -99,6 +99,6 @@ impl Upstream {
             Relay { info, calls: calls.clone(), one_caller, changes: Arc::clone(&self.changes) };
         let transport = Relayed { inner: transport, calls: calls.clone(), one_caller };
         let client = relay.serve_with_lifecycle(transport, mode).await?;
-        Line::new(client, calls).ok_or_else(|| "it said nothing of itself".into())
+        Connection::new(client, calls).ok_or_else(|| "it said nothing of itself".into())
     }
 }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use types::{CallContext, TenantId};
 
-use super::{Asking, Change, Line, Upstream, held};
+use super::{Asking, Change, Connection, Upstream, held};
 use crate::Error;
 use crate::catalog::Catalog;
 
@@ -63,7 +63,7 @@ pub(crate) struct Listed<K> {
     pub(crate) cut: bool,
     pub(crate) asked: Instant,
     changes: u64,
-    line: Weak<Line>,
+    connection: Weak<Connection>,
 }
 
 /// By whose list it is: a tenant's, where the server knows tenants.
@@ -90,7 +90,7 @@ impl<K> Listed<K> {
     fn holds(&self, changes: u64) -> bool {
         let ttl = self.ttl.unwrap_or_default().clamp(SHORTEST, LONGEST);
         // A program that has ended may offer something else when it is started again.
-        let open = self.line.upgrade().is_some_and(|line| !line.is_closed());
+        let open = self.connection.upgrade().is_some_and(|connection| !connection.is_closed());
         open && self.changes == changes && self.asked.elapsed() < ttl
     }
 
@@ -177,17 +177,17 @@ impl Upstream {
     }
 
     async fn fetch<K: Kind>(self: &Arc<Self>, context: &CallContext) -> Result<Listed<K>, Error> {
-        let line = self.own_line(context).await?;
+        let connection = self.own_connection(context).await?;
         let changes = self.changes.so_far(&K::CHANGE);
         let asked = Instant::now();
         let (mut items, mut ttl, mut bytes) = (Vec::new(), None::<u64>, 0);
         let (mut cursor, mut cut) = (None::<String>, false);
-        let pages = if K::offered(&line.info.capabilities) { PAGES } else { 0 };
+        let pages = if K::offered(&connection.info.capabilities) { PAGES } else { 0 };
         'pages: for _ in 0..pages {
             let params = cursor
                 .take()
                 .map(|cursor| PaginatedRequestParams::default().with_cursor(Some(cursor)));
-            let result = self.ask_on(&line, K::request(params), &Asking::default()).await?;
+            let result = self.ask_on(&connection, K::request(params), &Asking::default()).await?;
             let page = self.page::<K>(result)?;
             ttl = Some(ttl.unwrap_or(u64::MAX).min(page.ttl_ms.unwrap_or_default()));
             for item in page.items {
@@ -205,8 +205,8 @@ impl Upstream {
             }
         }
         let kept = K::keep(&self.server.name, items);
-        let (line, ttl) = (Arc::downgrade(&line), ttl.map(Duration::from_millis));
-        Ok(Listed { kept, ttl, cut, asked, changes, line })
+        let (connection, ttl) = (Arc::downgrade(&connection), ttl.map(Duration::from_millis));
+        Ok(Listed { kept, ttl, cut, asked, changes, connection })
     }
 
     /// Reads a page; what of it cannot be read is left out alone.

@@ -7,8 +7,8 @@ mod backoff;
 mod changes;
 mod client;
 mod connect;
+mod connection;
 mod http;
-mod line;
 mod lines;
 mod lists;
 mod program;
@@ -33,10 +33,10 @@ use backoff::Backoff;
 pub(crate) use changes::Change;
 use changes::Changes;
 pub(crate) use client::Client;
-pub(crate) use line::Line;
+pub(crate) use connection::Connection;
 use lists::Lists;
 pub(crate) use lists::{Kind, Listed};
-pub(crate) use relay::{Hearer, Note};
+pub(crate) use relay::{Listener, Notification};
 pub(crate) use stdio::{Apart, Program};
 
 /// How long an address that could not be reached again and again is left alone at first.
@@ -75,7 +75,7 @@ type Hands = (Option<TenantId>, Option<UserId>);
 /// What is held against a server there.
 type Record = Arc<Mutex<Backoff>>;
 
-type Slot = Arc<tokio::sync::Mutex<Option<Arc<Line>>>>;
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Connection>>>>;
 
 /// What a request tells the server besides itself, and who hears what it says meanwhile.
 #[derive(Debug, Clone, Default)]
@@ -83,7 +83,7 @@ pub(crate) struct Asking {
     pub(crate) meta: RequestMetaObject,
     /// What the client can be asked.
     pub(crate) capabilities: ClientCapabilities,
-    pub(crate) hearer: Option<Hearer>,
+    pub(crate) listener: Option<Listener>,
     /// The client itself, where it is of the era in which it is asked while its call goes on.
     pub(crate) client: Option<Arc<Client>>,
     /// Its session there.
@@ -96,7 +96,7 @@ pub(crate) struct Asking {
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) id: u64,
-    pub(crate) said: mpsc::Sender<(String, Note)>,
+    pub(crate) said: mpsc::Sender<(String, Notification)>,
 }
 
 /// One server.
@@ -152,46 +152,46 @@ impl Upstream {
         request: ClientRequest,
         asking: &Asking,
     ) -> Result<ServerResult, Error> {
-        let line = self.line_for(context, asking).await?;
-        self.ask_on(&line, request, asking).await
+        let connection = self.connection_for(context, asking).await?;
+        self.ask_on(&connection, request, asking).await
     }
 
     /// Asks on a connection.
     pub(crate) async fn ask_on(
         &self,
-        line: &Arc<Line>,
+        connection: &Arc<Connection>,
         request: ClientRequest,
         asking: &Asking,
     ) -> Result<ServerResult, Error> {
         let mut meta = asking.meta.clone();
-        if line.modern() {
+        if connection.modern() {
             meta.set_client_capabilities(asking.capabilities.clone());
         }
-        let asked = line.ask(request, meta, asking.hearer.clone()).await;
+        let asked = connection.ask(request, meta, asking.listener.clone()).await;
         if asked.as_ref().is_err_and(is_lost) {
-            self.forget(line);
+            self.forget(connection);
         }
         asked.map_err(|fault| self.failed(fault))
     }
 
     /// Returns the caller's connection.
-    pub(crate) async fn line_for(
+    pub(crate) async fn connection_for(
         self: &Arc<Self>,
         context: &CallContext,
         asking: &Asking,
-    ) -> Result<Arc<Line>, Error> {
+    ) -> Result<Arc<Connection>, Error> {
         let own = self.own_key(context);
         // The bridge's own connection comes first: it tells the era.
         let known = *held(&self.modern);
         let modern = match known {
             Some(modern) => modern,
-            None => self.line(own.clone(), None).await?.modern(),
+            None => self.connection(own.clone(), None).await?.modern(),
         };
         // What a server logs names no call: who wants to hear it has a connection alone.
         let logs = asking.meta.log_level().is_some();
         let session = asking.session.clone().filter(|_| !modern || self.speaks_both());
         if self.server.shared || (modern && !logs && session.is_none()) {
-            return self.line(own, None).await;
+            return self.connection(own, None).await;
         }
         // Who cannot be asked on the way is not said to be.
         let asks = match &asking.client {
@@ -202,19 +202,19 @@ impl Upstream {
         };
         let (tenant, user) = (Some(context.tenant.clone()), Some(context.user.clone()));
         let key = Key { tenant, user, session: session.as_ref().map(|one| one.id), asks };
-        match self.line(key.clone(), session.clone()).await {
+        match self.connection(key.clone(), session.clone()).await {
             Err(fault @ (Error::Refused { .. } | Error::Unavailable { .. }))
                 if modern && session.is_some() =>
             {
                 let own = Key { session: None, asks: String::new(), ..key };
-                let line = self.line(own, None).await?;
+                let connection = self.connection(own, None).await?;
                 // It is there, and says that it does not speak as those of before.
                 if matches!(fault, Error::Refused { .. }) {
                     self.modern_alone.store(true, Ordering::Relaxed);
                 }
-                Ok(line)
+                Ok(connection)
             }
-            line => line,
+            connection => connection,
         }
     }
 
@@ -225,11 +225,11 @@ impl Upstream {
     }
 
     /// Returns the connection on which the server is asked for its lists.
-    pub(crate) async fn own_line(
+    pub(crate) async fn own_connection(
         self: &Arc<Self>,
         context: &CallContext,
-    ) -> Result<Arc<Line>, Error> {
-        self.line(self.own_key(context), None).await
+    ) -> Result<Arc<Connection>, Error> {
+        self.connection(self.own_key(context), None).await
     }
 
     fn own_key(&self, context: &CallContext) -> Key {
@@ -238,15 +238,15 @@ impl Upstream {
 
     /// Returns a connection; whoever comes while it is made waits for the same one, and it is made
     /// also when nobody waits for it any more.
-    async fn line(
+    async fn connection(
         self: &Arc<Self>,
         key: Key,
         session: Option<Session>,
-    ) -> Result<Arc<Line>, Error> {
+    ) -> Result<Arc<Connection>, Error> {
         let slot = self.slot(&key)?;
         let mut kept = slot.lock_owned().await;
-        if let Some(line) = kept.as_ref().filter(|line| !line.is_closed()) {
-            return Ok(Arc::clone(line));
+        if let Some(connection) = kept.as_ref().filter(|connection| !connection.is_closed()) {
+            return Ok(Arc::clone(connection));
         }
         // A dead one goes first: its process is killed and reaped.
         kept.take();
@@ -260,8 +260,8 @@ impl Upstream {
         self: Arc<Self>,
         key: Key,
         session: Option<Session>,
-        mut slot: OwnedMutexGuard<Option<Arc<Line>>>,
-    ) -> Result<Arc<Line>, Error> {
+        mut slot: OwnedMutexGuard<Option<Arc<Connection>>>,
+    ) -> Result<Arc<Connection>, Error> {
         // A session is of the era of before.
         let known = match session {
             Some(_) => Some(false),
@@ -270,20 +270,20 @@ impl Upstream {
         let wait = self.server.start_timeout;
         let opened = self.within(wait, self.connect(&key, session.as_ref(), known)).await;
         match opened {
-            Ok(line) => {
+            Ok(connection) => {
                 // A program is well once it has run for a while: it has yet to be asked for anything.
                 if self.http.is_some() {
                     held(&self.records).remove(&key.hands());
                 }
                 if key.user.is_none() {
-                    *held(&self.modern) = Some(line.modern());
+                    *held(&self.modern) = Some(connection.modern());
                 }
-                let line = Arc::clone(slot.insert(Arc::new(line)));
-                if key.user.is_none() && line.modern() {
-                    let (of, changes) = (Arc::downgrade(&line), Arc::clone(&self.changes));
+                let connection = Arc::clone(slot.insert(Arc::new(connection)));
+                if key.user.is_none() && connection.modern() {
+                    let (of, changes) = (Arc::downgrade(&connection), Arc::clone(&self.changes));
                     tokio::spawn(changes::follow(of, changes, self.server.timeout));
                 }
-                Ok(line)
+                Ok(connection)
             }
             Err(error) => {
                 // What it was it may be no longer.
@@ -341,7 +341,9 @@ impl Upstream {
             return Ok(Arc::clone(slot));
         }
         let idle = |slot: &Slot| match slot.try_lock() {
-            Ok(line) => line.as_ref().map_or(Duration::MAX, |line| line.idle_for()),
+            Ok(connection) => {
+                connection.as_ref().map_or(Duration::MAX, |connection| connection.idle_for())
+            }
             Err(_) => Duration::ZERO,
         };
         slots.retain(|_, slot| idle(slot) < self.server.idle);
@@ -380,18 +382,20 @@ impl Upstream {
             .retain(|_, record| Arc::strong_count(record) > 1 || !held(record).is_past(now));
         let mut slots = held(&self.slots);
         slots.retain(|_, slot| match slot.try_lock() {
-            Ok(line) => line
-                .as_ref()
-                .is_some_and(|line| !line.is_closed() && line.idle_for() < self.server.idle),
+            Ok(connection) => connection.as_ref().is_some_and(|connection| {
+                !connection.is_closed() && connection.idle_for() < self.server.idle
+            }),
             Err(_) => true,
         });
     }
 
     /// Lets go of a connection that is lost, unless another took its place.
-    fn forget(&self, lost: &Arc<Line>) {
+    fn forget(&self, lost: &Arc<Connection>) {
         let mut slots = held(&self.slots);
         slots.retain(|_, slot| match slot.try_lock() {
-            Ok(line) => !line.as_ref().is_some_and(|line| Arc::ptr_eq(line, lost)),
+            Ok(connection) => {
+                !connection.as_ref().is_some_and(|connection| Arc::ptr_eq(connection, lost))
+            }
             Err(_) => true,
         });
     }

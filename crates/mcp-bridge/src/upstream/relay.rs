@@ -22,7 +22,7 @@ const WAITING: usize = 64;
 
 /// What a server says to whom a call is for.
 #[derive(Debug)]
-pub(crate) enum Note {
+pub(crate) enum Notification {
     Progress(ProgressNotificationParam),
     Log(LoggingMessageNotificationParam),
     /// A resource has changed that the client subscribed to, by the server's own address for it.
@@ -31,20 +31,20 @@ pub(crate) enum Note {
 
 /// Who hears what a server says while it works on a call.
 #[derive(Debug, Clone)]
-pub(crate) struct Hearer {
-    notes: mpsc::Sender<Note>,
+pub(crate) struct Listener {
+    notifications: mpsc::Sender<Notification>,
     pub(super) client: Option<Arc<Client>>,
 }
 
-impl Hearer {
-    pub(crate) fn new(client: Option<Arc<Client>>) -> (Self, mpsc::Receiver<Note>) {
-        let (notes, heard) = mpsc::channel(WAITING);
-        (Self { notes, client }, heard)
+impl Listener {
+    pub(crate) fn new(client: Option<Arc<Client>>) -> (Self, mpsc::Receiver<Notification>) {
+        let (notifications, heard) = mpsc::channel(WAITING);
+        (Self { notifications, client }, heard)
     }
 
     /// Waits until nobody waits for the call's answer any more.
     pub(super) async fn gone(&self) {
-        self.notes.closed().await;
+        self.notifications.closed().await;
     }
 }
 
@@ -53,37 +53,37 @@ impl Hearer {
 pub(super) struct Calls {
     all: Arc<Mutex<InFlight>>,
     /// Where what belongs to no call goes, and the server's name.
-    session: Option<(String, mpsc::Sender<(String, Note)>)>,
+    session: Option<(String, mpsc::Sender<(String, Notification)>)>,
 }
 
 #[derive(Debug, Default)]
 struct InFlight {
-    calls: HashMap<RequestId, Hearer>,
+    calls: HashMap<RequestId, Listener>,
     tokens: HashMap<ProgressToken, RequestId>,
     /// In the order in which they began.
     order: Vec<RequestId>,
 }
 
 impl Calls {
-    pub(super) fn of(session: Option<(String, mpsc::Sender<(String, Note)>)>) -> Self {
+    pub(super) fn of(session: Option<(String, mpsc::Sender<(String, Notification)>)>) -> Self {
         Self { session, ..Self::default() }
     }
 
     /// Says to the client's session what belongs to no call. What nobody hears, or not as fast as it
     /// is said, is left out.
-    fn say(&self, note: Note) {
+    fn say(&self, notification: Notification) {
         if let Some((server, session)) = &self.session {
-            let _ = session.try_send((server.clone(), note));
+            let _ = session.try_send((server.clone(), notification));
         }
     }
 
-    fn began(&self, id: RequestId, token: Option<ProgressToken>, hearer: Hearer) {
+    fn began(&self, id: RequestId, token: Option<ProgressToken>, listener: Listener) {
         let mut all = held(&self.all);
         all.order.push(id.clone());
         if let Some(token) = token {
             all.tokens.insert(token, id.clone());
         }
-        all.calls.insert(id, hearer);
+        all.calls.insert(id, listener);
     }
 
     pub(super) fn ended(&self, id: &RequestId) {
@@ -94,14 +94,14 @@ impl Calls {
         }
     }
 
-    fn of_token(&self, token: &ProgressToken) -> Option<Hearer> {
+    fn of_token(&self, token: &ProgressToken) -> Option<Listener> {
         let all = held(&self.all);
         all.calls.get(all.tokens.get(token)?).cloned()
     }
 
     /// The call that something belongs to which names none: the newest where all are of one caller.
     /// Elsewhere it is nobody's, also while there is one call alone: it may be of the one before.
-    fn unnamed(&self, one_caller: bool) -> Option<Hearer> {
+    fn unnamed(&self, one_caller: bool) -> Option<Listener> {
         let all = held(&self.all);
         all.calls.get(all.order.last().filter(|_| one_caller)?).cloned()
     }
@@ -110,7 +110,7 @@ impl Calls {
         &self,
         origin: Option<&InboundStreamOrigin>,
         one_caller: bool,
-    ) -> Option<Hearer> {
+    ) -> Option<Listener> {
         match origin {
             Some(InboundStreamOrigin::OutboundRequest(id)) => {
                 held(&self.all).calls.get(id).cloned()
@@ -121,7 +121,7 @@ impl Calls {
     }
 }
 
-/// A connection whose notes go to the call that they belong to, in order and before its answer.
+/// A connection whose notifications go to the call that they belong to, in order and before its answer.
 pub(super) struct Relayed<T> {
     pub(super) inner: T,
     pub(super) calls: Calls,
@@ -137,10 +137,10 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Relayed<T> {
         message: ClientJsonRpcMessage,
     ) -> impl Future<Output = Result<(), T::Error>> + Send + 'static {
         if let JsonRpcMessage::Request(call) = &message
-            && let Some(hearer) = call.request.extensions().get::<Hearer>()
+            && let Some(listener) = call.request.extensions().get::<Listener>()
         {
             let token = call.request.get_meta().get_progress_token();
-            self.calls.began(call.id.clone(), token, hearer.clone());
+            self.calls.began(call.id.clone(), token, listener.clone());
         }
         self.inner.send(message)
     }
@@ -148,23 +148,23 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Relayed<T> {
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
         loop {
             let message = self.inner.receive().await?;
-            let (note, hearer) = match message {
+            let (notification, listener) = match message {
                 JsonRpcMessage::Notification(said) => match said.notification {
                     ServerNotification::ProgressNotification(said) => {
-                        let hearer = self.calls.of_token(&said.params.progress_token);
-                        (Note::Progress(said.params), hearer)
+                        let listener = self.calls.of_token(&said.params.progress_token);
+                        (Notification::Progress(said.params), listener)
                     }
                     ServerNotification::LoggingMessageNotification(said) => {
-                        let hearer = match self.calls.session {
+                        let listener = match self.calls.session {
                             Some(_) => None,
                             None => self.calls.unnamed(self.one_caller),
                         };
-                        (Note::Log(said.params), hearer)
+                        (Notification::Log(said.params), listener)
                     }
                     ServerNotification::ResourceUpdatedNotification(said)
                         if self.calls.session.is_some() =>
                     {
-                        (Note::Updated(said.params.uri), None)
+                        (Notification::Updated(said.params.uri), None)
                     }
                     _ => return Some(JsonRpcMessage::Notification(said)),
                 },
@@ -180,10 +180,10 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Relayed<T> {
                     return Some(other);
                 }
             };
-            match hearer {
+            match listener {
                 // Faster than its caller reads: left out.
-                Some(hearer) => drop(hearer.notes.try_send(note)),
-                None => self.calls.say(note),
+                Some(listener) => drop(listener.notifications.try_send(notification)),
+                None => self.calls.say(notification),
             }
         }
     }
@@ -200,8 +200,8 @@ mod tests {
     #[test]
     fn what_names_no_call_is_nobodys_where_callers_share_a_connection() {
         let calls = Calls::default();
-        let (hearer, _heard) = Hearer::new(None);
-        calls.began(RequestId::Number(1), None, hearer);
+        let (listener, _heard) = Listener::new(None);
+        calls.began(RequestId::Number(1), None, listener);
         assert!(calls.unnamed(false).is_none() && calls.of_stream(None, false).is_none());
         assert!(calls.unnamed(true).is_some() && calls.of_stream(None, true).is_some());
         let named = InboundStreamOrigin::OutboundRequest(RequestId::Number(1));

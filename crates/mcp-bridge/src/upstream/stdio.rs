@@ -52,7 +52,7 @@ pub(crate) struct Apart {
 
 impl Program {
     /// Starts it; that it fails or ends is held against it in the record.
-    pub(super) fn start(&self, record: &Record) -> Result<(Connection, Arc<Life>), Error> {
+    pub(super) fn start(&self, record: &Record) -> Result<(StdioTransport, Arc<Life>), Error> {
         let life = Arc::new(Life {
             record: Arc::clone(record),
             begun: Instant::now(),
@@ -73,7 +73,7 @@ impl Program {
         Ok((spawned?, life))
     }
 
-    fn spawn(&self, life: Arc<Life>) -> anyhow::Result<Connection> {
+    fn spawn(&self, life: Arc<Life>) -> anyhow::Result<StdioTransport> {
         let mut command = self.command()?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut group = Group::start(&mut command)?;
@@ -82,7 +82,7 @@ impl Program {
             pipes.zip(group.child.stderr.take()).ok_or_else(|| io::Error::other("no pipe"))?;
         let output = Bounded::new(output, &self.server, DEFAULT_MAX_LINE_LENGTH);
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
-        let connection = Connection {
+        let connection = StdioTransport {
             inner: AsyncRwTransport::new(output, input),
             ended: ended.clone(),
             _stop: stop.clone().drop_guard(),
@@ -172,14 +172,14 @@ fn absolute(command: &str) -> io::Result<PathBuf> {
 }
 
 /// What is said to a program and what it says; the program ends with this value.
-pub(super) struct Connection {
+pub(super) struct StdioTransport {
     inner: AsyncRwTransport<RoleClient, Bounded<ChildStdout>, ChildStdin>,
     /// The program is gone, whoever still holds its output.
     ended: CancellationToken,
     _stop: DropGuard,
 }
 
-impl Transport<RoleClient> for Connection {
+impl Transport<RoleClient> for StdioTransport {
     type Error = io::Error;
 
     fn send(

@@ -13,10 +13,10 @@ use rmcp::service::{Peer, PeerRequestOptions, RunningService, ServiceError};
 
 use super::client::Relay;
 use super::held;
-use super::relay::{Calls, Hearer};
+use super::relay::{Calls, Listener};
 
 /// A connection that has been opened.
-pub(crate) struct Line {
+pub(crate) struct Connection {
     client: RunningService<RoleClient, Relay>,
     calls: Calls,
     /// What the server said of itself.
@@ -25,7 +25,7 @@ pub(crate) struct Line {
     asked: AtomicU64,
 }
 
-impl Line {
+impl Connection {
     pub(super) fn new(client: RunningService<RoleClient, Relay>, calls: Calls) -> Option<Self> {
         let info = client.peer_info()?;
         Some(Self { client, calls, info, used: Mutex::new(Instant::now()), asked: 0.into() })
@@ -57,13 +57,13 @@ impl Line {
         &self,
         mut request: ClientRequest,
         meta: RequestMetaObject,
-        hearer: Option<Hearer>,
+        listener: Option<Listener>,
     ) -> Result<ServerResult, ServiceError> {
-        if let Some(hearer) = hearer {
-            request.extensions_mut().insert(hearer);
+        if let Some(listener) = listener {
+            request.extensions_mut().insert(listener);
         }
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let mut asked = Asked { line: self, id: None };
+        let mut asked = Asked { connection: self, id: None };
         let options = PeerRequestOptions::no_options().with_meta(meta);
         let handle = self.client.send_cancellable_request(request, options).await?;
         asked.id = Some(handle.id.clone());
@@ -77,17 +77,17 @@ impl Line {
 
 /// A request that is cancelled at the server when it is dropped before its answer.
 struct Asked<'a> {
-    line: &'a Line,
+    connection: &'a Connection,
     id: Option<RequestId>,
 }
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        *held(&self.line.used) = Instant::now();
-        self.line.asked.fetch_sub(1, Ordering::Relaxed);
+        *held(&self.connection.used) = Instant::now();
+        self.connection.asked.fetch_sub(1, Ordering::Relaxed);
         let Some(id) = self.id.take() else { return };
-        self.line.calls.ended(&id);
-        let peer = self.line.peer().clone();
+        self.connection.calls.ended(&id);
+        let peer = self.connection.peer().clone();
         let cancelled = CancelledNotification::new(CancelledNotificationParam::new(
             Some(id),
             Some("the caller no longer waits".to_owned()),
