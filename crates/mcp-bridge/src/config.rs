@@ -281,6 +281,7 @@ impl Server {
                     sandbox: self.sandbox.clone(),
                     apart: config.launcher.clone().map(|launcher| Apart { launcher, home }),
                     restart: Duration::from_millis(self.restart_ms),
+                    max_message_bytes: self.max_message_bytes,
                 })
             }
             (None, Some(url)) => {

@@ -95,6 +95,9 @@ impl Relay {
         // The client has no longer to answer than its call goes on.
         tokio::select! {
             answer = client.ask(request) => answer,
+            () = context.ct.cancelled() => Err(ErrorData::internal_error(
+                "the server no longer waits for the answer", None,
+            )),
             () = listener.gone() => Err(ErrorData::internal_error(
                 "the client did not answer while its call went on", None,
             )),

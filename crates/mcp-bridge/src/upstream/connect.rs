@@ -11,7 +11,7 @@ use rmcp::{ClientLifecycleMode, ClientServiceExt as _, RoleClient};
 use super::client::Relay;
 use super::http;
 use super::relay::{Calls, Relayed};
-use super::{Connection, Key, Session, Upstream};
+use super::{Connection, Key, Reason, Session, Upstream};
 use crate::Error;
 use crate::config::Place;
 
@@ -40,10 +40,12 @@ impl Upstream {
         };
         let mut fault = None;
         for mode in modes {
+            let reason = Reason::default();
             let connected = match &self.server.place {
                 Place::Program(program) => {
-                    let (connection, life) = program.start(&self.record(key))?;
-                    let served = self.serve(connection, key, session, mode).await;
+                    let (connection, life) =
+                        program.start(&self.record(key), Arc::clone(&reason))?;
+                    let served = self.serve(connection, key, session, mode, reason).await;
                     match &served {
                         Ok(_) => life.well.store(true, Ordering::Relaxed),
                         Err(_) => life.failed(),
@@ -60,7 +62,7 @@ impl Upstream {
                     let Some(client) = self.http.clone() else { continue };
                     let transport = http::transport(client, &address)
                         .map_err(|fault| self.unavailable("its tenant has no header", &fault))?;
-                    self.serve(transport, key, session, mode).await
+                    self.serve(transport, key, session, mode, reason).await
                 }
             };
             match connected {
@@ -84,6 +86,7 @@ impl Upstream {
         key: &Key,
         session: Option<&Session>,
         mode: ClientLifecycleMode,
+        reason: Reason,
     ) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>>
     where
         T: Transport<RoleClient> + 'static,
@@ -97,8 +100,8 @@ impl Upstream {
         info.protocol_version = ProtocolVersion::V_2025_11_25;
         let relay =
             Relay { info, calls: calls.clone(), one_caller, changes: Arc::clone(&self.changes) };
-        let transport = Relayed { inner: transport, calls: calls.clone(), one_caller };
+        let transport = Relayed::new(transport, calls.clone(), one_caller, Arc::clone(&reason));
         let client = relay.serve_with_lifecycle(transport, mode).await?;
-        Connection::new(client, calls).ok_or_else(|| "it said nothing of itself".into())
+        Connection::new(client, calls, reason).ok_or_else(|| "it said nothing of itself".into())
     }
 }

@@ -12,8 +12,8 @@ use rmcp::model::{
 use rmcp::service::{Peer, PeerRequestOptions, RunningService, ServiceError};
 
 use super::client::Relay;
-use super::held;
 use super::relay::{Calls, Listener};
+use super::{Reason, held};
 
 /// A connection that has been opened.
 pub(crate) struct Connection {
@@ -23,12 +23,22 @@ pub(crate) struct Connection {
     pub(crate) info: Arc<ServerPeerInfo>,
     used: Mutex<Instant>,
     asked: AtomicU64,
+    reason: Reason,
 }
 
 impl Connection {
-    pub(super) fn new(client: RunningService<RoleClient, Relay>, calls: Calls) -> Option<Self> {
-        let info = client.peer_info()?;
-        Some(Self { client, calls, info, used: Mutex::new(Instant::now()), asked: 0.into() })
+    pub(super) fn new(
+        client: RunningService<RoleClient, Relay>,
+        calls: Calls,
+        reason: Reason,
+    ) -> Option<Self> {
+        let (info, used) = (client.peer_info()?, Mutex::new(Instant::now()));
+        Some(Self { client, calls, info, used, asked: 0.into(), reason })
+    }
+
+    /// Says why it was given up, if it was.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
     }
 
     /// Whether the server keeps nothing between two requests: then callers may share a connection.

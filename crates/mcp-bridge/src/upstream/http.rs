@@ -1,14 +1,20 @@
 //! A server at an address.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::error::Error;
 
 use egress::Reach;
 use http::{HeaderName, HeaderValue};
 use reqwest::{Client, Url};
 use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::streamable_http_client::{
+    StreamableHttpClientTransportConfig, StreamableHttpError,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use types::TenantId;
+
+use super::lines;
 
 /// Says to a server of ours for which tenant a call is.
 const TENANT: HeaderName = HeaderName::from_static("x-baton-tenant");
@@ -54,4 +60,21 @@ pub(super) fn transport(
         config = config.custom_headers(HashMap::from([(TENANT, value)]));
     }
     Ok(StreamableHttpClientTransport::with_client(client, config))
+}
+
+/// Says what a server answered that is no answer; none where there was no answer at all.
+pub(super) fn reason(fault: &(dyn Error + Send + Sync + 'static)) -> Option<Cow<'static, str>> {
+    type Fault = StreamableHttpError<reqwest::Error>;
+    let status = |status: u16| Some(format!("it answered with HTTP status {status}").into());
+    match fault.downcast_ref::<Fault>()? {
+        Fault::ResponseBodyTooLarge { max_size } => Some(lines::too_long(*max_size).into()),
+        Fault::HttpStatus(answer) => status(answer.status),
+        Fault::Client(fault) => status(fault.status()?.as_u16()),
+        Fault::AuthRequired(_) => status(401),
+        Fault::InsufficientScope(_) => status(403),
+        Fault::Deserialize(_)
+        | Fault::UnexpectedContentType(_)
+        | Fault::UnexpectedServerResponse(_) => Some("it answered what cannot be read".into()),
+        _ => None,
+    }
 }

@@ -6,24 +6,31 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader, ReadBuf};
 
+use super::Reason;
+
 /// How much of a line of a program's log is kept together, in bytes.
 const LOGGED: u64 = 2048;
 
 /// How many lines of a program's log go into ours in a second.
 const LOGGED_PER_SECOND: u32 = 50;
 
-/// Reads until a line has more than so many bytes, which is an error.
+/// Says that a message has more than `most` bytes.
+pub(super) fn too_long(most: usize) -> String {
+    format!("it sent a message of more than {most} bytes")
+}
+
+/// Reads until a line has more than so many bytes, which is an error, and the reason.
 #[derive(Debug)]
 pub(super) struct Bounded<R> {
     inner: R,
-    server: String,
+    reason: Reason,
     most: usize,
     length: usize,
 }
 
 impl<R> Bounded<R> {
-    pub(super) fn new(inner: R, server: &str, most: usize) -> Self {
-        Self { inner, server: server.to_owned(), most, length: 0 }
+    pub(super) fn new(inner: R, reason: Reason, most: usize) -> Self {
+        Self { inner, reason, most, length: 0 }
     }
 }
 
@@ -38,8 +45,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Bounded<R> {
         for piece in buffer.filled()[before..].split_inclusive(|byte| *byte == b'\n') {
             self.length += piece.len();
             if self.length > self.most {
-                let Self { server, most, .. } = &*self;
-                tracing::warn!(server, most, "an MCP server sent a longer message than is read");
+                self.reason.get_or_init(|| too_long(self.most));
                 // An error has read nothing.
                 buffer.set_filled(before);
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
@@ -90,7 +96,7 @@ mod tests {
 
     async fn read(text: &[u8], most: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        Bounded::new(text, "s", most).read_to_end(&mut bytes).await.map(|_| bytes)
+        Bounded::new(text, Reason::default(), most).read_to_end(&mut bytes).await.map(|_| bytes)
     }
 
     #[tokio::test]

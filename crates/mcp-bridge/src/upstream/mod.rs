@@ -17,7 +17,7 @@ mod stdio;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rmcp::model::{ClientCapabilities, ClientRequest, RequestMetaObject, ServerResult};
@@ -33,7 +33,7 @@ use backoff::Backoff;
 pub(crate) use changes::Change;
 use changes::Changes;
 pub(crate) use client::Client;
-pub(crate) use connection::Connection;
+use connection::Connection;
 use lists::Lists;
 pub(crate) use lists::{Kind, Listed};
 pub(crate) use relay::{Listener, Notification};
@@ -44,6 +44,9 @@ const REST: Duration = Duration::from_millis(500);
 
 /// A caller has one in so many of a server's sessions, rounded up.
 const SHARE: usize = 4;
+
+/// What is told of a connection that ended, nobody knows why.
+const LOST: &str = "the connection was lost";
 
 /// How much of a cause is logged, in characters.
 const FAULT: usize = 120;
@@ -74,6 +77,9 @@ type Hands = (Option<TenantId>, Option<UserId>);
 
 /// What is held against a server there.
 type Record = Arc<Mutex<Backoff>>;
+
+/// Why a connection was given up, where that is known.
+type Reason = Arc<OnceLock<String>>;
 
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Connection>>>>;
 
@@ -171,7 +177,10 @@ impl Upstream {
         if asked.as_ref().is_err_and(is_lost) {
             self.forget(connection);
         }
-        asked.map_err(|fault| self.failed(fault))
+        asked.map_err(|fault| match connection.reason() {
+            Some(reason) if is_lost(&fault) => self.unavailable(reason, &fault),
+            _ => self.failed(fault),
+        })
     }
 
     /// Returns the caller's connection.
@@ -415,7 +424,11 @@ impl Upstream {
             ServiceError::McpError(fault) => {
                 Error::Refused { server: self.server.name.clone(), fault: Box::new(fault) }
             }
-            fault if is_lost(&fault) => self.unavailable("the connection was lost", &fault),
+            ServiceError::TransportSend(sent) => {
+                let reason = http::reason(sent.error.as_ref());
+                self.unavailable(reason.as_deref().unwrap_or(LOST), sent.error.as_ref())
+            }
+            ServiceError::TransportClosed => self.unavailable(LOST, &fault),
             fault => self.unavailable("it answered what cannot be read", &fault),
         }
     }

@@ -2,7 +2,7 @@
 
 #![allow(deprecated, reason = "older servers use what is deprecated")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use rmcp::model::{
@@ -15,10 +15,13 @@ use rmcp::transport::Transport;
 use tokio::sync::mpsc;
 
 use super::client::Client;
-use super::held;
+use super::{Reason, held};
 
 /// How much of what a server says to one call waits to be passed on; more is left out.
 const WAITING: usize = 64;
+
+/// How much a server asks at once that is not answered yet; one that asks more is given up.
+const ASKED: usize = 64;
 
 /// What a server says to whom a call is for.
 #[derive(Debug)]
@@ -123,10 +126,40 @@ impl Calls {
 
 /// A connection whose notifications go to the call that they belong to, in order and before its answer.
 pub(super) struct Relayed<T> {
-    pub(super) inner: T,
-    pub(super) calls: Calls,
+    inner: T,
+    calls: Calls,
     /// Whether every call on it is of one caller.
-    pub(super) one_caller: bool,
+    one_caller: bool,
+    reason: Reason,
+    asked: Arc<Mutex<Asked>>,
+}
+
+/// What a server asks and is not answered yet.
+#[derive(Debug, Default)]
+struct Asked {
+    open: HashSet<RequestId>,
+    /// How many answers it has yet to take.
+    answers: usize,
+}
+
+impl<T> Relayed<T> {
+    pub(super) fn new(inner: T, calls: Calls, one_caller: bool, reason: Reason) -> Self {
+        Self { inner, calls, one_caller, reason, asked: Arc::default() }
+    }
+
+    /// Notes that the server asks something; none, and the reason, if that is too much.
+    fn is_asked(&self, id: &RequestId) -> Option<()> {
+        let mut asked = held(&self.asked);
+        let fault = match asked.open.insert(id.clone()) {
+            false => "it asks two things under one id".to_owned(),
+            true if asked.open.len() + asked.answers > ASKED => {
+                format!("it asks more than {ASKED} things at once")
+            }
+            true => return Some(()),
+        };
+        self.reason.get_or_init(|| fault);
+        None
+    }
 }
 
 impl<T: Transport<RoleClient>> Transport<RoleClient> for Relayed<T> {
@@ -142,7 +175,21 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Relayed<T> {
             let token = call.request.get_meta().get_progress_token();
             self.calls.began(call.id.clone(), token, listener.clone());
         }
-        self.inner.send(message)
+        let answered = match &message {
+            JsonRpcMessage::Response(answer) => Some(&answer.id),
+            JsonRpcMessage::Error(fault) => fault.id.as_ref(),
+            _ => None,
+        };
+        let mut asked = held(&self.asked);
+        let answers = answered.is_some_and(|id| asked.open.remove(id));
+        asked.answers += usize::from(answers);
+        drop(asked);
+        let (asked, sent) = (Arc::clone(&self.asked), self.inner.send(message));
+        async move {
+            let sent = sent.await;
+            held(&asked).answers -= usize::from(answers);
+            sent
+        }
     }
 
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
@@ -166,8 +213,21 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Relayed<T> {
                     {
                         (Notification::Updated(said.params.uri), None)
                     }
-                    _ => return Some(JsonRpcMessage::Notification(said)),
+                    _ => {
+                        if let ServerNotification::CancelledNotification(cancelled) =
+                            &said.notification
+                            && let Some(id) = &cancelled.params.request_id
+                        {
+                            // It is answered no more.
+                            held(&self.asked).open.remove(id);
+                        }
+                        return Some(JsonRpcMessage::Notification(said));
+                    }
                 },
+                JsonRpcMessage::Request(asked) => {
+                    self.is_asked(&asked.id)?;
+                    return Some(JsonRpcMessage::Request(asked));
+                }
                 other => {
                     let answered = match &other {
                         JsonRpcMessage::Response(answer) => Some(&answer.id),

@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use rmcp::RoleClient;
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
-use rmcp::transport::async_rw::{AsyncRwTransport, DEFAULT_MAX_LINE_LENGTH};
+use rmcp::transport::async_rw::AsyncRwTransport;
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::lines::{self, Bounded};
 use super::program::Group;
-use super::{Record, held};
+use super::{Reason, Record, held};
 use crate::{Error, Sandbox};
 
 /// What a program needs to find others; everything else of ours stays ours.
@@ -39,6 +39,8 @@ pub(crate) struct Program {
     pub(crate) apart: Option<Apart>,
     /// How long it is left alone at first, once it keeps ending.
     pub(crate) restart: Duration,
+    /// The largest message that is read, in bytes.
+    pub(crate) max_message_bytes: usize,
 }
 
 /// How a program is kept apart.
@@ -52,14 +54,21 @@ pub(crate) struct Apart {
 
 impl Program {
     /// Starts it; that it fails or ends is held against it in the record.
-    pub(super) fn start(&self, record: &Record) -> Result<(StdioTransport, Arc<Life>), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it cannot be started.
+    pub(super) fn start(
+        &self,
+        record: &Record,
+        reason: Reason,
+    ) -> Result<(StdioTransport, Arc<Life>), Error> {
         let life = Arc::new(Life {
             record: Arc::clone(record),
             begun: Instant::now(),
             well: AtomicBool::new(false),
             counted: AtomicBool::new(false),
         });
-        let spawned = self.spawn(Arc::clone(&life)).map_err(|fault| {
+        let spawned = self.spawn(Arc::clone(&life), reason).map_err(|fault| {
             life.failed();
             let reason = "it cannot be started".to_owned();
             tracing::warn!(
@@ -73,17 +82,17 @@ impl Program {
         Ok((spawned?, life))
     }
 
-    fn spawn(&self, life: Arc<Life>) -> anyhow::Result<StdioTransport> {
+    fn spawn(&self, life: Arc<Life>, reason: Reason) -> anyhow::Result<StdioTransport> {
         let mut command = self.command()?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut group = Group::start(&mut command)?;
         let pipes = group.child.stdin.take().zip(group.child.stdout.take());
         let ((input, output), errors) =
             pipes.zip(group.child.stderr.take()).ok_or_else(|| io::Error::other("no pipe"))?;
-        let output = Bounded::new(output, &self.server, DEFAULT_MAX_LINE_LENGTH);
+        let output = Bounded::new(output, reason, self.max_message_bytes);
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let connection = StdioTransport {
-            inner: AsyncRwTransport::new(output, input),
+            inner: AsyncRwTransport::new(output, input).with_max_line_length(usize::MAX),
             ended: ended.clone(),
             _stop: stop.clone().drop_guard(),
         };
