@@ -7,15 +7,15 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use landlock::{
     ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath, PathFd,
     Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, Scope,
 };
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getuid, setrlimit};
+use rustix::process::{Resource, Rlimit, getgid, getuid, setrlimit};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    CapabilitySet, CapabilitySets, UnshareFlags, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ use crate::Config;
 
 /// What a program of ours is called with to become a tool's.
 const LAUNCH: &str = "launch-tool";
+
+/// What a program of ours is called with to find out whether a tool's can be kept from every network.
+const TRY_NETWORK: &str = "try-tool-network";
 
 /// What it exits with when it did not become it.
 const NOT_LAUNCHED: u8 = 126;
@@ -96,6 +99,11 @@ pub struct Sandbox {
     pub processes: u64,
     /// The seconds of a processor that each of its processes may take.
     pub cpu_seconds: u64,
+    /// The largest file that each of its processes may write, in bytes.
+    pub file_bytes: u64,
+    /// Whether it may connect anywhere. If not it has a network of its own, in which nothing is: nor is
+    /// this machine.
+    pub network: bool,
 }
 
 impl Default for Sandbox {
@@ -109,6 +117,8 @@ impl Default for Sandbox {
             files: 1024,
             processes: 256,
             cpu_seconds: 0,
+            file_bytes: 4 * 1024 * 1024 * 1024,
+            network: true,
         }
     }
 }
@@ -164,10 +174,18 @@ struct Order {
 #[must_use]
 pub fn launch_tool(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     let mut arguments = arguments.skip(1);
-    if arguments.next()? != LAUNCH {
+    let order = arguments.next()?;
+    let fault = if order == LAUNCH {
+        let Err(fault) = launch(arguments);
+        fault
+    } else if order == TRY_NETWORK {
+        match leave_network() {
+            Ok(()) => return Some(ExitCode::SUCCESS),
+            Err(fault) => fault,
+        }
+    } else {
         return None;
-    }
-    let Err(fault) = launch(arguments);
+    };
     eprintln!("not launched: {fault:#}");
     Some(ExitCode::from(NOT_LAUNCHED))
 }
@@ -177,6 +195,11 @@ fn launch(mut arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Infal
     let Order { sandbox, home } = serde_json::from_str(order.to_str().context("no order")?)?;
     let command = arguments.next().context("no program")?;
     limit(&sandbox).context("a limit")?;
+    // What this process was itself left open is not the program's.
+    close_fds::set_fds_cloexec(3, &[]);
+    if !sandbox.network {
+        leave_network()?;
+    }
     drop_capabilities().context("capabilities")?;
     set_no_new_privs(true).context("no new privileges")?;
     if sandbox.landlock != Landlock::Off {
@@ -196,6 +219,7 @@ fn limit(sandbox: &Sandbox) -> anyhow::Result<()> {
         (Resource::As, sandbox.address_space_bytes),
         (Resource::Nofile, sandbox.files),
         (Resource::Cpu, sandbox.cpu_seconds),
+        (Resource::Fsize, sandbox.file_bytes),
     ] {
         if most > 0 {
             limit(resource, most)?;
@@ -203,6 +227,31 @@ fn limit(sandbox: &Sandbox) -> anyhow::Result<()> {
     }
     if sandbox.processes > 0 {
         limit(Resource::Nproc, tasks_of_this_user()?.saturating_add(sandbox.processes))?;
+    }
+    Ok(())
+}
+
+/// Takes a network of its own, in which nothing is.
+fn leave_network() -> anyhow::Result<()> {
+    let (user, group) = (getuid().as_raw(), getgid().as_raw());
+    let may = capabilities(None)?.effective.contains(CapabilitySet::SYS_ADMIN);
+    let spaces = match may {
+        true => UnshareFlags::NEWNET,
+        // Who is nobody elsewhere may take one.
+        false => UnshareFlags::NEWNET | UnshareFlags::NEWUSER,
+    };
+    // Unsafe is to part with open files, which is not done here.
+    #[allow(deprecated, reason = "the other one is unsafe for what is not done here")]
+    rustix::thread::unshare(spaces).context("the kernel gives it no network of its own")?;
+    if !may {
+        // It stays the user that it was.
+        let own = |file: &str, text: String| {
+            let file = format!("/proc/self/{file}");
+            std::fs::write(&file, text).with_context(|| file)
+        };
+        own("uid_map", format!("{user} {user} 1"))?;
+        own("setgroups", "deny".to_owned())?;
+        own("gid_map", format!("{group} {group} 1"))?;
     }
     Ok(())
 }
@@ -298,6 +347,22 @@ pub(crate) fn kernel_has_landlock() -> bool {
         .handle_access(AccessFs::from_all(ABI::V1))
         .and_then(Ruleset::create)
         .is_ok()
+}
+
+/// Refuses programs that are to have no network, where nothing keeps them from it.
+pub(crate) fn check_networks(config: &Config) -> anyhow::Result<()> {
+    let without = |(name, server): (&String, &crate::Server)| {
+        (server.command.is_some() && !server.sandbox.network).then(|| name.clone())
+    };
+    let Some(name) = config.servers.iter().find_map(without) else { return Ok(()) };
+    let setting = format!("mcp_bridge.servers.{name}.sandbox.network");
+    let launcher = config.launcher.as_ref();
+    let launcher = launcher.with_context(|| format!("{setting}: this program has no launcher"))?;
+    let tried = Command::new(launcher).arg(TRY_NETWORK).env_clear().output();
+    let tried = tried.with_context(|| setting.clone())?;
+    let said = String::from_utf8_lossy(&tried.stderr);
+    ensure!(tried.status.success(), "{setting} cannot be false: {}", said.trim());
+    Ok(())
 }
 
 /// Says in the log what this machine cannot keep programs from.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
 
 use std::io::Read as _;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use proto::bridge::ListToolsRequest;
 use proto::bridge::bridge_service_client::BridgeServiceClient;
 use runtime::metrics::Metrics;
 use runtime::transport::{Peer, in_process};
+use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, getuid, kill_process_group, test_kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -74,7 +76,7 @@ async fn a_program_has_little_of_ours() {
     let script =
         "{ tr '\\0' '\\n' </proc/self/environ; pwd; grep -E 'NoNewPrivs|CapEff' /proc/self/status
         cat /proc/self/limits; } >out 2>&1";
-    let sandbox = json!({ "files": 77, "cpu_seconds": 7, "address_space_bytes": 999_997_440 });
+    let sandbox = json!({ "files": 77, "cpu_seconds": 7, "address_space_bytes": 999_997_440, "file_bytes": 99_999 });
     let bridge = Bridge::script(script, sandbox).await;
     let out = bridge.out().await;
     let home = bridge.home.canonicalize().unwrap();
@@ -95,6 +97,7 @@ async fn a_program_has_little_of_ours() {
         ("Max cpu time", "7"),
         ("Max address space", "999997440"),
         ("Max data size", "4294967296"),
+        ("Max file size", "99999"),
         ("Max core file size", "0"),
     ] {
         assert_eq!(limit(name), most, "{out}");
@@ -146,6 +149,84 @@ async fn a_program_reads_and_writes_what_it_is_given_and_signals_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_program_has_no_file_of_ours_open() {
+    // As a shell, or another library, may leave one.
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    rustix::io::fcntl_setfd(secret.as_file(), FdFlags::empty()).unwrap();
+    let name = secret.path().to_str().unwrap();
+    let without = Command::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+    assert!(String::from_utf8(without.stdout).unwrap().contains(name), "it would be there");
+    let out = Bridge::script("ls -l /proc/self/fd >out", json!({})).await.out().await;
+    let open: Vec<_> = out.lines().filter_map(|line| line.split_once(" -> ")).collect();
+    let open: Vec<_> = open.iter().filter_map(|(one, _)| one.rsplit(' ').next()).collect();
+    assert_eq!(open, ["0", "1", "2", "3"], "its own, and what it lists: {out}");
+    assert!(!out.contains(name), "{out}");
+}
+
+#[tokio::test]
+async fn a_program_writes_no_larger_file_than_it_may() {
+    let script = "head -c 4000 /dev/zero >large; echo $? >out";
+    let bridge = Bridge::script(script, json!({ "file_bytes": 1000 })).await;
+    assert_ne!(bridge.out().await.trim(), "0");
+    assert_eq!(bridge.home.join("large").metadata().unwrap().len(), 1000);
+}
+
+#[tokio::test]
+async fn a_program_without_network_reaches_nothing_and_is_who_it_was() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!(
+        "{{ id -u; bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}' && echo connected; }} >out 2>&1"
+    );
+    let user = getuid().as_raw();
+    let out = Bridge::script(&script, json!({ "network": true })).await.out().await;
+    assert_eq!(out, format!("{user}\nconnected\n"));
+    let out = Bridge::script(&script, json!({ "network": false })).await.out().await;
+    assert!(out.starts_with(&format!("{user}\n")), "{out}");
+    assert!(out.contains("unreachable") && !out.contains("connected"), "{out}");
+    // Also where no superuser starts it.
+    let home = everyones();
+    let order = json!({ "home": home.path(), "sandbox": { "network": false } }).to_string();
+    let mut out = nobody(&home);
+    out.args(["launch-tool", &order, "sh", "-c", "id -u; readlink /proc/self/ns/net"]);
+    let out = out.output().unwrap();
+    let told = String::from_utf8(out.stdout).unwrap();
+    let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
+    let (who, network) = told.split_once('\n').unwrap_or_else(|| panic!("{told} {:?}", out.stderr));
+    assert_eq!(who.parse(), Ok(if user == 0 { 65_534 } else { user }));
+    assert!(network.starts_with("net:") && network.trim() != ours.to_str().unwrap(), "{told}");
+}
+
+#[tokio::test]
+async fn where_no_program_can_be_kept_from_the_network_none_is_started_that_is_to_be() {
+    // A kernel that gives nobody a network: of a user's own, in which that user says so.
+    let kernel = "echo 0 >/proc/sys/user/max_net_namespaces && exec \"$@\"";
+    let order =
+        json!({ "home": "/", "sandbox": { "network": false, "landlock": "off" } }).to_string();
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", kernel, "sh", LAUNCHER]);
+    let out = command.args(["launch-tool", &order, "echo", "started"]).output().unwrap();
+    let (said, told) = (String::from_utf8(out.stderr).unwrap(), String::from_utf8(out.stdout));
+    assert!(said.contains("not launched: the kernel gives it no network of its own"), "{said}");
+    assert_eq!((out.status.code(), told.unwrap().as_str()), (Some(126), ""));
+
+    let place = tempfile::tempdir().unwrap();
+    let refusing = place.path().join("launcher");
+    std::fs::write(&refusing, "#!/bin/sh\necho 'not launched: no network' >&2; exit 126").unwrap();
+    std::fs::set_permissions(&refusing, PermissionsExt::from_mode(0o755)).unwrap();
+    for (launcher, fault) in [(None, "no launcher"), (Some(refusing), "not launched: no network")] {
+        let server = json!({ "command": "true", "sandbox": { "network": false } });
+        let config = json!({ "servers": { "s": server }, "store": "sqlite::memory:" });
+        let mut config: Config = serde_json::from_value(config).unwrap();
+        config.launcher = launcher;
+        let refused = mcp_bridge::server(config, &Metrics::default()).await.err().unwrap();
+        let refused = format!("{refused:#}");
+        assert!(refused.contains("mcp_bridge.servers.s.sandbox.network"), "{refused}");
+        assert!(refused.contains(fault), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_program_is_given_is_there() {
     let bridge = Bridge::script("", json!({ "read": ["/no/such/place"] })).await;
     assert_eq!(bridge.fault().await, "it cannot be started");
@@ -153,19 +234,12 @@ async fn what_a_program_is_given_is_there() {
 
 #[test]
 fn a_fork_bomb_is_bounded() {
-    let home = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(home.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let home = everyones();
     let order = json!({ "home": home.path(), "sandbox": { "processes": 20 } }).to_string();
     let bomb = "for i in $(seq 1000); do sleep 1000 & done; echo all";
-    // The kernel does not count root's, so that it is started as another user then; who may not be able
-    // to reach where it was built.
-    let launcher = home.path().join("launcher");
-    std::fs::copy(LAUNCHER, &launcher).unwrap();
-    let mut command = Command::new(launcher);
+    // The kernel does not count root's.
+    let mut command = nobody(&home);
     command.args(["launch-tool", &order, "sh", "-c", bomb]).process_group(0);
-    if getuid().is_root() {
-        command.uid(65_534).gid(65_534);
-    }
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let status = child.wait().unwrap();
     let group = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
@@ -245,6 +319,24 @@ async fn an_endless_line_is_not_kept() {
     let most = most.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kib: u64 = most.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kib < 512 * 1024, "{most}");
+}
+
+/// A directory that every user may write.
+fn everyones() -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(home.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    home
+}
+
+/// The launcher, as another user where this one is root; who may not be able to reach where it was built.
+fn nobody(home: &TempDir) -> Command {
+    let launcher = home.path().join("launcher");
+    std::fs::copy(LAUNCHER, &launcher).unwrap();
+    let mut command = Command::new(launcher);
+    if getuid().is_root() {
+        command.uid(65_534).gid(65_534);
+    }
+    command
 }
 
 /// Tells whether a process runs; one that nobody has waited for yet does not.

@@ -51,6 +51,7 @@ impl Hub {
             Ok((name.clone(), Upstream::new(server.describe(name, config)?)?))
         };
         let servers = config.servers.iter().map(upstream).collect::<anyhow::Result<_>>()?;
+        sandbox::check_networks(config)?;
         sandbox::say_what_is_missing(config);
         let seals = Seals::new(config.state_key.as_ref())?;
         let gate = Gate::open(config, metrics).await?;
