@@ -66,23 +66,27 @@ pub enum Error {
         /// What it may use.
         allowed: String,
     },
-    /// The tool may not be used, or not so.
-    #[error("tool {tool:?} of server {server:?} is refused: {reason}")]
+    /// It may not be used, or not so.
+    #[error("{what} {name:?} of server {server:?} is refused: {reason}")]
     Denied {
+        /// What it is: a tool, a prompt or a resource.
+        what: &'static str,
         /// Which server.
         server: String,
-        /// Which tool.
-        tool: String,
+        /// What the server calls it.
+        name: String,
         /// Why, and by which rule.
         reason: String,
     },
     /// The caller calls too often, or too many at once.
-    #[error("tool {tool:?} of server {server:?} has to wait: {reason}")]
+    #[error("{what} {name:?} of server {server:?} has to wait: {reason}")]
     Limited {
+        /// What it is: a tool, a prompt or a resource.
+        what: &'static str,
         /// Which server.
         server: String,
-        /// Which tool.
-        tool: String,
+        /// What the server calls it.
+        name: String,
         /// Which limit, and by which rule.
         reason: String,
     },
@@ -90,7 +94,7 @@ pub enum Error {
     #[error("calls of tools are refused while their audit cannot be written")]
     Unaudited,
     /// There is no such definition.
-    #[error("no definition of tool {0:?} has this pin")]
+    #[error("no definition of {0:?} has this pin")]
     UnknownPin(String),
     /// The store of pins and calls failed.
     #[error("the store of pins and calls failed")]

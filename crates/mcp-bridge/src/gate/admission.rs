@@ -2,17 +2,18 @@
 
 use std::time::Instant;
 
-use rmcp::model::{CallToolResult, ContentBlock, JsonObject, Tool};
+use rmcp::model::JsonObject;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use types::{CallContext, Privacy, allows};
 
 use super::Gate;
-use super::checked::Checked;
+use super::checked::Defined;
 use super::limits::Busy;
 use super::permit::{Permit, Row};
 use super::policy::{DEFAULT, Rule, Verdict};
 use super::schema::Misfit;
+use super::subject::{Kind, Subject};
 use crate::Error;
 use crate::config::Described;
 
@@ -21,7 +22,7 @@ pub(crate) enum Admission {
     /// It goes out.
     Go(Box<Permit>),
     /// It does not: its arguments are wrong, which is the tool's answer.
-    Answer(CallToolResult),
+    Answer(String),
 }
 
 /// Why a call does not go out.
@@ -51,23 +52,56 @@ impl Gate {
         Ok(())
     }
 
-    /// Decides whether a call may go out.
+    /// Decides whether a call of a tool or a prompt may go out.
     ///
     /// # Errors
     /// Why it may not; the message names server and reason.
-    pub(crate) async fn admit(
+    pub(crate) async fn admit<T: Defined>(
         &self,
         context: &CallContext,
         server: &Described,
-        tool: &Tool,
+        method: &'static str,
+        item: &T,
+        arguments: &JsonObject,
+    ) -> Result<Admission, Error> {
+        let checked = self.checks.of(&server.name, item, &self.counts);
+        let subject = Subject::new(T::KIND, &server.name, item.name(), Some(checked));
+        self.admit_subject(context, server, method, subject, arguments).await
+    }
+
+    /// Decides whether a resource may be asked for; for rules and audit its address is the argument
+    /// `uri`.
+    ///
+    /// # Errors
+    /// As [`Gate::admit`].
+    pub(crate) async fn admit_resource(
+        &self,
+        context: &CallContext,
+        server: &Described,
+        method: &'static str,
+        uri: &str,
+    ) -> Result<Admission, Error> {
+        let subject = Subject::new(Kind::Resource, &server.name, uri, None);
+        let arguments = JsonObject::from_iter([("uri".to_owned(), uri.into())]);
+        self.admit_subject(context, server, method, subject, &arguments).await
+    }
+
+    async fn admit_subject(
+        &self,
+        context: &CallContext,
+        server: &Described,
+        method: &'static str,
+        subject: Subject,
         arguments: &JsonObject,
     ) -> Result<Admission, Error> {
         let arguments = Value::Object(arguments.clone());
-        let checked = self.checks.of(&server.name, tool, &self.counts);
         let hash = self.audit.hash(context, &arguments);
-        let mut row = Row::new(self, context, &server.name, &checked.tool, hash);
-        row.pin(checked.definition.digest);
-        let decided = self.decide(context, server, &checked, &arguments).await;
+        let mut row =
+            Row::new(self, context, method, subject.kind, &server.name, &subject.own, hash);
+        if let Some(checked) = &subject.checked {
+            row.pin(checked.definition.digest);
+        }
+        let decided = self.decide(context, server, &subject, &arguments).await;
         match decided {
             Ok((rule, held)) => {
                 row.allowed(rule.map_or(DEFAULT, |rule| &rule.name));
@@ -77,7 +111,7 @@ impl Gate {
                 let most =
                     most.map_or(self.max_result_bytes, |most| most.min(self.max_result_bytes));
                 let timeout = context.time_left(timeout);
-                let permit = Permit::new(row, timeout, most, checked, held);
+                let permit = Permit::new(row, timeout, most, subject, held);
                 Ok(Admission::Go(Box::new(permit)))
             }
             Err(denial) => {
@@ -89,7 +123,7 @@ impl Gate {
                 match denial.error {
                     Ok(text) => {
                         row.end("tool_error");
-                        Ok(Admission::Answer(CallToolResult::error(vec![ContentBlock::text(text)])))
+                        Ok(Admission::Answer(text))
                     }
                     Err(error) => {
                         row.end("denied");
@@ -100,18 +134,20 @@ impl Gate {
         }
     }
 
-    /// Keeps a row of a call that found no tool, or no way to its server, and returns what the caller is
-    /// told: whoever may not use a tool does not learn whether it is there.
+    /// Keeps a row of a call that found no tool or prompt, or no way to its server, and returns what the
+    /// caller is told: whoever may not use a tool does not learn whether it is there.
     pub(crate) fn turned_away(
         &self,
         context: &CallContext,
+        method: &'static str,
+        kind: Kind,
         name: &str,
         arguments: &JsonObject,
         error: Error,
     ) -> Error {
         let error = match error {
-            Error::Unknown { name, .. } if !allows(context.tools.as_deref(), &name) => {
-                Error::NotForKey { what: "tool", name, allowed: listed(context) }
+            Error::Unknown { what, name, .. } if !allows(context.tools.as_deref(), &name) => {
+                Error::NotForKey { what, name, allowed: listed(context) }
             }
             Error::Unknown { what, name, mut similar } => {
                 similar.retain(|one| allows(context.tools.as_deref(), one));
@@ -125,7 +161,7 @@ impl Gate {
         };
         let name: String = name.chars().take(128).collect();
         let hash = self.audit.hash(context, &Value::Object(arguments.clone()));
-        let mut row = Row::new(self, context, server, &name, hash);
+        let mut row = Row::new(self, context, method, kind, server, &name, hash);
         row.denied(whose(&error));
         row.end(error.outcome());
         error
@@ -135,15 +171,16 @@ impl Gate {
         &self,
         context: &CallContext,
         server: &Described,
-        checked: &Checked,
+        subject: &Subject,
         arguments: &Value,
     ) -> Result<(Option<&Rule>, Option<OwnedSemaphorePermit>), Denial> {
         let refuse = |rule: &str, kind: &'static str, reason: String| Denial {
             rule: rule.to_owned(),
             kind,
             error: Err(Error::Denied {
+                what: subject.kind.as_str(),
                 server: server.name.clone(),
-                tool: checked.tool.clone(),
+                name: subject.own.clone(),
                 reason,
             }),
         };
@@ -161,14 +198,16 @@ impl Gate {
             let kind = whose(&error);
             Denial { rule: kind.to_owned(), kind, error: Err(error) }
         })?;
-        let rule = self.may(context, checked).map_err(|denial| denial.told(server, checked))?;
-        let mut faults = self.faults(&server.name, &[checked]).await;
+        let rule = self.may(context, subject).map_err(|denial| denial.told(server, subject))?;
+        let checked: Vec<_> = subject.checked.iter().collect();
+        let mut faults = self.faults(&server.name, &checked).await;
         if let Some((kind, fault)) = faults.pop().flatten() {
             return Err(refuse(kind, kind, fault));
         }
         let told =
             |misfit: Misfit| format!("the arguments are wrong: {misfit}; the tool was not called");
-        if let Ok(schema) = &checked.input {
+        let checked = subject.checked.as_ref();
+        if let Some(Ok(schema)) = checked.and_then(|checked| checked.input.as_ref()) {
             schema.check(arguments).map_err(|misfit| wrong("schema", told(misfit)))?;
         }
         let Some(rule) = rule else { return Ok((None, None)) };
@@ -180,21 +219,22 @@ impl Gate {
             rule: rule.name.clone(),
             kind: "limit",
             error: Err(Error::Limited {
+                what: subject.kind.as_str(),
                 server: server.name.clone(),
-                tool: checked.tool.clone(),
+                name: subject.own.clone(),
                 reason: limit_told(rule, &busy),
             }),
         })?;
         Ok((Some(rule), held))
     }
 
-    /// Decides by who calls, the tool's whole name and its hints alone.
+    /// Decides by who calls, the subject's whole name and a tool's hints alone.
     pub(super) fn may(
         &self,
         context: &CallContext,
-        checked: &Checked,
+        subject: &Subject,
     ) -> Result<Option<&Rule>, NotAllowed> {
-        let name = &checked.name;
+        let name = &subject.name;
         if !allows(context.tools.as_deref(), name) {
             return Err(NotAllowed {
                 rule: "key".to_owned(),
@@ -207,12 +247,14 @@ impl Gate {
             return Err(NotAllowed {
                 rule: "privacy".to_owned(),
                 kind: "privacy",
-                reason: "the call is private and the tool is not among mcp_bridge.local_tools"
-                    .to_owned(),
+                reason: format!(
+                    "the call is private and the {} is not among mcp_bridge.local_tools",
+                    subject.kind.as_str()
+                ),
             });
         }
         match self.policy.decide(context, name) {
-            Verdict::Allowed(Some(rule)) if checked.destroys && !rule.approves(name) => {
+            Verdict::Allowed(Some(rule)) if subject.destroys() && !rule.approves(name) => {
                 Err(NotAllowed {
                     rule: rule.name.clone(),
                     kind: "approval",
@@ -236,7 +278,7 @@ impl Gate {
     }
 }
 
-/// Why a caller may not use a tool, whatever it is.
+/// Why a caller may not use something, whatever it is.
 pub(super) struct NotAllowed {
     rule: String,
     kind: &'static str,
@@ -248,9 +290,10 @@ impl NotAllowed {
         self.reason
     }
 
-    fn told(self, server: &Described, checked: &Checked) -> Denial {
-        let (server, tool) = (server.name.clone(), checked.tool.clone());
-        let error = Err(Error::Denied { server, tool, reason: self.reason });
+    fn told(self, server: &Described, subject: &Subject) -> Denial {
+        let (what, name) = (subject.kind.as_str(), subject.own.clone());
+        let error = Error::Denied { what, server: server.name.clone(), name, reason: self.reason };
+        let error = Err(error);
         Denial { rule: self.rule, kind: self.kind, error }
     }
 }

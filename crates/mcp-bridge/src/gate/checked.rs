@@ -3,32 +3,50 @@
 use std::sync::Arc;
 
 use moka::sync::Cache;
-use rmcp::model::Tool;
+use rmcp::model::{Prompt, Tool};
 
 use super::metrics::Counts;
 use super::pins::Definition;
 use super::scan::{Finding, scan};
 use super::schema::Schema;
+use super::subject::Kind;
+use crate::catalog::Named;
 
-/// How many tools are remembered.
+/// How many definitions are remembered.
 const MOST: u64 = 20_000;
+
+/// What has a definition that is pinned.
+pub(crate) trait Defined: Named + Clone + Send + Sync {
+    const KIND: Kind;
+
+    fn check(&self, others: &[String]) -> Checked;
+
+    /// Whether `checked` was worked out from the same.
+    fn is_same(&self, checked: &Checked) -> bool;
+
+    /// Takes out of it what is not pinned, so that nothing gets past the pin.
+    fn only_pinned(self) -> Self;
+}
 
 /// A definition, looked through.
 pub(crate) struct Checked {
-    /// `server__tool`, whatever clients call it.
-    pub(crate) name: String,
-    /// The server's name for it.
-    pub(crate) tool: String,
+    /// What pins call it.
+    pub(crate) named: String,
     pub(crate) definition: Definition,
     pub(crate) findings: Vec<Finding>,
-    /// What arguments have to fit, or why that cannot be said.
-    pub(crate) input: Result<Schema, String>,
+    /// What arguments have to fit, or why that cannot be said; none where anything goes.
+    pub(crate) input: Option<Result<Schema, String>>,
     /// What results have to fit.
     pub(crate) output: Option<Result<Schema, String>>,
     /// Whether it may destroy something: unless it is pinned that it does not.
     pub(crate) destroys: bool,
     /// What all of it was worked out from.
-    of: Tool,
+    of: Of,
+}
+
+enum Of {
+    Tool(Tool),
+    Prompt(Prompt),
 }
 
 impl AsRef<Self> for Checked {
@@ -38,36 +56,6 @@ impl AsRef<Self> for Checked {
 }
 
 impl Checked {
-    fn new(server: &str, tool: &Tool, others: &[String]) -> Self {
-        let definition = Definition::of(tool);
-        let output = tool.output_schema.as_deref().map(Schema::new);
-        Self {
-            name: format!("{server}__{}", tool.name),
-            tool: tool.name.to_string(),
-            findings: scan(&definition.value, others),
-            definition,
-            input: Schema::new(&tool.input_schema),
-            output,
-            destroys: destroys(tool),
-            of: tool.clone(),
-        }
-    }
-
-    /// Whether it would be the same of another tool. Lists are kept, and with them their schemas.
-    fn is_of(&self, tool: &Tool) -> bool {
-        let same_output = match (&self.of.output_schema, &tool.output_schema) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
-            (one, other) => one.is_none() && other.is_none(),
-        };
-        let (one, other) = (&self.of.input_schema, &tool.input_schema);
-        self.of.name == tool.name
-            && self.of.title == tool.title
-            && self.of.description == tool.description
-            && self.of.annotations == tool.annotations
-            && (Arc::ptr_eq(one, other) || one == other)
-            && same_output
-    }
-
     /// Says what was found.
     pub(crate) fn told(&self) -> String {
         let found: Vec<String> = self.findings.iter().map(ToString::to_string).collect();
@@ -77,8 +65,73 @@ impl Checked {
     /// Says what is wrong with its schemas.
     pub(crate) fn schema_fault(&self) -> Option<String> {
         let output = self.output.as_ref().and_then(|output| output.as_ref().err());
-        let input = self.input.as_ref().err().map(|fault| format!("its input schema: {fault}"));
+        let input = self.input.as_ref().and_then(|input| input.as_ref().err());
+        let input = input.map(|fault| format!("its input schema: {fault}"));
         input.or_else(|| output.map(|fault| format!("its output schema: {fault}")))
+    }
+}
+
+impl Defined for Tool {
+    const KIND: Kind = Kind::Tool;
+
+    fn check(&self, others: &[String]) -> Checked {
+        let definition = Definition::of(self);
+        Checked {
+            named: Self::KIND.named(&self.name),
+            findings: scan(&definition.value, others),
+            definition,
+            input: Some(Schema::new(&self.input_schema)),
+            output: self.output_schema.as_deref().map(Schema::new),
+            destroys: destroys(self),
+            of: Of::Tool(self.clone()),
+        }
+    }
+
+    fn is_same(&self, checked: &Checked) -> bool {
+        let Of::Tool(of) = &checked.of else { return false };
+        // Lists are kept, and with them their schemas.
+        let same_output = match (&of.output_schema, &self.output_schema) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let (one, other) = (&of.input_schema, &self.input_schema);
+        of.name == self.name
+            && of.title == self.title
+            && of.description == self.description
+            && of.annotations == self.annotations
+            && (Arc::ptr_eq(one, other) || one == other)
+            && same_output
+    }
+
+    fn only_pinned(mut self) -> Self {
+        (self.icons, self.meta) = (None, None);
+        self
+    }
+}
+
+impl Defined for Prompt {
+    const KIND: Kind = Kind::Prompt;
+
+    fn check(&self, others: &[String]) -> Checked {
+        let definition = Definition::of_prompt(self);
+        Checked {
+            named: Self::KIND.named(&self.name),
+            findings: scan(&definition.value, others),
+            definition,
+            input: None,
+            output: None,
+            destroys: false,
+            of: Of::Prompt(self.clone()),
+        }
+    }
+
+    fn is_same(&self, checked: &Checked) -> bool {
+        matches!(&checked.of, Of::Prompt(of) if of == self)
+    }
+
+    fn only_pinned(mut self) -> Self {
+        (self.icons, self.meta) = (None, None);
+        self
     }
 }
 
@@ -89,7 +142,7 @@ fn destroys(tool: &Tool) -> bool {
     !reads && hints.and_then(|hints| hints.destructive_hint) != Some(false)
 }
 
-/// Every definition that was looked through lately, by server and tool.
+/// Every definition that was looked through lately, by server and what pins call it.
 pub(crate) struct Checks {
     servers: Vec<String>,
     kept: Cache<(String, String), Arc<Checked>>,
@@ -100,19 +153,19 @@ impl Checks {
         Self { servers, kept: Cache::new(MOST) }
     }
 
-    pub(crate) fn of(&self, server: &str, tool: &Tool, counts: &Counts) -> Arc<Checked> {
-        let key = (server.to_owned(), tool.name.to_string());
-        if let Some(kept) = self.kept.get(&key).filter(|kept| kept.is_of(tool)) {
+    pub(crate) fn of<T: Defined>(&self, server: &str, item: &T, counts: &Counts) -> Arc<Checked> {
+        let key = (server.to_owned(), T::KIND.named(item.name()));
+        if let Some(kept) = self.kept.get(&key).filter(|kept| item.is_same(kept)) {
             return kept;
         }
         let others: Vec<String> =
             self.servers.iter().filter(|other| *other != server).cloned().collect();
-        let checked = Arc::new(Checked::new(server, tool, &others));
+        let checked = Arc::new(item.check(&others));
         for finding in &checked.findings {
             counts.found(finding.kind.as_str());
         }
         if !checked.findings.is_empty() {
-            tracing::warn!(server, tool = %tool.name, found = checked.told(), "a definition is odd");
+            tracing::warn!(server, name = key.1, found = checked.told(), "a definition is odd");
         }
         self.kept.insert(key, Arc::clone(&checked));
         checked

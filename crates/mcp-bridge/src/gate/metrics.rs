@@ -7,6 +7,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use runtime::metrics::Metrics;
 
+use super::subject::Kind;
+
 type Labels = Vec<(&'static str, String)>;
 
 /// Counters of one bridge; clones share them.
@@ -56,11 +58,20 @@ impl Counts {
     }
 
     /// Counts a call that has ended; `error.type` is there where it did not go well.
-    pub(crate) fn ended(&self, tool: &str, outcome: &'static str, took: Duration) {
-        let mut labels = vec![
-            ("mcp_method_name", "tools/call".to_owned()),
-            ("gen_ai_tool_name", tool.to_owned()),
-        ];
+    pub(crate) fn ended(
+        &self,
+        method: &'static str,
+        kind: Kind,
+        name: &str,
+        outcome: &'static str,
+        took: Duration,
+    ) {
+        let mut labels = vec![("mcp_method_name", method.to_owned())];
+        match kind {
+            Kind::Tool => labels.push(("gen_ai_tool_name", name.to_owned())),
+            Kind::Prompt => labels.push(("gen_ai_prompt_name", name.to_owned())),
+            Kind::Resource => {}
+        }
         if outcome != "ok" {
             labels.push(("error_type", outcome.to_owned()));
         }

@@ -1,8 +1,8 @@
-//! What is admitted: which tools a caller is shown, and which call may go out.
+//! What is admitted: which tools, prompts and resources a caller is shown, and which call may go out.
 //!
 //! Definitions come from strangers: each is scanned, its schemas are bounded, and it is pinned. Calls
 //! come from models: each is held against its key, the policy, the limits and the tool's schema, on the
-//! body as it was parsed, and has its row in the audit.
+//! body as it was parsed, and has its row in the audit. What is read of a resource has no definition.
 
 mod admission;
 mod audit;
@@ -15,11 +15,11 @@ mod pins;
 mod policy;
 mod scan;
 mod schema;
+mod subject;
 
 use std::sync::Arc;
 
 use globset::GlobSet;
-use rmcp::model::Tool;
 use runtime::metrics::Metrics;
 use types::{CallContext, Clock, SystemClock};
 
@@ -30,15 +30,18 @@ pub use policy::{Otherwise, Rate, RuleConfig};
 pub use scan::{Action, Scan};
 
 pub(crate) use admission::Admission;
-pub(crate) use permit::size;
+pub(crate) use permit::{Permit, size};
 pub(crate) use pins::{Difference, differences};
+pub(crate) use subject::Kind;
 
 use self::audit::Audit;
+pub(crate) use self::checked::Defined;
 use self::checked::{Checked, Checks};
 use self::limits::Limits;
 use self::metrics::Counts;
-use self::pins::{Pins, Shown, only_pinned};
+use self::pins::{Pins, Shown};
 use self::policy::{Policy, patterns_of};
+use self::subject::Subject;
 use crate::Error;
 use crate::config::{Config, Described};
 use crate::store::{self, Store};
@@ -61,10 +64,10 @@ pub(crate) struct Gate {
 }
 
 /// What of a list is shown.
-#[derive(Debug, Default)]
-pub(crate) struct Judged {
-    pub(crate) tools: Vec<Tool>,
-    /// Tools that are not shown, with the reason for each.
+#[derive(Debug)]
+pub(crate) struct Judged<T> {
+    pub(crate) shown: Vec<T>,
+    /// What is not shown, by its server's name for it, with the reason for each.
     pub(crate) refused: Vec<(String, String)>,
 }
 
@@ -128,28 +131,44 @@ impl Gate {
         }
     }
 
-    /// Decides which of a server's tools a caller is shown. What is wrong with one hides no other.
-    pub(crate) async fn judge(
+    /// Decides which of a server's tools or prompts a caller is shown. What is wrong with one hides no
+    /// other.
+    pub(crate) async fn judge<T: Defined>(
         &self,
         context: &CallContext,
         server: &Described,
-        tools: Vec<Tool>,
-    ) -> Judged {
-        let checked: Vec<_> =
-            tools.iter().map(|tool| self.checks.of(&server.name, tool, &self.counts)).collect();
+        items: Vec<T>,
+    ) -> Judged<T> {
+        let check = |item: &T| self.checks.of(&server.name, item, &self.counts);
+        let checked: Vec<_> = items.iter().map(check).collect();
         let faults = self.faults(&server.name, &checked).await;
-        let mut judged = Judged::default();
-        for ((tool, checked), fault) in tools.into_iter().zip(&checked).zip(faults) {
-            let reason = match self.may(context, checked) {
+        let mut judged = Judged { shown: Vec::new(), refused: Vec::new() };
+        for ((item, checked), fault) in items.into_iter().zip(checked).zip(faults) {
+            let subject = Subject::new(T::KIND, &server.name, item.name(), Some(checked));
+            let reason = match self.may(context, &subject) {
                 Err(denial) => Some(denial.reason()),
                 Ok(_) => fault.map(|(_, fault)| fault),
             };
             match reason {
-                None => judged.tools.push(only_pinned(tool)),
-                Some(reason) => judged.refused.push((tool.name.into_owned(), reason)),
+                None => judged.shown.push(item.only_pinned()),
+                Some(reason) => judged.refused.push((subject.own, reason)),
             }
         }
         judged
+    }
+
+    /// Decides whether a caller is shown a resource, or a template of some.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn shows(
+        &self,
+        context: &CallContext,
+        server: &Described,
+        uri: &str,
+    ) -> Result<(), String> {
+        let subject = Subject::new(Kind::Resource, &server.name, uri, None);
+        self.may(context, &subject).map(drop).map_err(|denial| denial.reason())
     }
 
     /// Returns of each definition what is wrong with it, with the kind of fault.
@@ -160,7 +179,7 @@ impl Gate {
     ) -> Vec<Option<(&'static str, String)>> {
         let short = |checked: &&Checked| checked.definition.text.len() <= self.max_definition_bytes;
         let shown = all.iter().map(AsRef::as_ref).filter(short).map(|checked| Shown {
-            tool: &checked.tool,
+            tool: &checked.named,
             definition: &checked.definition,
             findings: &checked.findings,
             held: self.scan.action(&checked.findings).is_some_and(|action| action >= Action::Hold),

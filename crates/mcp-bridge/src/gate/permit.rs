@@ -11,14 +11,21 @@ use types::{CallContext, Clock};
 use super::Gate;
 use super::audit::Audit;
 use super::canonical::Digest;
-use super::checked::Checked;
 use super::metrics::Counts;
+use super::subject::{Kind, Subject};
 use crate::Error;
 use crate::store::Call;
+
+/// How much of an address is kept, in characters.
+const LONGEST: usize = 1024;
 
 /// A call's row of the audit. It is kept however the call ends, also when nobody waits for it.
 pub(crate) struct Row {
     call: Option<Call>,
+    method: &'static str,
+    kind: Kind,
+    /// The server's name for it.
+    own: String,
     started: Instant,
     clock: Arc<dyn Clock>,
     audit: Arc<Audit>,
@@ -30,16 +37,21 @@ impl Row {
     pub(crate) fn new(
         gate: &Gate,
         context: &CallContext,
+        method: &'static str,
+        kind: Kind,
         server: &str,
-        tool: &str,
+        own: &str,
         arguments: Digest,
     ) -> Self {
         let privacy = context.privacy.as_str();
+        // An address may hold what was asked for.
+        let shown = if kind == Kind::Resource { server } else { own };
         let span = tracing::info_span!(
-            "tools/call",
-            otel.name = format!("tools/call {tool}"),
-            mcp.method.name = "tools/call",
-            gen_ai.tool.name = tool,
+            "mcp",
+            otel.name = format!("{method} {shown}"),
+            mcp.method.name = method,
+            gen_ai.tool.name = (kind == Kind::Tool).then_some(own),
+            gen_ai.prompt.name = (kind == Kind::Prompt).then_some(own),
             error.type = tracing::field::Empty,
             privacy,
         );
@@ -52,7 +64,7 @@ impl Row {
             run: context.run.as_ref().map(ToString::to_string),
             privacy: privacy.to_owned(),
             server: server.to_owned(),
-            tool: tool.to_owned(),
+            tool: kind.named(own).chars().take(LONGEST).collect(),
             pin: None,
             arguments,
             decision: "undecided".to_owned(),
@@ -64,6 +76,9 @@ impl Row {
         };
         Self {
             call: Some(call),
+            method,
+            kind,
+            own: own.to_owned(),
             started: Instant::now(),
             clock: Arc::clone(&gate.clock),
             audit: Arc::clone(&gate.audit),
@@ -105,21 +120,22 @@ impl Row {
         call.at = self.clock.now_ms();
         call.outcome = outcome.to_owned();
         call.micros = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
-        // A tool that is not known is anybody's choice and must not become a label.
-        if call.pin.is_some() {
-            self.counts.ended(&call.tool, outcome, took);
+        // A tool that is not known is anybody's choice and must not become a label; nor must an address.
+        if call.pin.is_some() || self.kind == Kind::Resource {
+            self.counts.ended(self.method, self.kind, &self.own, outcome, took);
         }
         // Arguments and results may be private; who called what is the audit.
         tracing::info!(
             tenant = call.tenant,
             user = call.user,
             server = call.server,
-            tool = call.tool,
+            method = self.method,
+            name = if self.kind == Kind::Resource { "" } else { self.own.as_str() },
             decision = call.decision,
             rule = call.rule,
             outcome,
             ms = took.as_secs_f64() * 1e3,
-            "tool call"
+            "call"
         );
         self.audit.keep(call);
     }
@@ -138,7 +154,7 @@ pub(crate) struct Permit {
     pub(crate) timeout: Duration,
     row: Row,
     max_result_bytes: usize,
-    checked: Arc<Checked>,
+    subject: Subject,
     /// A place among the caller's calls under way.
     _held: Option<OwnedSemaphorePermit>,
 }
@@ -148,10 +164,10 @@ impl Permit {
         row: Row,
         timeout: Duration,
         max_result_bytes: usize,
-        checked: Arc<Checked>,
+        subject: Subject,
         held: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        Self { timeout, row, max_result_bytes, checked, _held: held }
+        Self { timeout, row, max_result_bytes, subject, _held: held }
     }
 
     /// Returns the span that the call is made in.
@@ -179,22 +195,44 @@ impl Permit {
         checked.map(|(result, _)| result)
     }
 
+    /// Ends a call of something else than a tool: returns its outcome, or why it is not passed on.
+    ///
+    /// # Errors
+    /// The outcome's own, or [`Error::TooLarge`].
+    pub(crate) fn pass<T: serde::Serialize>(self, outcome: Result<T, Error>) -> Result<T, Error> {
+        let checked = outcome.and_then(|given| self.fits(&given).map(|()| given));
+        self.done(checked)
+    }
+
+    /// Ends a call that gives nothing by itself, and returns its outcome.
+    ///
+    /// # Errors
+    /// The outcome's own.
+    pub(crate) fn done<T>(self, outcome: Result<T, Error>) -> Result<T, Error> {
+        self.row.end(outcome.as_ref().map_or_else(Error::outcome, |_| "ok"));
+        outcome
+    }
+
     /// Ends the call with a question to the client; it is asked for again with the answer.
     pub(crate) fn asked_back(self) {
         self.row.end("input_required");
     }
 
+    /// Checks how much was given.
+    fn fits(&self, given: &impl serde::Serialize) -> Result<(), Error> {
+        let (bytes, limit) = (size(given)?, self.max_result_bytes);
+        let asked = || format!("{} {}", self.subject.kind.as_str(), self.subject.own);
+        match bytes > limit {
+            true => Err(Error::TooLarge { asked: asked(), bytes, limit }),
+            false => Ok(()),
+        }
+    }
+
     /// Returns a result, and whether it is the server's own.
     fn check(&self, result: CallToolResult) -> Result<(CallToolResult, bool), Error> {
-        let (bytes, limit) = (size(&result)?, self.max_result_bytes);
-        if bytes > limit {
-            return Err(Error::TooLarge {
-                asked: format!("tool {}", self.checked.tool),
-                bytes,
-                limit,
-            });
-        }
-        let Some(Ok(schema)) = &self.checked.output else { return Ok((result, true)) };
+        self.fits(&result)?;
+        let output = self.subject.checked.as_ref().and_then(|checked| checked.output.as_ref());
+        let Some(Ok(schema)) = output else { return Ok((result, true)) };
         if result.is_error == Some(true) {
             return Ok((result, true));
         }

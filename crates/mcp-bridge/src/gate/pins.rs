@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use rmcp::model::Tool;
+use rmcp::model::{Prompt, Tool};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use types::Clock;
@@ -54,7 +54,7 @@ impl Default for Pinning {
     }
 }
 
-/// A tool's definition: everything of it that a model or a client goes by.
+/// The definition of a tool or a prompt: everything of it that a model or a client goes by.
 #[derive(Debug, Clone)]
 pub(crate) struct Definition {
     pub(crate) value: Value,
@@ -78,18 +78,23 @@ impl Definition {
         let output = tool.output_schema.as_ref();
         put("outputSchema", output.map(|schema| Value::Object(Map::clone(schema))));
         put("annotations", tool.annotations.as_ref().map(|hints| json!(hints)));
-        let value = Value::Object(fields);
+        Self::new(Value::Object(fields))
+    }
+
+    pub(crate) fn of_prompt(prompt: &Prompt) -> Self {
+        // What it does not say is not there.
+        let Value::Object(mut fields) = json!(prompt) else { return Self::new(Value::Null) };
+        fields.retain(|name, _| {
+            matches!(name.as_str(), "name" | "title" | "description" | "arguments")
+        });
+        Self::new(Value::Object(fields))
+    }
+
+    fn new(value: Value) -> Self {
         let text = canonical(&value);
         let digest = Digest::of(&text);
         Self { value, text, digest }
     }
-}
-
-/// Takes out of a tool what is not pinned, so that nothing gets past the pin.
-pub(crate) fn only_pinned(mut tool: Tool) -> Tool {
-    tool.icons = None;
-    tool.meta = None;
-    tool
 }
 
 /// What is known of one tool's definitions.
@@ -111,7 +116,7 @@ struct Snapshot {
 
 /// A definition that is to be judged.
 pub(crate) struct Shown<'a> {
-    /// The server's name for the tool.
+    /// What pins call it.
     pub(crate) tool: &'a str,
     pub(crate) definition: &'a Definition,
     pub(crate) findings: &'a [Finding],
@@ -377,6 +382,25 @@ mod tests {
             json!({ "inputSchema": { "type": "object", "x": 2 } }),
             json!({ "outputSchema": { "type": "object" } }),
             json!({ "annotations": { "readOnlyHint": true } }),
+        ] {
+            assert_ne!(of(change.clone()), same, "{change}");
+        }
+    }
+
+    #[test]
+    fn a_prompts_pin_is_of_what_it_says_and_asks() {
+        let of = |change: Value| {
+            let mut prompt = json!({ "name": "a", "arguments": [{ "name": "x" }] });
+            prompt.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+            Definition::of_prompt(&serde_json::from_value(prompt).unwrap()).digest
+        };
+        let same = of(json!({}));
+        assert_eq!(of(json!({ "_meta": { "a": 1 }, "icons": [] })), same);
+        for change in [
+            json!({ "name": "b" }),
+            json!({ "title": "" }),
+            json!({ "description": "" }),
+            json!({ "arguments": [{ "name": "x", "required": true }] }),
         ] {
             assert_ne!(of(change.clone()), same, "{change}");
         }

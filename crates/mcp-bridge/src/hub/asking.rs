@@ -7,19 +7,20 @@ use std::sync::Arc;
 
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResponse, CallToolResult, ClientRequest,
-    CompleteRequest, CompleteRequestParams, CompleteResult, GetPromptRequest,
+    CompleteRequest, CompleteRequestParams, CompleteResult, ContentBlock, GetPromptRequest,
     GetPromptRequestParams, GetPromptResponse, InputRequest, InputRequiredResult, InputResponses,
-    LoggingLevel, Prompt, ReadResourceRequest, ReadResourceRequestParams, ReadResourceResponse,
-    Reference, ServerResult, SetLevelRequest, SetLevelRequestParams, SubscribeRequest,
-    SubscribeRequestParams, Tool, UnsubscribeRequest, UnsubscribeRequestParams,
+    JsonObject, LoggingLevel, Prompt, ReadResourceRequest, ReadResourceRequestParams,
+    ReadResourceResponse, Reference, ServerResult, SetLevelRequest, SetLevelRequestParams,
+    SubscribeRequest, SubscribeRequestParams, Tool, UnsubscribeRequest, UnsubscribeRequestParams,
 };
 use tracing::Instrument as _;
 use types::CallContext;
 
 use super::{Hub, Scope};
-use crate::gate::Admission;
-use crate::upstream::{Asking, Upstream};
-use crate::{Error, address};
+use crate::catalog::{Catalog, Offered};
+use crate::gate::{Admission, Defined, Permit};
+use crate::upstream::{Asking, Kind, Upstream};
+use crate::{Error, address, gate};
 
 /// How often a server is given what it asks for, in one call.
 const ROUNDS: usize = 10;
@@ -44,17 +45,17 @@ impl Hub {
         asking: &Asking,
     ) -> Result<CallToolResponse, Error> {
         let arguments = call.arguments.take().unwrap_or_default();
-        let (upstream, offered) = match self.find::<Tool>(context, scope, "tool", &call.name).await
-        {
-            Ok(found) => found,
-            Err(error) => {
-                return Err(self.gate.turned_away(context, &call.name, &arguments, error));
-            }
-        };
+        let method = "tools/call";
+        let (upstream, offered) =
+            self.offered::<Tool>(context, scope, method, &call.name, &arguments).await?;
         let tool = &offered.item;
-        let permit = match self.gate.admit(context, &upstream.server, tool, &arguments).await? {
+        let admitted = self.gate.admit(context, &upstream.server, method, tool, &arguments);
+        let permit = match admitted.await? {
             Admission::Go(permit) => permit,
-            Admission::Answer(result) => return Ok(CallToolResponse::Complete(result)),
+            Admission::Answer(text) => {
+                let result = CallToolResult::error(vec![ContentBlock::text(text)]);
+                return Ok(CallToolResponse::Complete(result));
+            }
         };
         let asked = format!("tool {}", tool.name);
         let again = Again { responses: call.input_responses, state: call.request_state };
@@ -96,8 +97,12 @@ impl Hub {
         params: GetPromptRequestParams,
         asking: &Asking,
     ) -> Result<GetPromptResponse, Error> {
+        let (method, arguments) = ("prompts/get", params.arguments.clone().unwrap_or_default());
         let (upstream, offered) =
-            self.find::<Prompt>(context, scope, "prompt", &params.name).await?;
+            self.offered::<Prompt>(context, scope, method, &params.name, &arguments).await?;
+        let admitted =
+            self.gate.admit(context, &upstream.server, method, &offered.item, &arguments);
+        let permit = goes(admitted.await?)?;
         let asked = format!("prompt {}", offered.item.name);
         let again = Again { responses: params.input_responses, state: params.request_state };
         let ask = |again: Again| {
@@ -107,10 +112,9 @@ impl Hub {
             ClientRequest::GetPromptRequest(GetPromptRequest::new(get))
         };
         let conversation = self.converse(context, &upstream, &asked, again, ask, asking);
-        let wait = context.time_left(upstream.server.timeout);
-        match upstream.within(wait, conversation).await? {
+        let fits = |result: &_| matches!(result, ServerResult::GetPromptResult(_));
+        match within(&upstream, permit, conversation, fits).await? {
             ServerResult::GetPromptResult(mut result) => {
-                self.gate.passes(&asked, &result)?;
                 if scope == Scope::All {
                     let messages = result.messages.iter_mut();
                     messages.for_each(|one| {
@@ -137,7 +141,8 @@ impl Hub {
         params: ReadResourceRequestParams,
         asking: &Asking,
     ) -> Result<ReadResourceResponse, Error> {
-        let (upstream, uri) = self.addressed(context, scope, &params.uri)?;
+        let (upstream, uri, permit) =
+            self.admitted(context, scope, "resources/read", &params.uri).await?;
         let asked = format!("resource {uri}");
         let again = Again { responses: params.input_responses, state: params.request_state };
         let ask = |again: Again| {
@@ -146,10 +151,9 @@ impl Hub {
             ClientRequest::ReadResourceRequest(ReadResourceRequest::new(read))
         };
         let conversation = self.converse(context, &upstream, &asked, again, ask, asking);
-        let wait = context.time_left(upstream.server.timeout);
-        match upstream.within(wait, conversation).await? {
+        let fits = |result: &_| matches!(result, ServerResult::ReadResourceResult(_));
+        match within(&upstream, permit, conversation, fits).await? {
             ServerResult::ReadResourceResult(mut result) => {
-                self.gate.passes(&asked, &result)?;
                 if scope == Scope::All {
                     let contents = result.contents.iter_mut();
                     contents.for_each(|one| address::wrap_contents(&upstream.server.name, one));
@@ -174,23 +178,33 @@ impl Hub {
         mut params: CompleteRequestParams,
         asking: &Asking,
     ) -> Result<CompleteResult, Error> {
-        let upstream = match &mut params.r#ref {
+        let method = "completion/complete";
+        let (upstream, permit) = match &mut params.r#ref {
             Reference::Prompt(prompt) => {
-                let found = self.find::<Prompt>(context, scope, "prompt", &prompt.name).await?;
-                prompt.name = found.1.item.name;
-                found.0
+                let argument = (params.argument.name.clone(), params.argument.value.clone().into());
+                let arguments = JsonObject::from_iter([argument]);
+                let (upstream, offered) = self
+                    .offered::<Prompt>(context, scope, method, &prompt.name, &arguments)
+                    .await?;
+                let admitted =
+                    self.gate.admit(context, &upstream.server, method, &offered.item, &arguments);
+                let permit = goes(admitted.await?)?;
+                prompt.name = offered.item.name;
+                (upstream, permit)
             }
             Reference::Resource(resource) => {
-                let (upstream, uri) = self.addressed(context, scope, &resource.uri)?;
+                let (upstream, uri, permit) =
+                    self.admitted(context, scope, method, &resource.uri).await?;
                 resource.uri = uri;
-                upstream
+                (upstream, permit)
             }
             _ => return Err(Error::Invalid("ref is neither a prompt nor a resource".to_owned())),
         };
         params.meta = None;
         let request = ClientRequest::CompleteRequest(CompleteRequest::new(params));
-        let wait = context.time_left(upstream.server.timeout);
-        match upstream.within(wait, upstream.ask(context, request, asking)).await? {
+        let asked = upstream.ask(context, request, asking);
+        let fits = |result: &_| matches!(result, ServerResult::CompleteResult(_));
+        match within(&upstream, permit, asked, fits).await? {
             ServerResult::CompleteResult(result) => Ok(result),
             _ => Err(upstream.strange()),
         }
@@ -208,7 +222,8 @@ impl Hub {
         subscribed: bool,
         asking: &Asking,
     ) -> Result<(), Error> {
-        let (upstream, uri) = self.addressed(context, scope, uri)?;
+        let method = if subscribed { "resources/subscribe" } else { "resources/unsubscribe" };
+        let (upstream, uri, permit) = self.admitted(context, scope, method, uri).await?;
         let request = match subscribed {
             true => {
                 let params = SubscribeRequestParams::new(uri);
@@ -219,8 +234,9 @@ impl Hub {
                 ClientRequest::UnsubscribeRequest(UnsubscribeRequest::new(params))
             }
         };
-        let wait = context.time_left(upstream.server.timeout);
-        match upstream.within(wait, upstream.ask(context, request, asking)).await? {
+        let asked = upstream.ask(context, request, asking);
+        let fits = |result: &_| matches!(result, ServerResult::EmptyResult(_));
+        match within(&upstream, permit, asked, fits).await? {
             ServerResult::EmptyResult(_) => Ok(()),
             _ => Err(upstream.strange()),
         }
@@ -249,6 +265,44 @@ impl Hub {
             upstream.ask_on(&connection, request, asking).await.map(drop)
         });
         asked.await
+    }
+
+    /// Finds what is called so; the audit has a row where it is not found.
+    async fn offered<T: Defined>(
+        &self,
+        context: &CallContext,
+        scope: Scope<'_>,
+        method: &'static str,
+        name: &str,
+        arguments: &JsonObject,
+    ) -> Result<(Arc<Upstream>, Offered<T>), Error>
+    where
+        Catalog<T>: Kind,
+    {
+        let found = self.find::<T>(context, scope, T::KIND.as_str(), name).await;
+        found.map_err(|error| {
+            self.gate.turned_away(context, method, T::KIND, name, arguments, error)
+        })
+    }
+
+    /// Admits that something is done with a resource: whose it is, and what it is there.
+    ///
+    /// # Errors
+    /// If it is nobody's, or what the gate refuses.
+    pub(crate) async fn admitted(
+        &self,
+        context: &CallContext,
+        scope: Scope<'_>,
+        method: &'static str,
+        uri: &str,
+    ) -> Result<(Arc<Upstream>, String, Box<Permit>), Error> {
+        let (upstream, uri) = self.addressed(context, scope, uri).map_err(|error| {
+            let arguments = JsonObject::from_iter([("uri".to_owned(), uri.into())]);
+            self.gate.turned_away(context, method, gate::Kind::Resource, uri, &arguments, error)
+        })?;
+        let admitted = self.gate.admit_resource(context, &upstream.server, method, &uri);
+        let permit = goes(admitted.await?)?;
+        Ok((upstream, uri, permit))
     }
 
     /// Asks a server, and gives it what it asks back for where that can be done here.
@@ -293,6 +347,31 @@ impl Hub {
             again = Again { responses: Some(responses), state: wanted.request_state };
         }
         Err(Error::Asks { server: server.clone(), wanted: "ever more" })
+    }
+}
+
+/// Returns the permit of what is no tool: its wrong arguments are the request's fault.
+fn goes(admission: Admission) -> Result<Box<Permit>, Error> {
+    match admission {
+        Admission::Go(permit) => Ok(permit),
+        Admission::Answer(text) => Err(Error::Invalid(text)),
+    }
+}
+
+/// Asks for something else than a tool, and ends its permit; what does not fit is no answer.
+async fn within(
+    upstream: &Upstream,
+    permit: Box<Permit>,
+    asked: impl Future<Output = Result<ServerResult, Error>>,
+    fits: fn(&ServerResult) -> bool,
+) -> Result<ServerResult, Error> {
+    match upstream.within(permit.timeout, asked).instrument(permit.span()).await {
+        Ok(wanted @ ServerResult::InputRequiredResult(_)) => {
+            permit.asked_back();
+            Ok(wanted)
+        }
+        Ok(result) if !fits(&result) => permit.done(Err(upstream.strange())),
+        outcome => permit.pass(outcome),
     }
 }
 

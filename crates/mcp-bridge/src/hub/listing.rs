@@ -8,9 +8,10 @@ use rmcp::model::{Prompt, Resource, ResourceTemplate, Tool};
 use types::CallContext;
 
 use super::{Hub, Scope};
+use crate::Error;
 use crate::catalog::{Catalog, Offered};
+use crate::gate::Defined;
 use crate::upstream::{Kind, Listed, Upstream};
-use crate::{Error, address};
 
 /// What a caller is shown.
 #[derive(Debug)]
@@ -20,10 +21,13 @@ pub(crate) struct Listing<T> {
     /// Servers that gave no list, or not all of it, and why.
     pub(crate) degraded: Vec<(String, Error)>,
     /// What the caller may not use: its server, its name and why.
-    pub(crate) refused: Vec<(String, String, String)>,
+    pub(crate) refused: Vec<Refused>,
     /// For how long all of them say that it holds.
     pub(crate) ttl: Duration,
 }
+
+/// Whose, what, and why not.
+type Refused = (String, String, String);
 
 /// What a server gave, or why it did not.
 type Gathered<K> = Vec<(Arc<Upstream>, Result<Arc<Listed<K>>, Error>)>;
@@ -39,7 +43,19 @@ impl Hub {
         context: &CallContext,
         scope: Scope<'_>,
     ) -> Result<Listing<Tool>, Error> {
-        let gathered = self.gather::<Catalog<Tool>>(context, scope).await?;
+        self.defined(context, scope).await
+    }
+
+    /// Lists what has definitions.
+    async fn defined<T: Defined>(
+        &self,
+        context: &CallContext,
+        scope: Scope<'_>,
+    ) -> Result<Listing<T>, Error>
+    where
+        Catalog<T>: Kind,
+    {
+        let gathered = self.gather::<Catalog<T>>(context, scope).await?;
         // One for each server that gave a list, in their order.
         let judged = gathered.iter().filter_map(|(upstream, listed)| {
             let listed = listed.as_ref().ok()?;
@@ -51,21 +67,21 @@ impl Hub {
         Ok(Listing { refused: refused.into_iter().flatten().collect(), ..listing })
     }
 
-    async fn judged(
+    async fn judged<T: Defined>(
         &self,
         context: &CallContext,
         upstream: &Upstream,
-        catalog: &Catalog<Tool>,
-    ) -> (Vec<Offered<Tool>>, Vec<(String, String, String)>) {
-        let tools = catalog.all().iter().map(|one| one.item.clone()).collect();
-        let judged = self.gate.judge(context, &upstream.server, tools).await;
+        catalog: &Catalog<T>,
+    ) -> (Vec<Offered<T>>, Vec<Refused>) {
+        let items = catalog.all().iter().map(|one| one.item.clone()).collect();
+        let judged = self.gate.judge(context, &upstream.server, items).await;
         let name = |own: &str| catalog.own(own).map(|one| one.name.clone());
-        let shown = judged.tools.into_iter();
-        let shown = shown.filter_map(|item| Some(Offered { name: name(&item.name)?, item }));
+        let shown = judged.shown.into_iter();
+        let shown = shown.filter_map(|item| Some(Offered { name: name(item.name())?, item }));
         let server = &upstream.server.name;
         let refused = judged.refused.into_iter();
         let refused =
-            refused.filter_map(|(tool, reason)| Some((server.clone(), name(&tool)?, reason)));
+            refused.filter_map(|(own, reason)| Some((server.clone(), name(&own)?, reason)));
         (shown.collect(), refused.collect())
     }
 
@@ -78,8 +94,7 @@ impl Hub {
         context: &CallContext,
         scope: Scope<'_>,
     ) -> Result<Listing<Prompt>, Error> {
-        let gathered = self.gather::<Catalog<Prompt>>(context, scope).await?;
-        listing(scope, gathered, |_, catalog| catalog.all().to_vec())
+        self.defined(context, scope).await
     }
 
     /// Lists resources, as [`Hub::tools`] lists tools.
@@ -91,18 +106,7 @@ impl Hub {
         context: &CallContext,
         scope: Scope<'_>,
     ) -> Result<Listing<Resource>, Error> {
-        let gathered = self.gather::<Vec<Resource>>(context, scope).await?;
-        let named = |item: &Resource| Offered { name: item.uri.clone(), item: item.clone() };
-        listing(scope, gathered, |server, all| {
-            let all = all.iter().map(named);
-            all.map(|mut one| {
-                if scope == Scope::All {
-                    one.item.uri = address::wrap(server, &one.item.uri);
-                }
-                one
-            })
-            .collect()
-        })
+        self.addresses(context, scope, |item: &mut Resource| &mut item.uri).await
     }
 
     /// Lists templates of resources, as [`Hub::tools`] lists tools.
@@ -114,19 +118,36 @@ impl Hub {
         context: &CallContext,
         scope: Scope<'_>,
     ) -> Result<Listing<ResourceTemplate>, Error> {
-        let gathered = self.gather::<Vec<ResourceTemplate>>(context, scope).await?;
-        let named =
-            |item: &ResourceTemplate| Offered { name: item.name.clone(), item: item.clone() };
-        listing(scope, gathered, |server, all| {
-            let all = all.iter().map(named);
-            all.map(|mut one| {
-                if scope == Scope::All {
-                    one.item.uri_template = address::wrap(server, &one.item.uri_template);
+        self.addresses(context, scope, |item: &mut ResourceTemplate| &mut item.uri_template).await
+    }
+
+    /// Lists what has an address.
+    async fn addresses<T: Clone>(
+        &self,
+        context: &CallContext,
+        scope: Scope<'_>,
+        address: impl Fn(&mut T) -> &mut String,
+    ) -> Result<Listing<T>, Error>
+    where
+        Vec<T>: Kind,
+    {
+        let gathered = self.gather::<Vec<T>>(context, scope).await?;
+        let mut refused = Vec::new();
+        let listing = listing(scope, gathered, |upstream, all: &Vec<T>| {
+            let shown = all.iter().filter_map(|item| {
+                let mut item = item.clone();
+                let own = address(&mut item).clone();
+                let name = Self::shown(scope, &upstream.server.name, &own);
+                if let Err(reason) = self.gate.shows(context, &upstream.server, &own) {
+                    refused.push((upstream.server.name.clone(), name, reason));
+                    return None;
                 }
-                one
-            })
-            .collect()
-        })
+                address(&mut item).clone_from(&name);
+                Some(Offered { name, item })
+            });
+            shown.collect()
+        })?;
+        Ok(Listing { refused, ..listing })
     }
 
     async fn gather<K: Kind>(
@@ -154,7 +175,7 @@ impl Hub {
 fn listing<K: Kind, T>(
     scope: Scope<'_>,
     gathered: Gathered<K>,
-    mut show: impl FnMut(&str, &K) -> Vec<Offered<T>>,
+    mut show: impl FnMut(&Upstream, &K) -> Vec<Offered<T>>,
 ) -> Result<Listing<T>, Error> {
     let mut listing = Listing {
         items: Vec::new(),
@@ -164,7 +185,7 @@ fn listing<K: Kind, T>(
     };
     for (upstream, listed) in gathered {
         let server = &upstream.server.name;
-        let shown = listed.as_ref().map(|listed| show(server, &listed.kept));
+        let shown = listed.as_ref().map(|listed| show(&upstream, &listed.kept));
         match (shown, &listed) {
             (Ok(shown), Ok(listed)) => {
                 listing.items.extend(shown.into_iter().map(|one| (server.clone(), one)));

@@ -184,7 +184,7 @@ impl Hub {
     }
 
     /// Finds whose address it is, and what it is there.
-    pub(crate) fn addressed(
+    fn addressed(
         &self,
         context: &CallContext,
         scope: Scope<'_>,

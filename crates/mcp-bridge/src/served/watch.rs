@@ -33,7 +33,8 @@ pub(super) async fn follow(
     }
     let mut all = Vec::new();
     for uri in uris.into_iter().collect::<BTreeSet<_>>() {
-        let (upstream, own) = hub.addressed(context, scope, &uri)?;
+        let admitted = hub.admitted(context, scope, "subscriptions/listen", &uri);
+        let (upstream, own, permit) = admitted.await?;
         let wait = upstream.server.start_timeout + upstream.server.timeout;
         let begun = upstream.within(context.time_left(wait), async {
             let connection = upstream.own_connection(context).await?;
@@ -44,7 +45,7 @@ pub(super) async fn follow(
             });
             Ok((told.await?, connection))
         });
-        let (told, connection) = begun.await?;
+        let (told, connection) = permit.done(begun.await)?;
         // The connection stays as long as somebody listens.
         let updates = unfold((told, connection, uri), |(mut told, connection, uri)| async {
             loop {

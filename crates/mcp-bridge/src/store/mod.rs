@@ -79,7 +79,7 @@ pub struct Decider {
 /// A definition as a server gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// The server's name for the tool.
+    /// The server's name for the tool, or `prompt:` and that for a prompt.
     pub tool: String,
     /// The hash of `definition`.
     pub digest: Digest,
@@ -96,7 +96,7 @@ pub struct Seen {
 pub struct Known {
     /// Which server's.
     pub server: String,
-    /// The server's name for the tool.
+    /// The server's name for the tool, or `prompt:` and that for a prompt.
     pub tool: String,
     /// The definition's hash.
     pub digest: Digest,
@@ -140,9 +140,9 @@ pub struct Call {
     pub privacy: String,
     /// Which server.
     pub server: String,
-    /// The server's name for the tool.
+    /// The server's name for the tool, or `prompt:` and that for a prompt, or `resource:` and an address.
     pub tool: String,
-    /// The hash of the tool's definition.
+    /// The hash of its definition, where it has one.
     pub pin: Option<Digest>,
     /// The keyed hash of the arguments.
     pub arguments: Digest,

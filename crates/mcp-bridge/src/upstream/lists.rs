@@ -1,8 +1,7 @@
 //! What a server offers: asked for once, and kept as long as it holds.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rmcp::model::{
@@ -15,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use types::{CallContext, TenantId};
 
-use super::{Asking, Change, Connection, Upstream, held};
+use super::{Asking, Change, Connection, Upstream};
 use crate::Error;
 use crate::catalog::Catalog;
 
@@ -27,6 +26,9 @@ const BYTES: usize = 1024 * 1024;
 /// For how long a list holds at least, though its server says less: calls look it up.
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(600);
+
+/// How many tenants' lists of a server are kept; whose is not asked for as long as it may hold is dropped.
+const TENANTS: u64 = 256;
 
 /// After how long a list is asked for again when something is not in it.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -67,13 +69,14 @@ pub(crate) struct Listed<K> {
 }
 
 /// By whose list it is: a tenant's, where the server knows tenants.
-pub(crate) struct Cache<K>(Mutex<HashMap<Option<TenantId>, Held<K>>>);
+pub(crate) struct Cache<K>(moka::sync::Cache<Option<TenantId>, Held<K>>);
 
 type Held<K> = Arc<tokio::sync::Mutex<Option<Arc<Listed<K>>>>>;
 
-impl<K> Default for Cache<K> {
+impl<K: Send + Sync + 'static> Default for Cache<K> {
     fn default() -> Self {
-        Self(Mutex::default())
+        let builder = moka::sync::Cache::builder();
+        Self(builder.max_capacity(TENANTS).time_to_idle(LONGEST).build())
     }
 }
 
@@ -148,7 +151,7 @@ impl Upstream {
 
     /// Returns a list that is at hand, everybody's own.
     pub(crate) fn at_hand<K: Kind>(&self) -> Option<Arc<Listed<K>>> {
-        held(&K::cache(&self.lists).0).get(&None)?.try_lock().ok()?.clone()
+        K::cache(&self.lists).0.get(&None)?.try_lock().ok()?.clone()
     }
 
     async fn list_since<K: Kind>(
@@ -157,7 +160,7 @@ impl Upstream {
         known: Option<&Arc<Listed<K>>>,
     ) -> Result<Arc<Listed<K>>, Error> {
         let tenant = self.server.tenant_header.then(|| context.tenant.clone());
-        let held = Arc::clone(held(&K::cache(&self.lists).0).entry(tenant).or_default());
+        let held = K::cache(&self.lists).0.get_with(tenant, Arc::default);
         let mut kept = held.lock_owned().await;
         if let Some(listed) = kept.as_ref().filter(|listed| {
             listed.holds(self.changes.so_far(&K::CHANGE))
@@ -321,3 +324,18 @@ kind!(
     ListResourceTemplatesResult,
     |_, items| items
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_tenants_lists_are_kept_than_a_server_may_have() {
+        let cache = Cache::<Vec<Resource>>::default();
+        for number in 0..10 * TENANTS {
+            cache.0.get_with(TenantId::new(format!("t{number}")).ok(), Arc::default);
+        }
+        cache.0.run_pending_tasks();
+        assert!((1..=TENANTS).contains(&cache.0.entry_count()), "{}", cache.0.entry_count());
+    }
+}

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use mcp_bridge::Config;
+use proto::bridge::bridge_service_client::BridgeServiceClient;
+use proto::bridge::{DecidePinRequest, ListCallsRequest, ListPinsRequest, PinState};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, ClientConfig,
     ContentBlock, ErrorData, Implementation, ListToolsResult, PaginatedRequestParams,
@@ -16,6 +18,7 @@ use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig
 use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
 use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt as _, RoleClient, ServerHandler};
 use runtime::metrics::Metrics;
+use runtime::transport::{Peer, in_process};
 use serde_json::{Value, json};
 use testkit::mcp::{Served, serve};
 use tokio::net::TcpListener;
@@ -27,6 +30,7 @@ use types::{CallContext, TenantId, UserId};
 /// The bridge behind something that knows callers, as the gateway does: by `x-tenant` and `x-user`.
 pub(crate) struct Bridge {
     pub(crate) url: String,
+    bridge: mcp_bridge::Bridge,
     task: JoinHandle<()>,
 }
 
@@ -42,11 +46,14 @@ impl Bridge {
     }
 
     pub(crate) async fn configured(mut config: Value) -> Self {
-        config["store"] = json!("sqlite::memory:");
+        if config["store"].is_null() {
+            config["store"] = json!("sqlite::memory:");
+        }
         let config: Config = serde_json::from_value(config).unwrap();
         let bridge = mcp_bridge::server(config, &Metrics::default()).await.unwrap();
+        let service = bridge.clone();
         let answer = move |request: Request| {
-            let mut bridge = bridge.clone();
+            let mut bridge = service.clone();
             async move {
                 let headers = request.headers().clone();
                 let said = |name: &str, or: &str| {
@@ -65,8 +72,31 @@ impl Bridge {
         let router = axum::Router::new().fallback(answer);
         Self {
             url,
+            bridge,
             task: tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }),
         }
+    }
+
+    /// Returns the calls of tenant `t` until now, the oldest first, as tool, rule and outcome.
+    pub(crate) async fn calls(&self) -> Vec<[String; 3]> {
+        self.bridge.finish().await;
+        let request = ListCallsRequest { before: None, limit: 0 };
+        let listed = self.service().list_calls(runtime::context::request(&ann(), request)).await;
+        let calls = listed.unwrap().into_inner().calls.into_iter().rev();
+        calls.map(|call| [call.tool, call.rule, call.outcome]).collect()
+    }
+
+    /// Approves the definition that waits under a name.
+    pub(crate) async fn approve(&self, name: &str) {
+        let request = ListPinsRequest { name: name.to_owned(), state: PinState::Waiting.into() };
+        let listed = self.service().list_pins(runtime::context::request(&ann(), request)).await;
+        let pin = listed.unwrap().into_inner().pins.remove(0).pin;
+        let request = DecidePinRequest { name: name.to_owned(), pin, approve: true };
+        self.service().decide_pin(runtime::context::request(&ann(), request)).await.unwrap();
+    }
+
+    fn service(&self) -> BridgeServiceClient<Peer> {
+        BridgeServiceClient::new(in_process(self.bridge.clone()))
     }
 
     pub(crate) async fn client(&self, path: &str, modern: bool) -> Client {
@@ -92,6 +122,10 @@ impl Bridge {
         let transport = StreamableHttpClientTransport::with_client(http, config);
         client.serve_with_lifecycle(transport, lifecycle).await.unwrap()
     }
+}
+
+fn ann() -> CallContext {
+    CallContext::new(TenantId::new("t").unwrap(), UserId::new("ann").unwrap())
 }
 
 pub(crate) type Client = RunningService<RoleClient, ClientConfig>;
