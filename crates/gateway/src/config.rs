@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 
+use identity::Issuer;
 use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::auth::IssuerConfig;
 use crate::limiter::{LimitsConfig, Scope};
 
 /// What the gateway needs.
@@ -20,7 +20,7 @@ pub struct Config {
     /// Keys by name; without any the gateway serves this machine alone, as tenant `local`.
     pub keys: BTreeMap<String, Key>,
     /// Identity providers by name, whose tokens are taken beside keys.
-    pub jwt: BTreeMap<String, IssuerConfig>,
+    pub jwt: BTreeMap<String, Issuer>,
     /// Where MCP clients reach `/mcp`, such as `https://baton.example.com/mcp`: those without a token are
     /// told who gives tokens for it.
     pub mcp_url: Option<String>,

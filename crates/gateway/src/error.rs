@@ -127,6 +127,12 @@ impl From<Status> for Error {
     }
 }
 
+impl From<identity::Error> for Error {
+    fn from(fault: identity::Error) -> Self {
+        Self::new(fault.kind(), fault.to_string())
+    }
+}
+
 impl From<types::IdError> for Error {
     fn from(fault: types::IdError) -> Self {
         Self::invalid(fault.to_string())

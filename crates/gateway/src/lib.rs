@@ -17,10 +17,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use identity::{Issuers, Resource};
 use proto::retriever::retriever_service_client::RetrieverServiceClient;
 use runtime::metrics::Metrics;
 use runtime::probes::Health;
@@ -30,8 +32,8 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub use auth::{IssuerConfig, Keys};
-use auth::{Issuers, Kept};
+use auth::Kept;
+pub use auth::Keys;
 pub use config::{Config, PeerAddresses};
 pub use error::Error;
 use limiter::Limiter;
@@ -96,6 +98,8 @@ struct Shared {
     kept: Kept,
     familiar: auth::Familiar,
     issuers: Issuers,
+    /// What is told of who gives tokens, where somebody does and is asked.
+    resource: Option<Resource>,
     limiter: Arc<Limiter>,
 }
 
@@ -119,9 +123,9 @@ impl Shared {
 /// If a limit, a key or an issuer is malformed, or the address is open to others and no key is configured.
 pub fn check(config: &Config, address: SocketAddr) -> anyhow::Result<Keys> {
     config.limits.check(&config.endpoint_limits)?;
-    config.mcp_url.as_deref().map_or(Ok(()), well_known::check)?;
-    let keys = Keys::new(&config.keys)?;
-    let open = keys.is_empty() && Issuers::new(&config.jwt)?.is_empty();
+    let (keys, issuers) = (Keys::new(&config.keys)?, Issuers::new(JWT, &config.jwt)?);
+    resource(config, &issuers)?;
+    let open = keys.is_empty() && issuers.is_empty();
     if open && !address.ip().is_loopback() {
         anyhow::bail!(
             "{address} is open to others and no key is configured: set gateway.keys or gateway.jwt, or listen on 127.0.0.1"
@@ -129,6 +133,19 @@ pub fn check(config: &Config, address: SocketAddr) -> anyhow::Result<Keys> {
     }
     Ok(keys)
 }
+
+/// Describes `/mcp`, where the operator says how it is reached and an identity provider gives tokens.
+///
+/// # Errors
+/// If it cannot be reached so.
+fn resource(config: &Config, issuers: &Issuers) -> anyhow::Result<Option<Resource>> {
+    let Some(url) = &config.mcp_url else { return Ok(None) };
+    let resource = Resource::new(url, issuers).context("gateway.mcp_url")?;
+    Ok((!issuers.is_empty()).then_some(resource))
+}
+
+/// Where identity providers are configured.
+const JWT: &str = "gateway.jwt";
 
 /// What of `[gateway]` holds without a restart: [`Keys::replace`].
 pub const RELOADED: [&str; 1] = ["gateway.keys"];
@@ -156,10 +173,11 @@ pub async fn serve(
     drain: Duration,
 ) -> anyhow::Result<()> {
     let total = Duration::from_millis(config.shutdown_ms);
-    let issuers = Issuers::new(&config.jwt)?;
+    let issuers = Issuers::new(JWT, &config.jwt)?;
+    let resource = resource(&config, &issuers)?;
     let limiter = Limiter::open(&config.limits, metrics)?;
     limiter.ready().await;
-    let router = router(config, peers, (keys, issuers, limiter), health.clone(), metrics);
+    let router = router(config, peers, (keys, issuers, resource, limiter), health.clone(), metrics);
     health.started();
     let closing = CancellationToken::new();
     tokio::spawn(runtime::shutdown::drain(stop, health, drain, closing.clone()));
@@ -170,7 +188,7 @@ pub async fn serve(
 fn router(
     config: Config,
     peers: Peers,
-    (keys, issuers, limiter): (Arc<Keys>, Issuers, Arc<Limiter>),
+    (keys, issuers, resource, limiter): (Arc<Keys>, Issuers, Option<Resource>, Arc<Limiter>),
     health: Health,
     metrics: &Metrics,
 ) -> Router {
@@ -179,7 +197,8 @@ fn router(
     tokio::spawn(maintenance.clone().watch(peers.budget.clone()));
     let kept = Kept::new(peers.budget.clone());
     let familiar = auth::Familiar::new(auth::FAMILIAR);
-    let app = Shared { peers, config, keys, kept, familiar, issuers, maintenance, limiter };
+    let app =
+        Shared { peers, config, keys, kept, familiar, issuers, resource, maintenance, limiter };
     let app = App(Arc::new(app));
     let counted = request::Counters::new(metrics);
     let api = api()

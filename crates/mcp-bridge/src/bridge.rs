@@ -40,11 +40,12 @@ pub struct Bridge {
 
 impl Bridge {
     pub(crate) async fn open(config: &Config, metrics: &Metrics) -> anyhow::Result<Self> {
-        config.clients.check()?;
+        let (issuers, resource) = config.clients.check()?;
         let hub = Hub::open(config, metrics).await?;
         let served = Served::new(Arc::clone(&hub), config.sessions);
         let stop = CancellationToken::new();
-        let listening = served::serve(config, served.clone(), stop.clone()).await?;
+        let listening =
+            served::serve(config, served.clone(), (issuers, resource), stop.clone()).await?;
         let calls = BridgeServiceServer::new(Service::new(Arc::clone(&hub)));
         let guard = Arc::new(stop.clone().drop_guard());
         Ok(Self { calls, served, hub, listening, stop, _stop: guard })

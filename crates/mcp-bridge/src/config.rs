@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use egress::Reach;
+use identity::{Issuer, Issuers, Resource};
 use ipnet::IpNet;
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -66,9 +67,14 @@ pub struct Config {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Clients {
-    /// What clients show, by a name for each. Without any, whoever reaches the loopback address is
-    /// tenant and user `local`.
+    /// What clients show, by a name for each. Without any, and without identity providers, whoever
+    /// reaches the loopback address is tenant and user `local`.
     pub tokens: BTreeMap<String, Client>,
+    /// Identity providers by name, whose tokens are taken of those who may call: members and above.
+    pub jwt: BTreeMap<String, Issuer>,
+    /// Where clients reach the listener, such as `https://mcp.example.com/mcp`: those without a token are
+    /// told who gives tokens for it. Needed where identity providers' are taken.
+    pub url: Option<String>,
     /// Host names, with or without port, besides loopback ones.
     pub hosts: Vec<String>,
     /// Origins of web pages, such as `https://app.example.com`, besides the listener's own.
@@ -92,7 +98,11 @@ pub struct Client {
 }
 
 impl Clients {
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
+    /// Checks the tokens, and reads whose others are taken and what clients are told of them.
+    ///
+    /// # Errors
+    /// If one is malformed; the message names it.
+    pub(crate) fn check(&self) -> anyhow::Result<(Issuers, Option<Resource>)> {
         for (name, client) in &self.tokens {
             if client.token.expose_secret().len() < 32 {
                 bail!("mcp_bridge.clients.tokens.{name}: a token has at least 32 characters");
@@ -104,7 +114,13 @@ impl Clients {
             UserId::new(&client.user)
                 .with_context(|| format!("mcp_bridge.clients.tokens.{name}.user"))?;
         }
-        Ok(())
+        let issuers = Issuers::new("mcp_bridge.clients.jwt", &self.jwt)?;
+        let resource = self.url.as_ref().map(|url| Resource::new(url, &issuers)).transpose();
+        let resource = resource.context("mcp_bridge.clients.url")?;
+        if resource.is_none() && !issuers.is_empty() {
+            bail!("mcp_bridge.clients.url is needed with mcp_bridge.clients.jwt");
+        }
+        Ok((issuers, resource))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use identity::Identity;
 use types::{
     Caching, CallContext, ErrorKind, KeyId, Privacy, Role, TeamId, TenantId, UserId, allows,
 };
@@ -66,6 +67,12 @@ impl Rates {
             tokens_per_minute: self.tokens_per_minute.or(other.tokens_per_minute),
             concurrency: self.concurrency.or(other.concurrency),
         }
+    }
+}
+
+impl From<Identity> for Grant {
+    fn from(Identity { tenant, team, user, role }: Identity) -> Self {
+        Self { team, ..Self::new(tenant, user, role) }
     }
 }
 

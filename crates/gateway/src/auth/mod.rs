@@ -2,7 +2,6 @@
 
 mod configured;
 mod grant;
-mod jwt;
 mod kept;
 mod roles;
 
@@ -15,13 +14,12 @@ use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use identity::Issuers;
 use sha2::{Digest as _, Sha256};
 use types::{Caching, Classify as _, ErrorKind, Privacy, RequestId, Role, TenantId, UserId};
 
 pub use self::configured::Keys;
 pub(crate) use self::grant::{Grant, Rates};
-pub use self::jwt::IssuerConfig;
-pub(crate) use self::jwt::Issuers;
 pub(crate) use self::kept::Kept;
 pub(crate) use self::roles::is_route;
 use crate::{App, Error, limiter};
@@ -41,7 +39,7 @@ async fn who(app: &App, headers: &HeaderMap, shown: Option<&str>) -> Result<Arc<
     match shown.filter(|secret| Kept::is_one(secret)) {
         Some(secret) => app.kept.find(secret).await,
         None if shown.is_some_and(|secret| !app.issuers.is_empty() && Issuers::is_one(secret)) => {
-            app.issuers.find(shown.unwrap_or_default()).await
+            Ok(Arc::new(app.issuers.find(shown.unwrap_or_default()).await?.into()))
         }
         None if app.is_open() => {
             let user = UserId::new(text(headers, &USER)?.unwrap_or("local"))?;

@@ -1,8 +1,19 @@
 //! The bridge's own listener.
 
 use mcp_bridge::Config;
+use proto::bridge::ListCallsRequest;
+use proto::bridge::bridge_service_client::BridgeServiceClient;
+use rmcp::ServiceExt as _;
+use rmcp::model::ClientCapabilities;
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use runtime::metrics::Metrics;
+use runtime::transport::in_process;
 use serde_json::{Value, json};
+use testkit::token::Signer;
+use types::{CallContext, TenantId, UserId};
+
+use crate::support::{call, client, slow};
 
 fn config(listen: &str, clients: Value) -> Config {
     serde_json::from_value(
@@ -74,6 +85,86 @@ async fn two_tokens_of_one_user_are_two_callers() {
     assert_eq!(ask('a', session, "ping").await.status().as_u16(), 200);
 }
 
+/// What RFC 9728 has for clients, and a token for another audience, role or issuer.
+#[tokio::test]
+async fn a_token_of_an_identity_provider_is_taken_by_its_audience_and_goes_no_further() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("keys.json");
+    let signer = Signer::ed();
+    std::fs::write(&file, json!({ "keys": [signer.public("one")] }).to_string()).unwrap();
+    let url = "https://mcp.example.com/mcp";
+    let jwt = json!({ "issuer": "https://id", "audience": [url], "jwks": file, "tenant_claim": "org",
+        "role_claim": "role" });
+    let (_server, slow) = slow().await;
+    let bridge: Config = serde_json::from_value(json!({
+        "listen": "127.0.0.1:0", "store": "sqlite::memory:", "servers": { "slow": { "url": slow.url } },
+        "clients": { "url": url, "jwt": { "id": jwt } },
+    }))
+    .unwrap();
+    let bridge = mcp_bridge::server(bridge, &Metrics::default()).await.unwrap();
+    let own = format!("http://{}", bridge.listening().unwrap());
+    let http = egress::client(egress::Reach::Anywhere).build().unwrap();
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {},
+        "clientInfo": { "name": "raw", "version": "1" } } });
+    let ask = async |token: Option<String>| {
+        let request = http.post(format!("{own}/mcp")).json(&body);
+        let request = request.header("accept", "application/json, text/event-stream");
+        match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+        .send()
+        .await
+        .unwrap()
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let token = |signer: &Signer, more: Value| {
+        let mut claims = json!({ "iss": "https://id", "aud": url, "exp": now.as_secs() + 600,
+            "sub": "ann", "org": "acme", "role": "member" });
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        signer.token(&json!({ "alg": "EdDSA", "kid": "one" }), &claims)
+    };
+    let good = token(&signer, json!({}));
+    for (shown, status, told) in [
+        (Some(good.clone()), 200, ""),
+        (None, 401, "missing or wrong"),
+        (Some("0123456789abcdef0123456789abcdef".to_owned()), 401, "missing or wrong"),
+        (Some(token(&signer, json!({ "aud": "https://other/mcp" }))), 401, "for another audience"),
+        (Some(token(&signer, json!({ "iss": "https://evil" }))), 401, "whose none are taken"),
+        (Some(token(&signer, json!({ "exp": now.as_secs() - 600 }))), 401, "has expired"),
+        (Some(token(&Signer::ed(), json!({}))), 401, "not its issuer's"),
+        (Some(token(&signer, json!({ "role": "read_only" }))), 403, "may not call tools"),
+        (Some(token(&signer, json!({ "role": null }))), 403, "no role here"),
+    ] {
+        let answer = ask(shown).await;
+        let challenge = answer.headers().get("www-authenticate").map(|it| it.to_str().unwrap());
+        let challenge = challenge.unwrap_or_default().to_owned();
+        let said = (answer.status().as_u16(), answer.text().await.unwrap());
+        assert!(said.0 == status && said.1.contains(told), "{status} {told}: {said:?}");
+        let metadata = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
+        assert_eq!(challenge.contains(metadata), status == 401, "{challenge}");
+    }
+    let metadata = http.get(format!("{own}/.well-known/oauth-protected-resource/mcp"));
+    let metadata: Value = metadata.send().await.unwrap().json().await.unwrap();
+    assert_eq!(metadata["resource"], url);
+    assert_eq!(metadata["authorization_servers"], json!(["https://id"]));
+
+    // Who it stands for is in the audit; the server behind is shown nothing of it.
+    let config = StreamableHttpClientTransportConfig::with_uri(format!("{own}/mcp/slow"));
+    let transport =
+        StreamableHttpClientTransport::with_client(http.clone(), config.auth_header(good));
+    let client = client(ClientCapabilities::default()).serve(transport).await.unwrap();
+    assert_eq!(call(&client, "shown").await, "None None");
+    bridge.finish().await;
+    let mut service = BridgeServiceClient::new(in_process(bridge));
+    let acme = CallContext::new(TenantId::new("acme").unwrap(), UserId::new("x").unwrap());
+    let request = ListCallsRequest { before: None, limit: 0 };
+    let calls = service.list_calls(runtime::context::request(&acme, request)).await.unwrap();
+    let calls = calls.into_inner().calls;
+    assert_eq!((calls.len(), calls[0].user.as_str(), &calls[0].key), (1, "ann", &None));
+}
+
 #[tokio::test]
 async fn it_does_not_serve_others_without_tokens() {
     for (listen, clients, fault) in [
@@ -83,9 +174,23 @@ async fn it_does_not_serve_others_without_tokens() {
             json!({ "tokens": { "a": { "token": "short", "tenant": "t", "user": "u" } } }),
             "32",
         ),
+        (
+            "127.0.0.1:0",
+            json!({ "jwt": { "id": { "issuer": "i", "audience": ["a"], "jwks": "k", "tenant": "t",
+                "role": "member" } } }),
+            "clients.url is needed",
+        ),
+        ("127.0.0.1:0", json!({ "url": "here" }), "mcp_bridge.clients.url"),
+        ("0.0.0.0:0", json!({ "url": "https://h/mcp" }), "no jwt"),
+        (
+            "127.0.0.1:0",
+            json!({ "url": "https://h/mcp", "jwt": { "id": { "issuer": "i", "audience": [],
+                "jwks": "k", "tenant": "t", "role": "member" } } }),
+            "mcp_bridge.clients.jwt.id",
+        ),
     ] {
         let refused = mcp_bridge::server(config(listen, clients), &Metrics::default()).await;
         let refused = refused.err().unwrap();
-        assert!(refused.to_string().contains(fault), "{refused:#}");
+        assert!(format!("{refused:#}").contains(fault), "{refused:#}");
     }
 }

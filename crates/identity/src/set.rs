@@ -1,5 +1,6 @@
 //! An issuer's public keys, by their names.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -12,9 +13,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use reqwest::{Client, Url};
 use serde::Deserialize;
 use serde_json::Value;
-use types::ErrorKind;
 
-use super::refused;
 use crate::Error;
 
 /// After this keys are looked for again, so that one that was taken out is good no more.
@@ -28,7 +27,7 @@ const MOST_KEYS: usize = 200;
 
 /// Keys that are looked for when a token asks for one.
 #[derive(Debug)]
-pub(super) struct Set {
+pub(crate) struct Set {
     place: Place,
     /// How long to wait between two looks, whatever tokens say.
     floor: Duration,
@@ -63,11 +62,11 @@ impl Set {
     ///
     /// # Errors
     /// If keys could be changed by whoever is on the way to the address.
-    pub(super) fn new(place: &str, floor: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn new(place: &str, floor: Duration) -> anyhow::Result<Self> {
         let place = match Url::parse(place) {
             Ok(url) if matches!(url.scheme(), "http" | "https") => {
                 let host = url.host_str().unwrap_or_default();
-                let safe = url.scheme() == "https" || crate::auth::is_loopback(host);
+                let safe = url.scheme() == "https" || is_loopback(host);
                 ensure!(safe, "{place}: only https is taken from beyond this machine");
                 let client = egress::client(Reach::Anywhere).timeout(PATIENCE).build()?;
                 Place::Address(url, client)
@@ -83,19 +82,19 @@ impl Set {
     ///
     /// # Errors
     /// If there is none, or the keys cannot be had.
-    pub(super) async fn find(&self, id: Option<&str>, by: Algorithm) -> Result<DecodingKey, Error> {
+    pub(crate) async fn find(&self, id: Option<&str>, by: Algorithm) -> Result<DecodingKey, Error> {
         let fresh = self.keys(FRESH);
         if let Some(key) = fresh.as_deref().and_then(|keys| pick(keys, id, by)) {
             return Ok(key);
         }
         // Unknown, or too long ago: there may be others by now.
         self.look(fresh.is_some()).await;
-        let keys = self.keys(STALE).ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, "the keys of the token's issuer cannot be read now")
-        })?;
+        let keys = self.keys(STALE).ok_or(Error::NoKeys)?;
         pick(&keys, id, by).ok_or_else(|| match id {
-            Some(id) => refused(&format!("is signed with key {id:?}, which its issuer has not")),
-            None => refused("does not say which of its issuer's keys it is signed with"),
+            Some(id) => {
+                Error::refused(format!("is signed with key {id:?}, which its issuer has not"))
+            }
+            None => Error::refused("does not say which of its issuer's keys it is signed with"),
         })
     }
 
@@ -141,6 +140,11 @@ impl Set {
             }
         }
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 async fn fetch(client: &Client, url: &Url) -> anyhow::Result<Vec<u8>> {

@@ -56,7 +56,7 @@ impl Issuer {
     ///
     /// # Errors
     /// If it could let in whoever it should not, or nobody.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!(!self.issuer.is_empty(), "issuer is empty");
         ensure!(
             !self.audience.is_empty() && self.audience.iter().all(|one| !one.is_empty()),

@@ -17,7 +17,7 @@ static RING: CryptoProvider = CryptoProvider {
 };
 
 /// Checks signatures with ring from now on.
-pub(super) fn use_ring() {
+pub(crate) fn use_ring() {
     // That it is so already is what is wanted.
     let _ = RING.install_default();
 }
@@ -28,7 +28,7 @@ struct Checked {
 }
 
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
-    if !super::SIGNED.contains(algorithm) || key.family() != algorithm.family() {
+    if !crate::issuers::SIGNED.contains(algorithm) || key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidAlgorithm.into());
     }
     Ok(Box::new(Checked { algorithm: *algorithm, key: key.clone() }))
