@@ -4,17 +4,11 @@
 
 use std::collections::HashMap;
 
-use ring::digest::{SHA256, digest};
 use rmcp::model::{Prompt, Tool};
+use types::tool_name;
 
 /// Between a server's name, which has no underscore, and its tool's.
 const SEPARATOR: &str = "__";
-
-/// The longest name that clients are shown, in bytes: the APIs of some models take no longer one.
-const LONGEST: usize = 64;
-
-/// How many hexadecimal digits tell shortened names apart.
-const DIGITS: usize = 10;
 
 /// What a server offers by a name of its own.
 pub(crate) trait Named {
@@ -47,7 +41,7 @@ impl<T: Named> Catalog<T> {
         let mut catalog =
             Self { all: Vec::new(), by_name: HashMap::new(), by_own_name: HashMap::new() };
         for item in items {
-            let name = federated(server, item.name());
+            let name = tool_name(server, item.name());
             let taken = catalog.by_name.contains_key(&name).then_some("its name is taken");
             if let Some(reason) = item.fault().or(taken) {
                 let name: String = item.name().chars().take(128).collect();
@@ -79,19 +73,6 @@ impl<T: Named> Catalog<T> {
 /// Whether `name` could be a client's name for a tool of `server`; its catalogue says whether it is.
 pub(crate) fn may_be_of(server: &str, name: &str) -> bool {
     name.strip_prefix(server).is_some_and(|rest| rest.starts_with(SEPARATOR))
-}
-
-/// Returns a client's name for a tool: the same whatever other servers and tools there are.
-fn federated(server: &str, tool: &str) -> String {
-    let name = format!("{server}{SEPARATOR}{tool}");
-    if name.len() <= LONGEST {
-        return name;
-    }
-    let hash = digest(&SHA256, name.as_bytes());
-    let digits: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let kept = name.char_indices().map(|(at, _)| at);
-    let kept = kept.take_while(|at| *at < LONGEST - DIGITS).last().unwrap_or_default();
-    format!("{}_{}", &name[..kept], &digits[..DIGITS])
 }
 
 impl Named for Tool {
@@ -156,7 +137,7 @@ mod tests {
         let catalog = named(&[&longer, &other, &fits]);
         assert_eq!(catalog.all().len(), 3);
         for offered in catalog.all() {
-            assert!(offered.name.len() == LONGEST && may_be_of("files", &offered.name));
+            assert!(offered.name.len() == 64 && may_be_of("files", &offered.name));
             assert_eq!(catalog.named(&offered.name).unwrap().item.name, offered.item.name);
         }
         // The same, whatever else there is.

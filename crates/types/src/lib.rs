@@ -15,6 +15,7 @@ mod ids;
 mod money;
 mod role;
 mod time;
+mod tools;
 mod untrusted;
 
 pub use context::{Caching, CallContext, Privacy, allows};
@@ -26,4 +27,5 @@ pub use ids::{
 pub use money::{MoneyError, NanoUsd};
 pub use role::{Role, UnknownRole};
 pub use time::{Clock, SystemClock};
+pub use tools::{function_name, tool_name};
 pub use untrusted::tool_result;

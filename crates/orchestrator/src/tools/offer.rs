@@ -89,7 +89,7 @@ impl Toolbox {
             let of_server = listed.tools.iter().filter(|tool| tool.server == one.label);
             for tool in of_server.clone() {
                 let name = tool.own_name.as_str();
-                let offered = offered(&tool.name);
+                let offered = types::function_name(&tool.name);
                 // The gate has judged it: this is a name of a tool, and that is its schema.
                 let known = tools.iter().any(|before| before.offered == offered);
                 if !one.allows(name) || known {
@@ -150,12 +150,6 @@ impl Toolbox {
     pub(super) fn of_server(&self, server: &str, name: &str) -> Option<&Arc<Tool>> {
         self.tools.iter().find(|tool| tool.server == server && tool.name == name)
     }
-}
-
-/// Returns a name that every model takes.
-fn offered(name: &str) -> String {
-    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    name.chars().map(|c| if known(c) { c } else { '_' }).collect()
 }
 
 /// Reads a schema as models take it: some insist on being told that there are no properties.

@@ -398,3 +398,6 @@ fn besides(item: &Value) -> Map<String, Value> {
     let thought = item.get("extra_content").cloned();
     thought.map(|thought| ("extra_content".to_owned(), thought)).into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests;

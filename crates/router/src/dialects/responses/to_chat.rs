@@ -165,9 +165,8 @@ fn called(fields: &mut Fields<'_>, item: &Value, messages: &mut Vec<Value>) -> R
     let id = fields.text("id")?;
     let (label, name) = (fields.text("server_label")?, fields.text("name")?);
     let arguments = fields.text("arguments")?;
-    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let name = format!("{label}__{name}");
-    let name: String = name.chars().map(|c| if known(c) { c } else { '_' }).take(64).collect();
+    // As the model was offered it.
+    let name = types::function_name(&types::tool_name(label, name));
     let mut call = json!({
         "id": id, "type": "function", "function": { "name": name, "arguments": arguments },
     });
@@ -218,6 +217,23 @@ fn tool(at: &str, tool: &Value) -> Result<Value, Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_tools_of_long_names_are_called_what_the_model_was_offered() {
+        let own = |last: &str| format!("{}{last}", "read.".repeat(20));
+        let call = |last: &str| {
+            json!({ "type": "mcp_call", "id": last, "server_label": "files", "name": own(last),
+                "arguments": "{}", "output": "", "error": null })
+        };
+        let wire = json!({ "model": "m", "input": [call("one"), call("two")] });
+        let chat = request(&wire, &[]).unwrap();
+        let name = |at: usize| &chat["messages"][at]["tool_calls"][0]["function"]["name"];
+        for (at, last) in [(0, "one"), (2, "two")] {
+            let offered = types::function_name(&types::tool_name("files", &own(last)));
+            assert_eq!(*name(at), offered.as_str());
+        }
+        assert_ne!(name(0), name(2));
+    }
 
     #[test]
     fn a_request_is_told_or_pointed_at() {
