@@ -75,36 +75,57 @@ async fn state(system: &System) -> (Vec<Value>, Vec<Value>) {
     (documents, found)
 }
 
+/// Returns settings by which documents lie in a PostgreSQL database.
+fn in_postgresql(url: &str) -> String {
+    format!("[retriever]\ndatabase = '{url}'\nacquire_ms = 500\n")
+}
+
 #[tokio::test]
 async fn what_was_accepted_is_found_and_what_fails_is_told() {
+    let postgres = testkit::Postgres::start().unwrap();
     for shape in Shape::ALL {
-        let system = System::start(shape, "").await.unwrap();
-        let job = begin(&system).await;
-        assert_eq!(add(&system, &job, "a.md", "# A\n\nThe valve.").await.unwrap(), 202);
-        assert_eq!(add(&system, &job, "b.md", "nul \0").await.unwrap(), 202);
-        assert_eq!(add(&system, "job_none", "a.md", "x").await.unwrap(), 404);
-        let shown = ended(&system, &job).await;
-        assert_eq!(shown["counts"], json!({ "queued": 0, "running": 0, "done": 1, "failed": 1 }));
-        let states: Vec<_> =
-            shown["documents"].as_array().unwrap().iter().map(|one| &one["state"]).collect();
-        assert_eq!(states, ["done", "failed"]);
-        let reason = shown["documents"][1]["reason"].as_str().unwrap();
-        assert!(reason.contains("is NUL"), "{reason}");
-        let retried =
-            system.post(&format!("/api/v1/ingest/{job}/retry"), &json!({})).await.unwrap();
-        assert_eq!(retried, (StatusCode::OK, json!({ "queued": 1 }).to_string()));
-        let (_, failed) = system.get(&format!("/api/v1/ingest/{job}?state=failed")).await.unwrap();
-        assert!(failed["documents"].as_array().unwrap().len() <= 1);
-        let (_, jobs) = system.get("/api/v1/ingest").await.unwrap();
-        assert_eq!(jobs["jobs"][0]["id"], json!(job));
+        let database = postgres.database(&format!("{shape:?}").to_lowercase()).unwrap();
+        for settings in [String::new(), in_postgresql(&database)] {
+            told(&System::start(shape, &settings).await.unwrap()).await;
+        }
     }
+}
+
+async fn told(system: &System) {
+    let job = begin(system).await;
+    assert_eq!(add(system, &job, "a.md", "# A\n\nThe valve.").await.unwrap(), 202);
+    assert_eq!(add(system, &job, "b.md", "nul \0").await.unwrap(), 202);
+    assert_eq!(add(system, "job_none", "a.md", "x").await.unwrap(), 404);
+    let shown = ended(system, &job).await;
+    assert_eq!(shown["counts"], json!({ "queued": 0, "running": 0, "done": 1, "failed": 1 }));
+    let states: Vec<_> =
+        shown["documents"].as_array().unwrap().iter().map(|one| &one["state"]).collect();
+    assert_eq!(states, ["done", "failed"]);
+    let reason = shown["documents"][1]["reason"].as_str().unwrap();
+    assert!(reason.contains("is NUL"), "{reason}");
+    let retried = system.post(&format!("/api/v1/ingest/{job}/retry"), &json!({})).await.unwrap();
+    assert_eq!(retried, (StatusCode::OK, json!({ "queued": 1 }).to_string()));
+    let (_, failed) = system.get(&format!("/api/v1/ingest/{job}?state=failed")).await.unwrap();
+    assert!(failed["documents"].as_array().unwrap().len() <= 1);
+    let (_, jobs) = system.get("/api/v1/ingest").await.unwrap();
+    assert_eq!(jobs["jobs"][0]["id"], json!(job));
 }
 
 #[tokio::test]
 async fn an_ingest_that_is_killed_twenty_times_ends_as_one_that_never_was() {
+    killed_twenty_times("").await;
+}
+
+#[tokio::test]
+async fn an_ingest_into_postgresql_that_is_killed_twenty_times_ends_as_one_that_never_was() {
+    let postgres = testkit::Postgres::start().unwrap();
+    killed_twenty_times(&in_postgresql(&postgres.url())).await;
+}
+
+async fn killed_twenty_times(settings: &str) {
     const FILES: usize = 500;
     let mut random = fastrand::Rng::with_seed(11);
-    let mut system = System::start(Shape::One, "").await.unwrap();
+    let mut system = System::start(Shape::One, settings).await.unwrap();
     let job = begin(&system).await;
     let mut sent = 0;
     for _ in 0..20 {
@@ -122,7 +143,7 @@ async fn an_ingest_that_is_killed_twenty_times_ends_as_one_that_never_was() {
         let data = system.kill().await.unwrap();
         // Answered or not: it is sent again.
         let _ = dying.await.unwrap();
-        system = System::start_in(data, Shape::One, "").await.unwrap();
+        system = System::start_in(data, Shape::One, settings).await.unwrap();
     }
     for number in sent..FILES {
         let (source, text) = file(number);
@@ -143,6 +164,39 @@ async fn an_ingest_that_is_killed_twenty_times_ends_as_one_that_never_was() {
     assert_eq!(found, expected_found);
     // Nor does another start change what is found.
     let data = system.kill().await.unwrap();
-    let system = System::start_in(data, Shape::One, "").await.unwrap();
+    let system = System::start_in(data, Shape::One, settings).await.unwrap();
     assert_eq!(state(&system).await.1, expected_found);
+}
+
+#[tokio::test]
+async fn without_their_database_documents_are_refused_for_now() {
+    let mut postgres = testkit::Postgres::start().unwrap();
+    let settings = in_postgresql(&postgres.url());
+    let system = System::start(Shape::Separate, &settings).await.unwrap();
+    system.upload("a.md", "The valve.").await.unwrap();
+    postgres.stop().unwrap();
+    let query = json!({ "query": "valve" });
+    let reply = system.send("/api/v1/search", &query).await.unwrap();
+    assert_eq!(reply.status(), 503);
+    assert!(reply.headers().contains_key("retry-after"));
+    let url = format!("{}/api/v1/documents?source=b.md", system.url);
+    let put = || system.client().post(&url).body("The pump.").send();
+    assert_eq!(put().await.unwrap().status(), 503);
+    let restarted = tokio::task::spawn_blocking(move || {
+        postgres.restart().unwrap();
+        postgres
+    });
+    let _postgres = restarted.await.unwrap();
+    let again = async {
+        loop {
+            match put().await.unwrap().status().as_u16() {
+                503 => {}
+                status => return status,
+            }
+        }
+    };
+    let again = tokio::time::timeout(Duration::from_secs(60), again).await.unwrap();
+    assert!(matches!(again, 200 | 201), "{again}");
+    let (status, found) = system.post("/api/v1/search", &query).await.unwrap();
+    assert!(status == 200 && found.contains("The valve."), "{found}");
 }

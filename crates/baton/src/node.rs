@@ -70,10 +70,7 @@ impl Config {
                 responses: router::Responses { store: responses, ..router::Responses::default() },
                 ..router::Config::default()
             },
-            retriever: retriever::Config {
-                database: data.join("documents.db"),
-                ..retriever::Config::default()
-            },
+            retriever: retriever::Config::at(&data.join("documents.db")),
             budget: budget::Config { ledger, ..budget::Config::default() },
             orchestrator: orchestrator::Config {
                 journal: data.join("journal.db"),

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -10,8 +10,16 @@ use crate::fuse;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The SQLite file of documents and passages; made when missing.
-    pub database: PathBuf,
+    /// Where documents, passages and jobs are: a path or `sqlite:PATH`, made when missing, or
+    /// `postgres://USER:PASSWORD@HOST/DATABASE`, which any number of retrievers share if they share a Qdrant; printed
+    /// without its password.
+    #[serde(serialize_with = "runtime::address::without_password")]
+    pub database: SecretString,
+    /// How many connections to PostgreSQL are held at most: half of them by those who change collections, of which each
+    /// is changed by one at a time.
+    pub connections: u32,
+    /// How long a call waits for a connection, in milliseconds.
+    pub acquire_ms: u64,
     /// The largest document, in bytes.
     pub max_document_bytes: usize,
     /// The most passages that a document is cut into.
@@ -314,6 +322,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             database: "data/documents.db".into(),
+            connections: 16,
+            acquire_ms: 2_000,
             max_document_bytes: 10 * 1024 * 1024,
             max_document_passages: 50_000,
             embedding: None,
@@ -332,6 +342,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns the defaults, with the documents in a SQLite file.
+    #[must_use]
+    pub fn at(database: &Path) -> Self {
+        Self { database: database.display().to_string().into(), ..Self::default() }
+    }
+
     /// Has this very program parse documents, each in a process of its own: for programs whose `main` calls
     /// [`crate::parse_worker`]. It is found also after its file was replaced.
     #[must_use]
@@ -348,6 +364,8 @@ impl Config {
             "retriever.fetch.deadline_ms: 0 is less than 1"
         );
         anyhow::ensure!(self.ingest_workers > 0, "retriever.ingest_workers: 0 is less than 1");
+        let connections = self.connections;
+        anyhow::ensure!(connections > 1, "retriever.connections: {connections} is less than 2");
         for embedding in self.embedding.iter().chain(&self.former_embeddings) {
             embedding.check()?;
         }

@@ -34,6 +34,9 @@ pub enum Error {
     /// The store failed; nothing changed.
     #[error("the document store is unavailable")]
     Store(#[from] sqlx::Error),
+    /// Another retriever, which does not share its index, has the database by now.
+    #[error("another retriever has taken the document store for itself")]
+    Taken,
     /// A stored passage cannot be read, or its parser ended early.
     #[error("a document cannot be processed")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -57,7 +60,7 @@ impl Classify for Error {
             Self::Full(_) => ErrorKind::RateLimited,
             Self::Conflict(_) | Self::Lost => ErrorKind::Conflict,
             Self::Model(fault) => fault.kind(),
-            Self::Store(_) | Self::Index(_) => ErrorKind::Unavailable,
+            Self::Store(_) | Self::Index(_) | Self::Taken => ErrorKind::Unavailable,
             Self::Broken(_) => ErrorKind::Internal,
         }
     }

@@ -1,10 +1,11 @@
-//! Documents: parsed, cut into passages, kept in SQLite, found by their words and their vectors.
+//! Documents: parsed, cut into passages, kept in SQLite or PostgreSQL, found by their words and their vectors.
 //!
 //! Everything is reached through one tenant's handle; there is no method without one.
 
 mod attributes;
 mod chunk;
 mod config;
+mod database;
 pub mod embed;
 mod error;
 pub mod evaluate;

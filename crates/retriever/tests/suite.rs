@@ -12,9 +12,13 @@ mod parsing;
 mod reindexing;
 #[path = "suite/reranking.rs"]
 mod reranking;
+#[path = "suite/sharing.rs"]
+mod sharing;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use proto::retriever::filter::Kind as FilterKind;
@@ -29,7 +33,59 @@ use proto::retriever::{
 use retriever::{Config, Embedding, Peers, Qdrant};
 use runtime::context::request;
 use runtime::transport::{Peer, in_process};
+use tempfile::TempDir;
 use types::{CallContext, ErrorKind, TenantId, UserId};
+
+/// Has a test run over each database: its documents lie where [`config`] says for the directory that it is given.
+macro_rules! over_each {
+    ($name:ident) => {
+        over_each!($name, flavor = "current_thread");
+    };
+    ($name:ident, $($how:tt)*) => {
+        mod $name {
+            #[tokio::test($($how)*)]
+            async fn in_sqlite() {
+                let directory = tempfile::tempdir().unwrap();
+                super::$name(directory.path()).await;
+            }
+
+            #[tokio::test($($how)*)]
+            async fn in_postgresql() {
+                let (_server, directory) = crate::in_postgresql();
+                super::$name(directory.path()).await;
+            }
+        }
+    };
+}
+pub(crate) use over_each;
+
+/// The file in a directory that names the PostgreSQL database which is used instead of a file there.
+const ADDRESS: &str = "postgresql";
+
+/// Returns the defaults, with the documents of a directory.
+fn config(directory: &Path) -> Config {
+    match std::fs::read_to_string(directory.join(ADDRESS)) {
+        Ok(address) => Config { database: address.into(), ..Config::default() },
+        Err(_) => Config::at(&directory.join("documents.db")),
+    }
+}
+
+/// Returns a directory whose documents lie in a database of their own, on one server for all tests that run at once.
+fn in_postgresql() -> (Arc<testkit::Postgres>, TempDir) {
+    static SERVER: Mutex<Weak<testkit::Postgres>> = Mutex::new(Weak::new());
+    static DATABASES: AtomicUsize = AtomicUsize::new(0);
+    let server = {
+        let mut known = SERVER.lock().unwrap();
+        let server =
+            known.upgrade().unwrap_or_else(|| Arc::new(testkit::Postgres::start().unwrap()));
+        *known = Arc::downgrade(&server);
+        server
+    };
+    let name = format!("documents_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join(ADDRESS), server.database(&name).unwrap()).unwrap();
+    (server, directory)
+}
 
 struct Caller {
     client: RetrieverServiceClient<Peer>,
@@ -43,8 +99,7 @@ async fn serve(config: Config) -> anyhow::Result<Peer> {
 }
 
 async fn open(directory: &Path) -> Peer {
-    let database = directory.join("documents.db");
-    serve(Config { database, ..Config::default() }).await.unwrap()
+    serve(config(directory)).await.unwrap()
 }
 
 impl Caller {
@@ -77,16 +132,16 @@ impl Caller {
     }
 }
 
-#[tokio::test]
-async fn a_document_is_found_replaced_and_removed_also_after_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut caller = Caller::new(&open(directory.path()).await, "a");
+over_each!(a_document_is_found_replaced_and_removed_also_after_a_restart);
+async fn a_document_is_found_replaced_and_removed_also_after_a_restart(directory: &Path) {
+    let mut caller = Caller::new(&open(directory).await, "a");
     let text = "# Ümlaut\n\nAn umbrella.\n\n## Releases\n\nRun the rollback script.\n".as_bytes();
     let (id, changed) = caller.put("guide.md", text).await.unwrap();
     assert!(changed);
     assert_eq!(caller.put("guide.md", text).await.unwrap(), (id.clone(), false));
 
-    let mut caller = Caller::new(&open(directory.path()).await, "a");
+    drop(caller);
+    let mut caller = Caller::new(&open(directory).await, "a");
     let passage = caller.search("rollback").await[0].passage.clone().unwrap();
     assert_eq!(passage.headings, ["Ümlaut", "Releases"]);
     assert_eq!((passage.start_line, passage.end_line), (5, 7));
@@ -104,10 +159,9 @@ async fn a_document_is_found_replaced_and_removed_also_after_a_restart() {
     assert_eq!(runtime::error::kind_of(&again.unwrap_err()), ErrorKind::NotFound);
 }
 
-#[tokio::test]
-async fn a_tenant_finds_its_own_documents_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    let peer = open(directory.path()).await;
+over_each!(a_tenant_finds_its_own_documents_alone);
+async fn a_tenant_finds_its_own_documents_alone(directory: &Path) {
+    let peer = open(directory).await;
     let (mut ours, mut theirs) = (Caller::new(&peer, "a"), Caller::new(&peer, "b"));
     ours.put("x.txt", b"a shared secret").await.unwrap();
     assert!(theirs.search("secret").await.is_empty());
@@ -116,10 +170,9 @@ async fn a_tenant_finds_its_own_documents_alone() {
     assert_eq!(ours.search("secret").await[0].passage.as_ref().unwrap().text, "a shared secret");
 }
 
-#[tokio::test]
-async fn what_cannot_be_stored_or_asked_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut caller = Caller::new(&open(directory.path()).await, "a");
+over_each!(what_cannot_be_stored_or_asked_is_refused);
+async fn what_cannot_be_stored_or_asked_is_refused(directory: &Path) {
+    let mut caller = Caller::new(&open(directory).await, "a");
     let long = "s".repeat(1025);
     for (source, content) in [("x.md", b"\xff".as_slice()), ("", b"x"), (&long, b"x")] {
         let refused = caller.put(source, content).await.unwrap_err();
@@ -148,10 +201,9 @@ fn sources(found: &SearchResponse) -> Vec<&str> {
     found.hits.iter().map(|hit| hit.passage.as_ref().unwrap().source.as_str()).collect()
 }
 
-#[tokio::test]
-async fn documents_are_filtered_by_their_attributes_also_after_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut caller = Caller::new(&open(directory.path()).await, "a");
+over_each!(documents_are_filtered_by_their_attributes_also_after_a_restart);
+async fn documents_are_filtered_by_their_attributes_also_after_a_restart(directory: &Path) {
+    let mut caller = Caller::new(&open(directory).await, "a");
     for (source, year) in [("old.txt", 1999.0), ("new.txt", 2024.0)] {
         let message = PutDocumentRequest {
             source: source.to_owned(),
@@ -178,7 +230,8 @@ async fn documents_are_filtered_by_their_attributes_also_after_a_restart() {
         assert_eq!((found.facets[0].values.len(), found.facets[0].values[0].documents), (1, 1));
         let found = caller.ask(query(is("source", ValueKind::Text("old.txt".to_owned())))).await;
         assert_eq!(sources(&found.unwrap()), ["old.txt"]);
-        caller = Caller::new(&open(directory.path()).await, "a");
+        drop(caller);
+        caller = Caller::new(&open(directory).await, "a");
     }
     let unknown = caller.ask(query(is("yaer", ValueKind::Number(2024.0)))).await.unwrap_err();
     assert_eq!(runtime::error::kind_of(&unknown), ErrorKind::Invalid);
@@ -193,10 +246,9 @@ async fn documents_are_filtered_by_their_attributes_also_after_a_restart() {
     assert!(refused.message().contains("a number in this collection"), "{refused}");
 }
 
-#[tokio::test]
-async fn collections_are_apart_and_end_whole() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut caller = Caller::new(&open(directory.path()).await, "a");
+over_each!(collections_are_apart_and_end_whole);
+async fn collections_are_apart_and_end_whole(directory: &Path) {
+    let mut caller = Caller::new(&open(directory).await, "a");
     let put = |collection: &str| PutDocumentRequest {
         source: "x.txt".to_owned(),
         content: format!("a secret of {collection}").into(),
@@ -230,7 +282,8 @@ async fn collections_are_apart_and_end_whole() {
     assert_eq!(shown, [("default", 1), ("second", 1)]);
     let delete = DeleteCollectionRequest { name: "second".to_owned() };
     caller.client.delete_collection(request(&caller.context, delete)).await.unwrap();
-    let mut caller = Caller::new(&open(directory.path()).await, "a");
+    drop(caller);
+    let mut caller = Caller::new(&open(directory).await, "a");
     let gone = caller.ask(search("second")).await.unwrap_err();
     assert_eq!(runtime::error::kind_of(&gone), ErrorKind::NotFound);
     assert_eq!(caller.ask(search("")).await.unwrap().hits.len(), 1);
@@ -266,15 +319,12 @@ async fn with_model(directory: &Path, seed: u8) -> anyhow::Result<Peer> {
         threads: 1,
         ..Embedding::default()
     });
-    let database = directory.join("documents.db");
-    let config = Config { database, embedding, ..Config::default() };
-    serve(config).await
+    serve(Config { embedding, ..config(directory) }).await
 }
 
-#[tokio::test]
-async fn vectors_find_what_words_do_not_and_two_models_are_never_mixed() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut caller = Caller::new(&with_model(directory.path(), 1).await.unwrap(), "a");
+over_each!(vectors_find_what_words_do_not_and_two_models_are_never_mixed);
+async fn vectors_find_what_words_do_not_and_two_models_are_never_mixed(directory: &Path) {
+    let mut caller = Caller::new(&with_model(directory, 1).await.unwrap(), "a");
     caller.put("a.txt", b"apple pear").await.unwrap();
     caller.put("b.txt", b"plum fig").await.unwrap();
     for _ in 0..2 {
@@ -285,20 +335,23 @@ async fn vectors_find_what_words_do_not_and_two_models_are_never_mixed() {
         let found = caller.search("apple pear").await;
         assert_eq!(found[0].passage.as_ref().unwrap().source, "a.txt");
         // The vectors are in the database: after a restart they are there again.
-        caller = Caller::new(&with_model(directory.path(), 1).await.unwrap(), "a");
+        drop(caller);
+        caller = Caller::new(&with_model(directory, 1).await.unwrap(), "a");
     }
     let all = request(&caller.context, ListCollectionsRequest {});
     let all = caller.client.list_collections(all).await.unwrap().into_inner().collections;
     assert_eq!((all[0].dimension, all[0].model.len()), (8, 64));
 
-    let mut caller = Caller::new(&with_model(directory.path(), 2).await.unwrap(), "a");
+    drop(caller);
+    let mut caller = Caller::new(&with_model(directory, 2).await.unwrap(), "a");
     let refused = caller.put("c.txt", b"kiwi").await.unwrap_err();
     assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Conflict);
     let query = SearchRequest { query: "apple".to_owned(), ..SearchRequest::default() };
     let refused = caller.ask(query.clone()).await.unwrap_err();
     assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Conflict);
     assert!(refused.message().contains(&all[0].model[..12]), "{refused}");
-    let mut caller = Caller::new(&open(directory.path()).await, "a");
+    drop(caller);
+    let mut caller = Caller::new(&open(directory).await, "a");
     let refused = caller.ask(query).await.unwrap_err();
     assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Conflict);
     // Emptied, it takes the model that is configured.
@@ -308,12 +361,12 @@ async fn vectors_find_what_words_do_not_and_two_models_are_never_mixed() {
     assert_eq!(caller.search("kiwi").await.len(), 1);
 }
 
-#[tokio::test]
-async fn a_collection_without_vectors_is_found_by_words_when_a_model_comes() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut caller = Caller::new(&open(directory.path()).await, "a");
+over_each!(a_collection_without_vectors_is_found_by_words_when_a_model_comes);
+async fn a_collection_without_vectors_is_found_by_words_when_a_model_comes(directory: &Path) {
+    let mut caller = Caller::new(&open(directory).await, "a");
     caller.put("a.txt", b"apple pear").await.unwrap();
-    let mut caller = Caller::new(&with_model(directory.path(), 1).await.unwrap(), "a");
+    drop(caller);
+    let mut caller = Caller::new(&with_model(directory, 1).await.unwrap(), "a");
     caller.put("b.txt", b"apple").await.unwrap();
     let found = caller.search("apple").await;
     assert_eq!(found.len(), 2);
@@ -326,8 +379,7 @@ async fn a_model_that_lacks_files_keeps_the_retriever_from_starting_and_is_named
     let model = tiny_model(directory.path(), 1);
     std::fs::remove_file(model.join("tokenizer.json")).unwrap();
     let embedding = Some(Embedding { model: Some(model), threads: 1, ..Embedding::default() });
-    let database = directory.path().join("documents.db");
-    let config = Config { database, embedding, ..Config::default() };
+    let config = Config { embedding, ..config(directory.path()) };
     let fault = serve(config).await.err().unwrap().to_string();
     assert!(fault.contains("has no tokenizer.json"), "{fault}");
 }
@@ -371,10 +423,9 @@ async fn add(caller: &mut Caller, job: &str, source: &str, text: &[u8]) -> tonic
     caller.client.add_to_job(request(&caller.context, message)).await.map(|_| ())
 }
 
-#[tokio::test]
-async fn a_job_stores_what_can_be_stored_and_tells_why_the_rest_was_not() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut caller = Caller::new(&open(directory.path()).await, "a");
+over_each!(a_job_stores_what_can_be_stored_and_tells_why_the_rest_was_not);
+async fn a_job_stores_what_can_be_stored_and_tells_why_the_rest_was_not(directory: &Path) {
+    let mut caller = Caller::new(&open(directory).await, "a");
     let job = begin(&mut caller).await;
     add(&mut caller, &job, "good.md", b"# Good\n\nwords").await.unwrap();
     add(&mut caller, &job, "bad.md", b"\xff").await.unwrap();
@@ -399,18 +450,22 @@ async fn a_job_stores_what_can_be_stored_and_tells_why_the_rest_was_not() {
     assert_eq!((counts.done, counts.failed), (2, 0));
     assert_eq!(caller.search("better").await.len(), 1);
 
-    let mut other = Caller::new(&open(directory.path()).await, "b");
+    let context = CallContext::new(TenantId::new("b").unwrap(), UserId::new("u").unwrap());
+    let mut other = Caller { context, client: caller.client.clone() };
     let refused = add(&mut other, &job, "x.md", b"x").await.unwrap_err();
     assert_eq!(runtime::error::kind_of(&refused), ErrorKind::NotFound);
     let refused = add(&mut caller, &job, "", b"x").await.unwrap_err();
     assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Invalid);
 }
 
+over_each!(
+    silence_never_makes_a_private_document_public,
+    flavor = "multi_thread",
+    worker_threads = 4
+);
 /// Whoever comes first: who says nothing of privacy does not undo that another made the document private.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn silence_never_makes_a_private_document_public() {
-    let directory = tempfile::tempdir().unwrap();
-    let caller = Caller::new(&open(directory.path()).await, "a");
+async fn silence_never_makes_a_private_document_public(directory: &Path) {
+    let caller = Caller::new(&open(directory).await, "a");
     for round in 0..50 {
         let put = |private, text: &'static str| {
             let mut caller =
@@ -433,11 +488,10 @@ async fn silence_never_makes_a_private_document_public() {
     }
 }
 
+over_each!(a_caller_that_hangs_up_leaves_no_document_that_is_not_found);
 /// Whenever a caller hangs up: a document is there and found, or neither.
-#[tokio::test]
-async fn a_caller_that_hangs_up_leaves_no_document_that_is_not_found() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut caller = Caller::new(&open(directory.path()).await, "a");
+async fn a_caller_that_hangs_up_leaves_no_document_that_is_not_found(directory: &Path) {
+    let mut caller = Caller::new(&open(directory).await, "a");
     for number in 0..200 {
         let mut hasty = Caller { client: caller.client.clone(), context: caller.context.clone() };
         let put = tokio::spawn(async move {
@@ -474,16 +528,16 @@ async fn a_caller_that_hangs_up_leaves_no_document_that_is_not_found() {
     assert!(found > 1, "none was put: {found}");
 }
 
+over_each!(without_its_qdrant_a_search_fails_clearly_and_what_was_missed_is_told_later);
 /// The index is gone, comes back empty, and is filled again; nothing of it is lost, and nothing hangs.
-#[tokio::test]
-async fn without_its_qdrant_a_search_fails_clearly_and_what_was_missed_is_told_later() {
-    let directory = tempfile::tempdir().unwrap();
+async fn without_its_qdrant_a_search_fails_clearly_and_what_was_missed_is_told_later(
+    directory: &Path,
+) {
     let server = testkit::Qdrant::stand_in("127.0.0.1:0").await.unwrap();
     let address = server.url.trim_start_matches("http://").to_owned();
     let open = async || {
         let qdrant = Some(Qdrant { url: format!("http://{address}"), api_key: None });
-        let database = directory.path().join("documents.db");
-        let config = Config { database, qdrant, ..Config::default() };
+        let config = Config { qdrant, ..config(directory) };
         Caller::new(&serve(config).await.unwrap(), "a")
     };
     let mut caller = open().await;
@@ -533,8 +587,7 @@ async fn no_tenant_finds_anothers_passages_in_qdrant() {
         threads: 1,
         ..Embedding::default()
     });
-    let database = directory.path().join("documents.db");
-    let config = Config { database, embedding, qdrant, ..Config::default() };
+    let config = Config { embedding, qdrant, ..config(directory.path()) };
     let rounds = if std::env::var_os("BATON_TEST_QDRANT").is_some() { 500 } else { 10 };
     twenty_tenants(serve(config).await.unwrap(), rounds).await;
 }

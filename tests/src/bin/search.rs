@@ -89,9 +89,8 @@ async fn main() -> anyhow::Result<()> {
 
 async fn open(directory: &Path) -> anyhow::Result<Peer> {
     let config = Config {
-        database: directory.join("documents.db"),
         embedding: Some(Embedding { model: Some(directory.join("model")), ..Embedding::default() }),
-        ..Config::default()
+        ..Config::at(&directory.join("documents.db"))
     };
     let peers = Peers::remote(&config.peers)?;
     Ok(in_process(retriever::server(config, peers).await?))

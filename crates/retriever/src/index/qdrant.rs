@@ -18,6 +18,7 @@ use qdrant_client::qdrant::{
 use qdrant_client::{Payload, Qdrant as Client, QdrantError};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use tonic::Code;
 
 use super::embedded::words;
 use super::{AROUND, Entries, FACET_VALUES, Found, Index, Indexes, LEADING, Query, Scope};
@@ -154,11 +155,39 @@ impl Index for Collection {
     }
 
     async fn search(&self, query: Query) -> Result<Found, Error> {
+        match self.find(&query).await {
+            // Another process may have made the collection anew; now it is looked at.
+            Err(fault) if is_of_another(&fault) => self.find(&query).await,
+            found => found,
+        }
+    }
+
+    async fn len(&self) -> Result<u64, Error> {
+        match self.made().await? {
+            Some(_) => {
+                let count = qdrant_client::qdrant::CountPointsBuilder::new(&self.name).exact(true);
+                let reply = self.heard(self.client.count(count).await).await?;
+                Ok(reply.result.map_or(0, |counted| counted.count))
+            }
+            None => Ok(0),
+        }
+    }
+}
+
+impl Collection {
+    async fn find(&self, query: &Query) -> Result<Found, Error> {
         let nothing = || Found { facets: vec![Vec::new(); query.facets.len()], ..Found::default() };
-        let Some(made) = self.made().await? else { return Ok(nothing()) };
+        let size = query.vector.as_ref().map(|vector| vector.len() as u64);
+        let mut made = self.made().await?;
+        if size.is_some() && made.as_ref().is_some_and(|made| made.dimension != size) {
+            // Another process may have made it anew, for another model.
+            self.forget().await;
+            made = self.made().await?;
+        }
+        let Some(made) = made else { return Ok(nothing()) };
         let filter = query.filter.as_ref().map(conditions);
         let facets = self.facets(&made, &query.facets, filter.as_ref()).await?;
-        let sides = self.sides(&made, &query);
+        let sides = self.sides(&made, query);
         let asked = sides.iter().map(|(side, asked)| {
             QueryPointsBuilder::new(&self.name)
                 .query(asked.clone())
@@ -211,19 +240,6 @@ impl Index for Collection {
         Ok(Found { candidates: candidates.collect(), facets })
     }
 
-    async fn len(&self) -> Result<u64, Error> {
-        match self.made().await? {
-            Some(_) => {
-                let count = qdrant_client::qdrant::CountPointsBuilder::new(&self.name).exact(true);
-                let reply = self.client.count(count).await.map_err(away)?;
-                Ok(reply.result.map_or(0, |counted| counted.count))
-            }
-            None => Ok(0),
-        }
-    }
-}
-
-impl Collection {
     /// Returns what the collection has; none when it is not there.
     async fn made(&self) -> Result<Option<Made>, Error> {
         let mut made = self.made.lock().await;
@@ -241,17 +257,24 @@ impl Collection {
         Ok(made.clone())
     }
 
-    /// Makes the collection, and an index for every key of a payload.
+    /// Has what is there looked at anew.
+    async fn forget(&self) {
+        *self.made.lock().await = None;
+    }
+
+    /// Makes the collection, and an index for every key of a payload; for whoever alone changes it.
     async fn make(
         &self,
         dimension: Option<u64>,
         payload: &BTreeMap<String, serde_json::Value>,
     ) -> Result<(), Error> {
+        // Another process may have made it anew since.
+        self.forget().await;
         let known = self.made().await?;
         if known.as_ref().is_some_and(|made| made.dimension != dimension) {
             // The rows take another model only when there is no document: nothing is lost.
             self.client.delete_collection(&self.name).await.map_err(away)?;
-            *self.made.lock().await = None;
+            self.forget().await;
         }
         let mut made = self.made.lock().await;
         if made.is_none() {
@@ -292,7 +315,7 @@ impl Collection {
     /// After a fault, what is there is looked at anew: it may be gone.
     async fn heard<T>(&self, answer: Result<T, QdrantError>) -> Result<T, Error> {
         if answer.is_err() {
-            *self.made.lock().await = None;
+            self.forget().await;
         }
         answer.map_err(away)
     }
@@ -351,7 +374,7 @@ impl Collection {
                     .filter(which)
                     .limit(FACET_VALUES as u64)
                     .exact(true);
-                let reply = self.client.facet(facet).await.map_err(away)?;
+                let reply = self.heard(self.client.facet(facet).await).await?;
                 counted.extend(reply.hits.into_iter().filter_map(|hit| {
                     let value = match hit.value?.variant? {
                         Variant::StringValue(text) if kind == "s" => {
@@ -531,4 +554,15 @@ fn number(term: &str) -> u32 {
 
 fn away(fault: QdrantError) -> Error {
     Error::Index(Box::new(fault))
+}
+
+/// Tells whether a collection is not what it was known to be.
+fn is_of_another(fault: &Error) -> bool {
+    let Error::Index(fault) = fault else { return false };
+    match fault.downcast_ref() {
+        Some(QdrantError::ResponseError { status }) => {
+            matches!(status.code(), Code::NotFound | Code::InvalidArgument)
+        }
+        _ => false,
+    }
 }

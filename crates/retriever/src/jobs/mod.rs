@@ -54,10 +54,13 @@ impl Workers {
     }
 }
 
-/// Has the index hear of what it missed, and forgets what nobody came for.
+/// Has the index hear of what it missed, forgets what nobody came for, and keeps the database ours.
 async fn follow(store: Arc<Store>) {
     let mut compare = true;
     loop {
+        if let Err(fault) = store.keep().await {
+            tracing::warn!(%fault, "the database may be another's by now");
+        }
         match store.catch_up(compare).await {
             Ok(()) => compare = false,
             Err(fault) => tracing::warn!(%fault, "the index has not heard of every change"),
@@ -78,7 +81,7 @@ async fn switch(store: Arc<Store>) {
                 for job in finished {
                     let collection =
                         store.collection(job.context.tenant.clone(), job.collection.clone());
-                    let switched = async { collection?.switch(&job).await };
+                    let switched = async { collection?.switch_alone(&job).await };
                     if let Err(fault) = switched.await {
                         tracing::warn!(%fault, job = %job.id, "a collection keeps its model for now");
                     }
@@ -141,17 +144,19 @@ async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Resu
             }
         }
     };
-    tokio::pin!(put);
-    let ended = loop {
-        match tokio::time::timeout(HEARTBEAT, &mut put).await {
-            Ok(ended) => break ended,
-            Err(_) => {
-                let until = SystemClock.now_ms() + LEASE.as_millis() as i64;
-                if let Err(fault) = queue.renew(lease, until).await {
-                    tracing::warn!(%fault, "a document's lease was not renewed");
-                }
+    // Both at once: what is written may be in the way of the lease until it is.
+    let renew = async {
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            let until = SystemClock.now_ms() + LEASE.as_millis() as i64;
+            if let Err(fault) = queue.renew(lease, until).await {
+                tracing::warn!(%fault, "a document's lease was not renewed");
             }
         }
+    };
+    let ended = tokio::select! {
+        ended = put => ended,
+        never = renew => never,
     };
     let end = match ended {
         Ok(document) => End::Done(document),

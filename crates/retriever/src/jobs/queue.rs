@@ -1,14 +1,15 @@
-//! Jobs and their tasks as rows in SQLite.
+//! Jobs and their tasks as rows.
+
+use std::sync::Arc;
 
 use proto::retriever::{Job, TaskState};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
 use tokio::sync::Notify;
 use types::{
     CallContext, Clock as _, JobId, KeyId, LeaseId, Privacy, SystemClock, TeamId, TenantId, UserId,
 };
 
 use crate::Error;
+use crate::database::{Database, Row, Tx, locked, transaction};
 use crate::index::Scope;
 use crate::store::Put;
 
@@ -28,7 +29,7 @@ const STATES: [(TaskState, &str); 4] = [
 /// Every tenant's jobs.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    pub(super) pool: SqlitePool,
+    pub(super) database: Arc<Database>,
     pub(super) bell: Notify,
     pub(super) ended: Notify,
 }
@@ -75,15 +76,21 @@ pub(crate) enum End {
 }
 
 impl Queue {
-    /// Opens the queue. Nobody else works on this database: what was worked on when a process died waits again.
+    /// Opens the queue. Where nobody else works on this database (it is not `shared`), what was worked on when a process
+    /// died waits again; elsewhere it does when its lease ends.
     ///
     /// # Errors
     /// If the database fails.
-    pub(crate) async fn open(pool: SqlitePool) -> Result<Self, Error> {
-        sqlx::query("UPDATE tasks SET state = 'queued', lease = '', due_at = updated_at WHERE state = 'running'")
-            .execute(&pool)
-            .await?;
-        Ok(Self { pool, bell: Notify::new(), ended: Notify::new() })
+    pub(crate) async fn open(database: Arc<Database>, shared: bool) -> Result<Self, Error> {
+        if !shared {
+            transaction!(database, |tx| {
+                let again = tx.query(
+                    "UPDATE tasks SET state = 'queued', lease = '', due_at = updated_at WHERE state = 'running'",
+                );
+                again.execute().await
+            })?;
+        }
+        Ok(Self { database, bell: Notify::new(), ended: Notify::new() })
     }
 
     /// Waits until something may have become due.
@@ -95,7 +102,7 @@ impl Queue {
     /// transaction.
     ///
     /// # Errors
-    /// [`Error::Full`] if too much waits; then there is no job.
+    /// [`Error::NoCollection`] if its collection was removed, [`Error::Full`] if too much waits; then there is no job.
     pub(crate) async fn create(
         &self,
         scope: &Scope,
@@ -103,26 +110,36 @@ impl Queue {
         first: &[Added],
     ) -> Result<Job, Error> {
         let (id, now) = (JobId::generate(), SystemClock.now_ms());
-        let mut tx = self.pool.begin().await?;
-        sqlx::query(
-            "INSERT INTO jobs (tenant, id, collection, created_at, team, user, key) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(scope.tenant.as_str())
-        .bind(id.as_str())
-        .bind(&scope.collection)
-        .bind(now)
-        .bind(context.team.as_ref().map(TeamId::as_str))
-        .bind(context.user.as_str())
-        .bind(context.key.as_ref().map(KeyId::as_str))
-        .execute(&mut *tx)
-        .await?;
-        if !first.is_empty() {
-            check_waiting(&mut tx, &scope.tenant).await?;
-        }
-        for added in first {
-            insert(&mut tx, &scope.tenant, id.as_str(), added, now).await?;
-        }
-        tx.commit().await?;
+        transaction!(self.database, |tx| {
+            let there = locked!(
+                tx,
+                "SELECT 1 FROM collections WHERE tenant = $1 AND name = $2",
+                " FOR KEY SHARE"
+            );
+            let there = there.bind(scope.tenant.as_str()).bind(&scope.collection);
+            let missing = || Error::NoCollection(scope.collection.clone());
+            there.optional().await?.ok_or_else(missing)?;
+            tx.query(
+                "INSERT INTO jobs (tenant, id, collection, created_at, team, \"user\", key)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            )
+            .bind(scope.tenant.as_str())
+            .bind(id.as_str())
+            .bind(&scope.collection)
+            .bind(now)
+            .bind(context.team.as_ref().map(TeamId::as_str))
+            .bind(context.user.as_str())
+            .bind(context.key.as_ref().map(KeyId::as_str))
+            .execute()
+            .await?;
+            if !first.is_empty() {
+                check_waiting(tx, &scope.tenant).await?;
+            }
+            for added in first {
+                insert(tx, &scope.tenant, id.as_str(), added, now).await?;
+            }
+            Ok(())
+        })?;
         self.bell.notify_one();
         let (id, collection, queued) = (id.to_string(), scope.collection.clone(), first.len());
         Ok(Job { id, collection, created_at_ms: now, queued: queued as u64, ..Job::default() })
@@ -138,10 +155,18 @@ impl Queue {
         job: &str,
         added: &Added,
     ) -> Result<(), Error> {
-        let mut tx = self.pool.begin().await?;
-        check_waiting(&mut tx, tenant).await?;
-        insert(&mut tx, tenant, job, added, SystemClock.now_ms()).await?;
-        tx.commit().await?;
+        let now = SystemClock.now_ms();
+        transaction!(self.database, |tx| {
+            check_waiting(tx, tenant).await?;
+            let there = locked!(
+                tx,
+                "SELECT 1 FROM jobs WHERE tenant = $1 AND id = $2 AND model IS NULL",
+                " FOR KEY SHARE"
+            );
+            let there = there.bind(tenant.as_str()).bind(job).optional().await?;
+            there.ok_or_else(|| Error::NoJob(job.to_owned()))?;
+            insert(tx, tenant, job, added, now).await
+        })?;
         self.bell.notify_one();
         Ok(())
     }
@@ -153,51 +178,62 @@ impl Queue {
         now: i64,
         until: i64,
     ) -> Result<Option<Task>, Error> {
-        let row = sqlx::query(
-            "UPDATE tasks SET state = 'running', lease = ?1, due_at = ?2, attempts = attempts + 1, updated_at = ?3
-             WHERE rowid = (SELECT rowid FROM tasks WHERE state IN ('queued', 'running') AND due_at <= ?3
-             ORDER BY due_at LIMIT 1)
-             RETURNING tenant, job, source, media_type, attributes, private, content, attempts,
-             (SELECT collection FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
-             (SELECT team FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
-             (SELECT user FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
-             (SELECT key FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job), document,
-             (SELECT model FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job), by_address",
-        )
-        .bind(lease.as_str())
-        .bind(until)
-        .bind(now)
-        .fetch_optional(&self.pool)
-        .await?;
+        let row = transaction!(self.database, |tx| {
+            // What others are taking, or are about to end, is theirs.
+            let due = locked!(
+                tx,
+                "SELECT tenant, job, source FROM tasks
+                 WHERE state IN ('queued', 'running') AND due_at <= $1 ORDER BY due_at LIMIT 1",
+                " FOR NO KEY UPDATE SKIP LOCKED"
+            );
+            let Some(due) = due.bind(now).optional().await? else { return Ok(None) };
+            tx.query(
+                "UPDATE tasks SET state = 'running', lease = $1, due_at = $2, attempts = attempts + 1, updated_at = $3
+                 WHERE tenant = $4 AND job = $5 AND source = $6
+                 RETURNING tenant, job, source, media_type, attributes, private, content, attempts,
+                 (SELECT collection FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
+                 (SELECT team FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
+                 (SELECT \"user\" FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job),
+                 (SELECT key FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job), document,
+                 (SELECT model FROM jobs j WHERE j.tenant = tasks.tenant AND j.id = tasks.job), by_address",
+            )
+            .bind(lease.as_str())
+            .bind(until)
+            .bind(now)
+            .bind(due.get::<&str>(0)?)
+            .bind(due.get::<&str>(1)?)
+            .bind(due.get::<&str>(2)?)
+            .optional()
+            .await
+        })?;
         let Some(row) = row else { return Ok(None) };
         // There may be more for another worker.
         self.bell.notify_one();
-        let private = row.try_get::<Option<bool>, _>(5)?;
+        let private = row.get::<Option<bool>>(5)?;
         let context = creator(&row, [0, 9, 10, 11], private == Some(true))?;
-        let (collection, attempts) = (row.try_get(8)?, row.try_get(7)?);
-        if let Some(model) = row.try_get(13)? {
-            let work = Work::Prepare { document: row.try_get(12)?, model };
+        let (collection, attempts) = (row.get(8)?, row.number(7)?);
+        if let Some(model) = row.get(13)? {
+            let work = Work::Prepare { document: row.get(12)?, model };
             return Ok(Some(Task { context, collection, work, attempts }));
         }
         let put = Put {
-            source: row.try_get(2)?,
-            media_type: row.try_get(3)?,
-            attributes: serde_json::from_str(row.try_get(4)?)
+            source: row.get(2)?,
+            media_type: row.get(3)?,
+            attributes: serde_json::from_str(row.get(4)?)
                 .map_err(|fault| Error::Broken(fault.into()))?,
             private,
-            content: row.try_get::<Vec<u8>, _>(6)?.into(),
+            content: row.get::<Vec<u8>>(6)?.into(),
         };
-        let work = if row.try_get(14)? { Work::Fetch(put) } else { Work::Put(put) };
+        let work = if row.get(14)? { Work::Fetch(put) } else { Work::Put(put) };
         Ok(Some(Task { context, collection, work, attempts }))
     }
 
     /// Says that the task is still worked on.
     pub(crate) async fn renew(&self, lease: &LeaseId, until: i64) -> Result<(), Error> {
-        sqlx::query("UPDATE tasks SET due_at = ? WHERE lease = ? AND state = 'running'")
-            .bind(until)
-            .bind(lease.as_str())
-            .execute(&self.pool)
-            .await?;
+        transaction!(self.database, |tx| {
+            let renew = "UPDATE tasks SET due_at = $1 WHERE lease = $2 AND state = 'running'";
+            tx.query(renew).bind(until).bind(lease.as_str()).execute().await
+        })?;
         Ok(())
     }
 
@@ -210,21 +246,24 @@ impl Queue {
             End::Later(reason, due) => ("queued", reason, String::new(), due),
         };
         // What failed is kept for another attempt.
-        sqlx::query(
-            "UPDATE tasks SET state = ?1, reason = ?2, document = CASE ?3 WHEN '' THEN document ELSE ?3 END,
-             due_at = ?4, updated_at = ?5, lease = '',
-             content = CASE ?1 WHEN 'done' THEN NULL ELSE content END,
-             attempts = attempts - (?1 = 'queued')
-             WHERE lease = ?6 AND state = 'running'",
-        )
-        .bind(state)
-        .bind(reason)
-        .bind(document)
-        .bind(due)
-        .bind(now)
-        .bind(lease.as_str())
-        .execute(&self.pool)
-        .await?;
+        transaction!(self.database, |tx| {
+            tx.query(
+                "UPDATE tasks SET state = $1, reason = $2,
+                 document = CASE $3 WHEN '' THEN document ELSE $3 END,
+                 due_at = $4, updated_at = $5, lease = '',
+                 content = CASE $1 WHEN 'done' THEN NULL ELSE content END,
+                 attempts = attempts - CASE $1 WHEN 'queued' THEN 1 ELSE 0 END
+                 WHERE lease = $6 AND state = 'running'",
+            )
+            .bind(state)
+            .bind(&reason)
+            .bind(&document)
+            .bind(due)
+            .bind(now)
+            .bind(lease.as_str())
+            .execute()
+            .await
+        })?;
         self.ended.notify_one();
         Ok(())
     }
@@ -233,18 +272,20 @@ impl Queue {
     pub(crate) async fn retry(&self, tenant: &TenantId, job: &str) -> Result<u64, Error> {
         self.bare(tenant, job).await?;
         // A re-index has no bytes: its documents are stored.
-        let queued = sqlx::query(
-            "UPDATE tasks SET state = 'queued', reason = '', attempts = 0, due_at = $3, updated_at = $3
-             WHERE tenant = $1 AND job = $2 AND state = 'failed' AND (content IS NOT NULL OR EXISTS
-             (SELECT 1 FROM jobs WHERE tenant = $1 AND id = $2 AND model IS NOT NULL))",
-        )
-        .bind(tenant.as_str())
-        .bind(job)
-        .bind(SystemClock.now_ms())
-        .execute(&self.pool)
-        .await?;
+        let queued = transaction!(self.database, |tx| {
+            tx.query(
+                "UPDATE tasks SET state = 'queued', reason = '', attempts = 0, due_at = $3, updated_at = $3
+                 WHERE tenant = $1 AND job = $2 AND state = 'failed' AND (content IS NOT NULL OR EXISTS
+                 (SELECT 1 FROM jobs WHERE tenant = $1 AND id = $2 AND model IS NOT NULL))",
+            )
+            .bind(tenant.as_str())
+            .bind(job)
+            .bind(SystemClock.now_ms())
+            .execute()
+            .await
+        })?;
         self.bell.notify_one();
-        Ok(queued.rows_affected())
+        Ok(queued)
     }
 
     /// Removes a job with its documents, but for what of them is stored. Whoever works on one has lost it.
@@ -252,12 +293,11 @@ impl Queue {
     /// # Errors
     /// [`Error::NoJob`] if there is none.
     pub(crate) async fn remove(&self, tenant: &TenantId, id: &str) -> Result<(), Error> {
-        let removed = sqlx::query("DELETE FROM jobs WHERE tenant = $1 AND id = $2")
-            .bind(tenant.as_str())
-            .bind(id)
-            .execute(&self.pool)
-            .await?;
-        match removed.rows_affected() {
+        match transaction!(self.database, |tx| {
+            tx.unhurried().await?;
+            let remove = tx.query("DELETE FROM jobs WHERE tenant = $1 AND id = $2");
+            remove.bind(tenant.as_str()).bind(id).execute().await
+        })? {
             0 => Err(Error::NoJob(id.to_owned())),
             _ => Ok(()),
         }
@@ -265,13 +305,13 @@ impl Queue {
 
     /// Removes the bytes of every tenant's documents that failed at `until_ms` or before, and says so in their reasons.
     pub(crate) async fn drop_failed(&self, until_ms: i64) -> Result<(), Error> {
-        sqlx::query(
-            "UPDATE tasks SET content = NULL, reason = reason || '; its bytes were dropped since: send it again'
-             WHERE state = 'failed' AND content IS NOT NULL AND NOT by_address AND updated_at <= $1",
-        )
-        .bind(until_ms)
-        .execute(&self.pool)
-        .await?;
+        transaction!(self.database, |tx| {
+            let forget = tx.query(
+                "UPDATE tasks SET content = NULL, reason = reason || '; its bytes were dropped since: send it again'
+                 WHERE state = 'failed' AND content IS NOT NULL AND updated_at <= $1",
+            );
+            forget.bind(until_ms).execute().await
+        })?;
         Ok(())
     }
 
@@ -289,20 +329,18 @@ impl Queue {
     /// # Errors
     /// As [`Self::read`].
     pub(crate) async fn bare(&self, tenant: &TenantId, id: &str) -> Result<Job, Error> {
-        let row = sqlx::query(
+        let mut db = self.database.read().await?;
+        let row = db.query(
             "SELECT id, collection, created_at, model, switched FROM jobs WHERE tenant = $1 AND id = $2",
-        )
-        .bind(tenant.as_str())
-        .bind(id)
-        .fetch_optional(&self.pool)
-        .await?;
+        );
+        let row = row.bind(tenant.as_str()).bind(id).optional().await?;
         let row = row.ok_or_else(|| Error::NoJob(id.to_owned()))?;
         Ok(Job {
-            id: row.try_get(0)?,
-            collection: row.try_get(1)?,
-            created_at_ms: row.try_get(2)?,
-            model: row.try_get(3)?,
-            switched: row.try_get(4)?,
+            id: row.get(0)?,
+            collection: row.get(1)?,
+            created_at_ms: row.get(2)?,
+            model: row.get(3)?,
+            switched: row.get(4)?,
             ..Job::default()
         })
     }
@@ -343,29 +381,28 @@ impl Queue {
         values: &[&str],
         count: u32,
     ) -> Result<Vec<Job>, Error> {
-        let statement = format!(
+        let mut db = self.database.read().await?;
+        let query = db.made(format!(
             "SELECT j.id, j.collection, j.created_at, COUNT(*) FILTER (WHERE t.state = 'queued'),
              COUNT(*) FILTER (WHERE t.state = 'running'), COUNT(*) FILTER (WHERE t.state = 'done'),
              COUNT(*) FILTER (WHERE t.state = 'failed'), j.model, j.switched
              FROM (SELECT * FROM jobs WHERE tenant = $1 AND {only} ORDER BY id DESC LIMIT $2) j
              LEFT JOIN tasks t ON t.tenant = j.tenant AND t.job = j.id
-             GROUP BY j.id ORDER BY j.id DESC"
-        );
-        let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(tenant.as_str()).bind(count);
-        let query = values.iter().fold(query, |query, value| query.bind(*value));
-        let rows = query.fetch_all(&self.pool).await?;
-        let job = |row: &SqliteRow| {
-            let count = |at: usize| Ok::<_, Error>(row.try_get::<i64, _>(at)?.unsigned_abs());
+             GROUP BY j.id, j.collection, j.created_at, j.model, j.switched ORDER BY j.id DESC"
+        ));
+        let query = query.bind(tenant.as_str()).bind(i64::from(count));
+        let rows = values.iter().fold(query, |query, value| query.bind(*value)).all().await?;
+        let job = |row: &Row| {
             Ok(Job {
-                id: row.try_get(0)?,
-                collection: row.try_get(1)?,
-                created_at_ms: row.try_get(2)?,
-                queued: count(3)?,
-                running: count(4)?,
-                done: count(5)?,
-                failed: count(6)?,
-                model: row.try_get(7)?,
-                switched: row.try_get(8)?,
+                id: row.get(0)?,
+                collection: row.get(1)?,
+                created_at_ms: row.get(2)?,
+                queued: row.count(3)?,
+                running: row.count(4)?,
+                done: row.count(5)?,
+                failed: row.count(6)?,
+                model: row.get(7)?,
+                switched: row.get(8)?,
             })
         };
         rows.iter().map(job).collect()
@@ -381,26 +418,22 @@ impl Queue {
         count: u32,
     ) -> Result<Vec<proto::retriever::Task>, Error> {
         let state = STATES.iter().find(|one| one.0 == state).map(|one| one.1);
-        let rows = sqlx::query(
+        let mut db = self.database.read().await?;
+        let rows = db.query(
             "SELECT source, state, reason, document, attempts, updated_at FROM tasks
-             WHERE tenant = ?1 AND job = ?2 AND source > ?3 AND (?4 IS NULL OR state = ?4)
-             ORDER BY source LIMIT ?5",
-        )
-        .bind(tenant.as_str())
-        .bind(job)
-        .bind(after)
-        .bind(state)
-        .bind(count)
-        .fetch_all(&self.pool)
-        .await?;
-        let task = |row: &SqliteRow| {
+             WHERE tenant = $1 AND job = $2 AND source > $3 AND ($4 IS NULL OR state = $4)
+             ORDER BY source LIMIT $5",
+        );
+        let rows = rows.bind(tenant.as_str()).bind(job).bind(after).bind(state);
+        let rows = rows.bind(i64::from(count)).all().await?;
+        let task = |row: &Row| {
             Ok(proto::retriever::Task {
-                source: row.try_get(0)?,
-                state: read_state(row.try_get(1)?).into(),
-                reason: row.try_get(2)?,
-                document_id: row.try_get(3)?,
-                attempts: row.try_get(4)?,
-                updated_at_ms: row.try_get(5)?,
+                source: row.get(0)?,
+                state: read_state(row.get(1)?).into(),
+                reason: row.get(2)?,
+                document_id: row.get(3)?,
+                attempts: row.number(4)?,
+                updated_at_ms: row.get(5)?,
             })
         };
         rows.iter().map(task).collect()
@@ -413,17 +446,15 @@ pub(super) fn read_state(written: &str) -> TaskState {
     known.map(|one| one.0).unwrap_or_default()
 }
 
-/// Checks that a tenant may have another document wait.
+/// Checks that a tenant's documents that wait leave room for another. What others add at the same time is not seen: a
+/// few more may wait than may.
 ///
 /// # Errors
-/// [`Error::Full`] if it may not.
-async fn check_waiting(db: &mut SqliteConnection, tenant: &TenantId) -> Result<(), Error> {
-    let waiting = sqlx::query("SELECT tasks, bytes FROM waiting WHERE tenant = $1")
-        .bind(tenant.as_str())
-        .fetch_optional(db)
-        .await?;
-    let (tasks, bytes): (i64, i64) = match waiting {
-        Some(row) => (row.try_get(0)?, row.try_get(1)?),
+/// [`Error::Full`] if they do not.
+async fn check_waiting(tx: &mut Tx, tenant: &TenantId) -> Result<(), Error> {
+    let waiting = tx.query("SELECT tasks, bytes FROM waiting WHERE tenant = $1");
+    let (tasks, bytes): (i64, i64) = match waiting.bind(tenant.as_str()).optional().await? {
+        Some(row) => (row.get(0)?, row.get(1)?),
         None => (0, 0),
     };
     if tasks >= MOST_TASKS || bytes >= MOST_BYTES {
@@ -433,11 +464,8 @@ async fn check_waiting(db: &mut SqliteConnection, tenant: &TenantId) -> Result<(
 }
 
 /// Adds a document to an ingest job, or replaces the one of the same source.
-///
-/// # Errors
-/// [`Error::NoJob`] if there is no such job.
 async fn insert(
-    db: &mut SqliteConnection,
+    tx: &mut Tx,
     tenant: &TenantId,
     job: &str,
     Added { put, fetch }: &Added,
@@ -446,11 +474,10 @@ async fn insert(
     let attributes =
         serde_json::to_string(&put.attributes).map_err(|fault| Error::Broken(fault.into()))?;
     // What is fetched has an empty content: it waits as others do, and is kept when it fails.
-    let added = sqlx::query(
+    tx.query(
         "INSERT INTO tasks (tenant, job, source, media_type, attributes, private, content, state, reason,
          document, attempts, lease, due_at, updated_at, by_address)
-         SELECT tenant, id, $3, $4, $5, $6, $7, 'queued', '', '', 0, '', $8, $8, $9 FROM jobs
-         WHERE tenant = $1 AND id = $2 AND model IS NULL
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', '', '', 0, '', $8, $8, $9)
          ON CONFLICT (tenant, job, source) DO UPDATE SET media_type = excluded.media_type,
          attributes = excluded.attributes, private = excluded.private, content = excluded.content,
          state = 'queued', reason = '', document = '', attempts = 0, lease = '', due_at = $8, updated_at = $8,
@@ -465,24 +492,21 @@ async fn insert(
     .bind(put.content.as_ref())
     .bind(now)
     .bind(*fetch)
-    .execute(db)
+    .execute()
     .await?;
-    match added.rows_affected() {
-        0 => Err(Error::NoJob(job.to_owned())),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Reads in whose name a job is worked on: the columns of tenant, team, user and key.
 pub(super) fn creator(
-    row: &SqliteRow,
+    row: &Row,
     [tenant, team, user, key]: [usize; 4],
     private: bool,
 ) -> Result<CallContext, Error> {
     let broken = |fault: types::IdError| Error::Broken(fault.into());
-    let text = |at: usize| row.try_get::<Option<String>, _>(at);
-    let tenant = TenantId::new(row.try_get::<String, _>(tenant)?).map_err(broken)?;
-    let user = UserId::new(row.try_get::<String, _>(user)?).map_err(broken)?;
+    let text = |at: usize| row.get::<Option<String>>(at);
+    let tenant = TenantId::new(row.get::<String>(tenant)?).map_err(broken)?;
+    let user = UserId::new(row.get::<String>(user)?).map_err(broken)?;
     Ok(CallContext {
         team: text(team)?.map(TeamId::new).transpose().map_err(broken)?,
         key: text(key)?.map(KeyId::new).transpose().map_err(broken)?,

@@ -1,31 +1,30 @@
-//! What an index that outlives the process has yet to hear of.
+//! What an index has yet to hear of.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
 use types::TenantId;
 
-use super::{Rows, unsigned};
+use super::Rows;
 use crate::Error;
+use crate::database::{Row, Tx, transaction};
 use crate::index::Scope;
 
 impl Rows {
     /// Keeps in mind that the index has yet to hear of a document, or of a collection's end.
     pub(super) async fn unindexed(
         &self,
-        db: &mut SqliteConnection,
+        tx: &mut Tx,
         scope: &Scope,
         document: &str,
     ) -> Result<(), Error> {
-        if self.outlived {
-            sqlx::query(
-                "INSERT INTO unindexed (tenant, collection, document, generation) VALUES (?, ?, ?, ?)
-                 ON CONFLICT DO NOTHING",
+        if self.remembers {
+            tx.query(
+                "INSERT INTO unindexed (tenant, collection, document, generation)
+                 VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
             )
             .bind(scope.tenant.as_str())
             .bind(&scope.collection)
             .bind(document)
             .bind(generation(scope, document))
-            .execute(db)
+            .execute()
             .await?;
         }
         Ok(())
@@ -33,19 +32,32 @@ impl Rows {
 
     /// Forgets that the index has yet to hear of a document, or of a collection's end.
     pub(crate) async fn indexed(&self, scope: &Scope, document: &str) -> Result<(), Error> {
-        if self.outlived {
-            sqlx::query(
-                "DELETE FROM unindexed
-                 WHERE tenant = ? AND collection = ? AND document = ? AND generation = ?",
-            )
-            .bind(scope.tenant.as_str())
-            .bind(&scope.collection)
-            .bind(document)
-            .bind(generation(scope, document))
-            .execute(&self.pool)
-            .await?;
+        if self.remembers {
+            transaction!(self.database, |tx| {
+                tx.query(
+                    "DELETE FROM unindexed
+                     WHERE tenant = $1 AND collection = $2 AND document = $3 AND generation = $4",
+                )
+                .bind(scope.tenant.as_str())
+                .bind(&scope.collection)
+                .bind(document)
+                .bind(generation(scope, document))
+                .execute()
+                .await
+            })?;
         }
         Ok(())
+    }
+
+    /// Tells whether the index has yet to hear of a document, or of a collection's end.
+    pub(crate) async fn is_behind(&self, scope: &Scope, document: &str) -> Result<bool, Error> {
+        let mut db = self.database.read().await?;
+        let row = db.query(
+            "SELECT 1 FROM unindexed
+             WHERE tenant = $1 AND collection = $2 AND document = $3 AND generation = $4",
+        );
+        let row = row.bind(scope.tenant.as_str()).bind(&scope.collection).bind(document);
+        Ok(row.bind(generation(scope, document)).optional().await?.is_some())
     }
 
     /// Returns at most 100 of the documents and collections that the index has yet to hear of, behind one of them.
@@ -55,62 +67,73 @@ impl Rows {
     ) -> Result<Vec<(Scope, String)>, Error> {
         let (tenant, collection, document, generation) =
             after.map_or(("", "", "", -1), |(scope, document)| {
-                let generation = i64::from(generation(scope, document));
+                let generation = generation(scope, document);
                 (scope.tenant.as_str(), scope.collection.as_str(), document.as_str(), generation)
             });
-        let rows = sqlx::query(
+        let mut db = self.database.read().await?;
+        let rows = db.query(
             "SELECT tenant, collection, generation, document FROM unindexed
-             WHERE (tenant, collection, document, generation) > (?, ?, ?, ?)
+             WHERE (tenant, collection, document, generation) > ($1, $2, $3, $4)
              ORDER BY tenant, collection, document, generation LIMIT 100",
-        )
-        .bind(tenant)
-        .bind(collection)
-        .bind(document)
-        .bind(generation)
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(|row| Ok((scope(row)?, row.try_get(3)?))).collect()
+        );
+        let rows = rows.bind(tenant).bind(collection).bind(document).bind(generation).all().await?;
+        rows.iter().map(|row| Ok((scope(row)?, row.get(3)?))).collect()
     }
 
     /// Returns every collection of every tenant, with how many passages it has.
     pub(crate) async fn sizes(&self) -> Result<Vec<(Scope, u64)>, Error> {
-        let rows = sqlx::query(
-            "SELECT c.tenant, c.name, c.generation, COALESCE(SUM(d.passages), 0) FROM collections c
-             LEFT JOIN documents d ON d.tenant = c.tenant AND d.collection = c.name GROUP BY c.tenant, c.name",
-        )
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(|row| Ok((scope(row)?, unsigned(row.try_get(3)?)))).collect()
+        let mut tx = self.database.begin().await?;
+        tx.unhurried().await?;
+        let rows = tx.query(
+            "SELECT c.tenant, c.name, c.generation, CAST(COALESCE(SUM(d.passages), 0) AS BIGINT)
+             FROM collections c LEFT JOIN documents d ON d.tenant = c.tenant AND d.collection = c.name
+             GROUP BY c.tenant, c.name",
+        );
+        rows.all().await?.iter().map(|row| Ok((scope(row)?, row.count(3)?))).collect()
     }
 
-    /// Keeps in mind that the index has to begin a collection anew.
-    pub(crate) async fn end_anew(&self, scope: &Scope) -> Result<(), Error> {
-        let mut db = self.pool.acquire().await?;
-        self.unindexed(&mut db, scope, "").await
+    /// Returns how many passages a collection has.
+    pub(crate) async fn size(&self, scope: &Scope) -> Result<u64, Error> {
+        let mut db = self.database.read().await?;
+        let row = db.query(
+            "SELECT CAST(COALESCE(SUM(passages), 0) AS BIGINT) FROM documents
+             WHERE tenant = $1 AND collection = $2",
+        );
+        let row = row.bind(scope.tenant.as_str()).bind(&scope.collection).optional().await?;
+        row.map_or(Ok(0), |row| row.count(0))
+    }
+
+    /// Keeps in mind that the index has to be told of a document once more, or, without one, to begin a collection anew.
+    pub(crate) async fn tell_anew(&self, scope: &Scope, document: &str) -> Result<(), Error> {
+        transaction!(self.database, |tx| { self.unindexed(tx, scope, document).await })
     }
 
     /// Keeps in mind that the index has yet to hear of every document of a collection.
     pub(crate) async fn unindex(&self, scope: &Scope) -> Result<(), Error> {
-        sqlx::query(
-            "INSERT INTO unindexed SELECT tenant, collection, id, 0 FROM documents
-             WHERE tenant = ? AND collection = ? ON CONFLICT DO NOTHING",
-        )
-        .bind(scope.tenant.as_str())
-        .bind(&scope.collection)
-        .execute(&self.pool)
-        .await?;
+        transaction!(self.database, |tx| {
+            tx.unhurried().await?;
+            tx.query(
+                "INSERT INTO unindexed (tenant, collection, document, generation)
+                 SELECT tenant, collection, id, 0 FROM documents
+                 WHERE tenant = $1 AND collection = $2 ON CONFLICT DO NOTHING",
+            )
+            .bind(scope.tenant.as_str())
+            .bind(&scope.collection)
+            .execute()
+            .await
+        })?;
         Ok(())
     }
 }
 
 /// A whole collection's index is that of a generation; documents are in whichever there is.
-fn generation(scope: &Scope, document: &str) -> u32 {
-    if document.is_empty() { scope.generation } else { 0 }
+fn generation(scope: &Scope, document: &str) -> i64 {
+    if document.is_empty() { scope.generation.into() } else { 0 }
 }
 
 /// Reads the columns `tenant`, `collection` and `generation`.
-fn scope(row: &SqliteRow) -> Result<Scope, Error> {
-    let tenant = TenantId::new(row.try_get::<String, _>(0)?);
+fn scope(row: &Row) -> Result<Scope, Error> {
+    let tenant = TenantId::new(row.get::<String>(0)?);
     let tenant = tenant.map_err(|fault| Error::Broken(fault.into()))?;
-    Ok(Scope { tenant, collection: row.try_get(1)?, generation: row.try_get(2)? })
+    Ok(Scope { tenant, collection: row.get(1)?, generation: row.number(2)? })
 }

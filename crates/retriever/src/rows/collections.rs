@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use sqlx::{Row as _, SqliteConnection};
 use types::TenantId;
 
-use super::{Rows, unsigned};
+use super::{Rows, lock};
 use crate::Error;
 use crate::attributes::{Kind, Known};
+use crate::database::{Tx, transaction};
 use crate::index::Scope;
 
 /// What every tenant has from its beginning.
@@ -29,8 +29,7 @@ pub(crate) struct Collection {
 impl Rows {
     /// Makes a collection; tells whether it was not there.
     pub(crate) async fn create(&self, scope: &Scope, now_ms: i64) -> Result<bool, Error> {
-        let mut db = self.pool.acquire().await?;
-        create(&mut db, scope, now_ms).await
+        transaction!(self.database, |tx| { create(tx, scope, now_ms).await })
     }
 
     /// Changes what people call a collection, and what they note of it; what is none stays. Tells whether it is there.
@@ -42,17 +41,15 @@ impl Rows {
     ) -> Result<bool, Error> {
         let metadata = metadata.map(serde_json::to_string).transpose();
         let metadata = metadata.map_err(|fault| Error::Broken(fault.into()))?;
-        let changed = sqlx::query(
-            "UPDATE collections SET title = COALESCE($3, title), metadata = COALESCE($4, metadata)
-             WHERE tenant = $1 AND name = $2",
-        )
-        .bind(scope.tenant.as_str())
-        .bind(&scope.collection)
-        .bind(title)
-        .bind(metadata)
-        .execute(&self.pool)
-        .await?;
-        Ok(changed.rows_affected() > 0)
+        let changed = transaction!(self.database, |tx| {
+            let change = tx.query(
+                "UPDATE collections SET title = COALESCE($3, title), metadata = COALESCE($4, metadata)
+                 WHERE tenant = $1 AND name = $2",
+            );
+            let change = change.bind(scope.tenant.as_str()).bind(&scope.collection);
+            change.bind(title).bind(metadata.as_deref()).execute().await
+        });
+        Ok(changed? > 0)
     }
 
     /// Returns a collection; the default one is always there.
@@ -60,21 +57,18 @@ impl Rows {
     /// # Errors
     /// [`Error::NoCollection`] if there is none.
     pub(crate) async fn collection(&self, scope: &Scope) -> Result<Collection, Error> {
-        let row = sqlx::query(
+        let mut db = self.database.read().await?;
+        let row = db.query(
             "SELECT model, dimension, generation, NOT EXISTS
              (SELECT 1 FROM documents d WHERE d.tenant = c.tenant AND d.collection = c.name AND d.passages > 0)
-             FROM collections c WHERE tenant = ? AND name = ?",
-        )
-        .bind(scope.tenant.as_str())
-        .bind(&scope.collection)
-        .fetch_optional(&self.readers)
-        .await?;
-        match row {
+             FROM collections c WHERE tenant = $1 AND name = $2",
+        );
+        match row.bind(scope.tenant.as_str()).bind(&scope.collection).optional().await? {
             Some(row) => Ok(Collection {
-                model: row.try_get(0)?,
-                dimension: row.try_get(1)?,
-                generation: row.try_get(2)?,
-                is_empty: row.try_get(3)?,
+                model: row.get(0)?,
+                dimension: row.number(1)?,
+                generation: row.number(2)?,
+                is_empty: row.get(3)?,
             }),
             None if scope.collection == DEFAULT => {
                 Ok(Collection { is_empty: true, ..Collection::default() })
@@ -89,19 +83,20 @@ impl Rows {
         tenant: &TenantId,
         name: Option<&str>,
     ) -> Result<Vec<proto::retriever::Collection>, Error> {
-        let rows = sqlx::query(
-            "SELECT c.name, c.model, c.dimension, c.created_at, COUNT(d.id), COALESCE(SUM(d.passages), 0),
-             COALESCE(SUM(octet_length(d.text)), 0), c.title, c.metadata
+        let mut db = self.database.read().await?;
+        let rows = db.query(
+            "SELECT c.name, c.model, c.dimension, c.created_at, COUNT(d.id),
+             CAST(COALESCE(SUM(d.passages), 0) AS BIGINT),
+             CAST(COALESCE(SUM(octet_length(d.text)), 0) AS BIGINT), c.title, c.metadata
              FROM collections c LEFT JOIN documents d ON d.tenant = c.tenant AND d.collection = c.name
-             WHERE c.tenant = $1 AND ($2 IS NULL OR c.name = $2) GROUP BY c.name ORDER BY c.name",
-        )
-        .bind(tenant.as_str())
-        .bind(name)
-        .fetch_all(&self.readers)
-        .await?;
+             WHERE c.tenant = $1 AND ($2 IS NULL OR c.name = $2)
+             GROUP BY c.tenant, c.name ORDER BY c.name",
+        );
+        let rows = rows.bind(tenant.as_str()).bind(name).all().await?;
+        drop(db);
         let mut collections = Vec::with_capacity(rows.len());
         for row in rows {
-            let name: String = row.try_get(0)?;
+            let name: String = row.get(0)?;
             let scope = Scope { tenant: tenant.clone(), collection: name, generation: 0 };
             let known = self.known(&scope).await?;
             let fields = known.attributes().map(|(name, kind)| proto::retriever::Field {
@@ -109,14 +104,14 @@ impl Rows {
                 kind: kind.name().to_owned(),
             });
             collections.push(proto::retriever::Collection {
-                model: row.try_get(1)?,
-                dimension: row.try_get(2)?,
-                created_at_ms: row.try_get(3)?,
-                documents: unsigned(row.try_get(4)?),
-                passages: unsigned(row.try_get(5)?),
-                bytes: unsigned(row.try_get(6)?),
-                title: row.try_get(7)?,
-                metadata: serde_json::from_str(row.try_get(8)?)
+                model: row.get(1)?,
+                dimension: row.number(2)?,
+                created_at_ms: row.get(3)?,
+                documents: row.count(4)?,
+                passages: row.count(5)?,
+                bytes: row.count(6)?,
+                title: row.get(7)?,
+                metadata: serde_json::from_str(row.get(8)?)
                     .map_err(|fault| Error::Broken(fault.into()))?,
                 fields: fields.collect(),
                 name: scope.collection,
@@ -128,44 +123,35 @@ impl Rows {
 
     /// Removes a collection with its documents; tells whether it was there.
     pub(crate) async fn remove(&self, scope: &Scope) -> Result<bool, Error> {
-        let mut tx = self.pool.begin().await?;
-        let statement = sqlx::query("DELETE FROM collections WHERE tenant = ? AND name = ?");
-        let statement = statement.bind(scope.tenant.as_str()).bind(&scope.collection);
-        let removed = statement.execute(&mut *tx).await?.rows_affected() > 0;
-        self.unindexed(&mut tx, scope, "").await?;
-        tx.commit().await?;
-        Ok(removed)
+        transaction!(self.database, |tx| {
+            tx.unhurried().await?;
+            lock(tx, scope).await?;
+            let gone = tx.query("DELETE FROM collections WHERE tenant = $1 AND name = $2");
+            let gone = gone.bind(scope.tenant.as_str()).bind(&scope.collection).execute().await?;
+            self.unindexed(tx, scope, "").await?;
+            Ok(gone > 0)
+        })
     }
 
     /// Returns a collection's fields.
     pub(crate) async fn known(&self, scope: &Scope) -> Result<Known, Error> {
-        let rows = sqlx::query("SELECT name, kind FROM fields WHERE tenant = ? AND collection = ?")
-            .bind(scope.tenant.as_str())
-            .bind(&scope.collection)
-            .fetch_all(&self.readers)
-            .await?;
+        let mut db = self.database.read().await?;
+        let rows = db.query("SELECT name, kind FROM fields WHERE tenant = $1 AND collection = $2");
+        let rows = rows.bind(scope.tenant.as_str()).bind(&scope.collection).all().await?;
         let fields = rows.iter().map(|row| {
-            let kind = Kind::named(row.try_get(1)?).unwrap_or(Kind::Text);
-            Ok((row.try_get(0)?, kind))
+            let kind = Kind::named(row.get(1)?).unwrap_or(Kind::Text);
+            Ok((row.get(0)?, kind))
         });
-        Ok(Known::new(fields.collect::<Result<Vec<_>, sqlx::Error>>()?))
+        Ok(Known::new(fields.collect::<Result<Vec<_>, Error>>()?))
     }
 }
 
 /// Makes a collection, if it is not there; tells whether it was not.
-pub(super) async fn create(
-    db: &mut SqliteConnection,
-    scope: &Scope,
-    now_ms: i64,
-) -> Result<bool, Error> {
-    let made = sqlx::query(
-        "INSERT INTO collections (tenant, name, model, dimension, created_at) VALUES (?, ?, '', 0, ?)
+pub(super) async fn create(tx: &mut Tx, scope: &Scope, now_ms: i64) -> Result<bool, Error> {
+    let made = tx.query(
+        "INSERT INTO collections (tenant, name, model, dimension, created_at) VALUES ($1, $2, '', 0, $3)
          ON CONFLICT DO NOTHING",
-    )
-    .bind(scope.tenant.as_str())
-    .bind(&scope.collection)
-    .bind(now_ms)
-    .execute(db)
-    .await?;
-    Ok(made.rows_affected() > 0)
+    );
+    let made = made.bind(scope.tenant.as_str()).bind(&scope.collection).bind(now_ms);
+    Ok(made.execute().await? > 0)
 }

@@ -1,11 +1,10 @@
 //! Documents by their sources, as a collection's entries.
 
 use proto::retriever::{Entry, TaskState};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Rows, on_the_wire, read_attributes, unsigned};
+use super::{Rows, on_the_wire, read_attributes};
 use crate::Error;
+use crate::database::Row;
 use crate::index::Scope;
 
 /// A page of entries, by source.
@@ -29,26 +28,22 @@ impl Rows {
     /// Returns a page of the documents that are stored.
     pub(crate) async fn stored(&self, scope: &Scope, page: Page<'_>) -> Result<Vec<Entry>, Error> {
         let (behind, order) = page.order();
-        let statement = format!(
-            "SELECT source, id, attributes, updated_at, octet_length(text) FROM documents
+        let mut db = self.database.read().await?;
+        let rows = db.made(format!(
+            "SELECT source, id, attributes, updated_at, CAST(octet_length(text) AS BIGINT) FROM documents
              WHERE tenant = $1 AND collection = $2 AND ($3 = '' OR source {behind} $3)
              ORDER BY source {order} LIMIT $4"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
-            .bind(scope.tenant.as_str())
-            .bind(&scope.collection)
-            .bind(page.after)
-            .bind(i64::from(page.count))
-            .fetch_all(&self.readers)
-            .await?;
-        let entry = |row: &SqliteRow| {
+        ));
+        let rows = rows.bind(scope.tenant.as_str()).bind(&scope.collection);
+        let rows = rows.bind(page.after).bind(i64::from(page.count)).all().await?;
+        let entry = |row: &Row| {
             Ok(Entry {
-                source: row.try_get(0)?,
+                source: row.get(0)?,
                 state: TaskState::Done.into(),
-                document_id: row.try_get(1)?,
-                attributes: on_the_wire(&read_attributes(row.try_get(2)?)?),
-                updated_at_ms: row.try_get(3)?,
-                bytes: unsigned(row.try_get(4)?),
+                document_id: row.get(1)?,
+                attributes: on_the_wire(&read_attributes(row.get(2)?)?),
+                updated_at_ms: row.get(3)?,
+                bytes: row.count(4)?,
                 ..Entry::default()
             })
         };

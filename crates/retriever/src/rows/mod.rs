@@ -1,4 +1,4 @@
-//! Collections, documents and passages as rows in SQLite. Every method is for one tenant, but for the start's.
+//! Collections, documents and passages as rows. Every method is for one tenant, but for the start's.
 
 mod behind;
 mod collections;
@@ -7,44 +7,64 @@ mod reindex;
 mod vectors;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use proto::retriever::{Document, Passage, Values};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
 use types::{LeaseId, TenantId};
 
+use crate::Error;
 use crate::attributes::Attributes;
 use crate::chunk::indexed;
+use crate::database::{Database, Row, Tx, locked, places, transaction};
 use crate::index::{Entries, Entry, Scope};
-use crate::{Config, Error};
 
 use self::collections::create;
 pub(crate) use self::collections::{Collection, DEFAULT};
 pub(crate) use self::entries::Page;
 pub(crate) use self::reindex::Next;
-use self::vectors::stored_vector;
 
 /// So many attributes a collection's documents have in all.
-const MOST_FIELDS: i64 = 256;
+const MOST_FIELDS: usize = 256;
 
-/// So many read at once.
-const READERS: u32 = 4;
+/// So many rows one statement writes or looks for.
+const TOGETHER: usize = 200;
 
-const DOCUMENT: &str = "d.id, d.source, d.media_type, d.sha256, d.passages, d.characters, \
-d.updated_at, d.collection, d.private, d.attributes";
+/// The columns of a document, in the order in which it is read.
+macro_rules! columns {
+    () => {
+        "d.id, d.source, d.media_type, d.sha256, d.passages, d.characters, \
+         d.updated_at, d.collection, d.private, d.attributes"
+    };
+}
 
-/// The database.
+/// Where one document is.
+macro_rules! found {
+    () => {
+        " FROM documents d WHERE d.tenant = $1 AND d.collection = $2 AND d.id = $3"
+    };
+}
+
+/// Passages that are named in a JSON array of `[document, position]`, whose elements are the rows of `$wanted`.
+macro_rules! passages {
+    ($wanted:literal) => {
+        concat!(
+            "SELECT p.document, p.position, d.source, p.headings, p.text, p.start, p.start_line, p.end_line,
+             p.start_page, p.end_page, d.private, d.attributes FROM ",
+            $wanted,
+            " JOIN passages p ON p.tenant = $2 AND p.document = w.value ->> 0
+             AND p.position = CAST(w.value ->> 1 AS BIGINT)
+             JOIN documents d ON d.tenant = p.tenant AND d.id = p.document WHERE d.collection = $3"
+        )
+    };
+}
+
+/// What is stored of documents.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    /// One connection: SQLite has one writer, and a queue here is fairer than its busy timeout.
-    pool: SqlitePool,
-    /// Those that only read wait for no writer, nor for each other's large documents.
-    readers: SqlitePool,
+    database: Arc<Database>,
     /// Whether what changes is kept in mind until the index has heard of it.
-    outlived: bool,
+    remembers: bool,
 }
 
 /// A document to be written.
@@ -76,34 +96,17 @@ pub(crate) struct NewPassage {
 }
 
 impl Rows {
-    /// Opens the database, makes and migrates it. The index may be one that is there after this process (it is
-    /// `outlived` by it): then what changes is kept in mind until [`Self::indexed`].
-    ///
-    /// # Errors
-    /// If it cannot be opened, or is of a later version.
-    pub(crate) async fn open(config: &Config, outlived: bool) -> anyhow::Result<Self> {
-        if let Some(directory) = config.database.parent() {
-            tokio::fs::create_dir_all(directory).await?;
-        }
-        let options = SqliteConnectOptions::new()
-            .filename(&config.database)
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal);
-        let connect = async |count, options: SqliteConnectOptions| {
-            let pool = SqlitePoolOptions::new().max_connections(count).test_before_acquire(false);
-            pool.connect_with(options).await
-        };
-        let pool = connect(1, options.clone()).await?;
-        sqlx::migrate!().run(&pool).await?;
-        let readers = connect(READERS, options.read_only(true)).await?;
-        Ok(Self { pool, readers, outlived })
+    /// Takes the rows of a database. They remember what changes until [`Self::indexed`] where the index may be one that is
+    /// there after this process (it is `outlived` by it), and where nobody may be told that a change was made which was: a
+    /// connection may end with the commit.
+    pub(crate) fn new(database: Arc<Database>, outlived: bool) -> Self {
+        let remembers = outlived || database.is_postgres();
+        Self { database, remembers }
     }
 
-    /// Returns the database, for what is kept beside the documents.
-    pub(crate) fn pool(&self) -> &SqlitePool {
-        &self.pool
+    /// Tells whether what changes is kept in mind until the index has heard of it.
+    pub(crate) fn remembers(&self) -> bool {
+        self.remembers
     }
 
     /// Gives every document of every tenant to `each`, by tenant.
@@ -111,23 +114,28 @@ impl Rows {
         &self,
         mut each: impl AsyncFnMut(Scope, String, Entries) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let statement = format!(
-            "SELECT {DOCUMENT}, d.tenant, p.position, p.headings, p.text, p.vector, c.generation
-             FROM passages p JOIN documents d ON d.tenant = p.tenant AND d.id = p.document
-             JOIN collections c ON c.tenant = d.tenant AND c.name = d.collection
-             ORDER BY p.tenant, p.document, p.position"
-        );
-        let mut rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch(&self.readers);
+        let mut tx = self.database.begin().await?;
+        tx.unhurried().await?;
+        let mut rows = tx
+            .query(concat!(
+                "SELECT ",
+                columns!(),
+                ", d.tenant, p.position, p.headings, p.text, p.vector, c.generation
+                 FROM passages p JOIN documents d ON d.tenant = p.tenant AND d.id = p.document
+                 JOIN collections c ON c.tenant = d.tenant AND c.name = d.collection
+                 ORDER BY p.tenant, p.document, p.position"
+            ))
+            .stream();
         let mut open: Option<(Scope, String, Entries)> = None;
         while let Some(row) = rows.try_next().await? {
-            let (id, tenant): (&str, &str) = (row.try_get(0)?, row.try_get(10)?);
+            let (id, tenant): (&str, &str) = (row.get(0)?, row.get(10)?);
             let goes_on = open.as_ref().is_some_and(|(scope, document, _)| {
                 document == id && scope.tenant.as_str() == tenant
             });
             if !goes_on {
                 let tenant = TenantId::new(tenant).map_err(|fault| Error::Broken(fault.into()))?;
                 let (document, attributes) = document(&row)?;
-                let (collection, generation) = (document.collection.clone(), row.try_get(15)?);
+                let (collection, generation) = (document.collection.clone(), row.number(15)?);
                 let scope = Scope { tenant, collection, generation };
                 let fields = attributes.fields(&document);
                 let next = (scope, document.id, Entries { passages: Vec::new(), fields });
@@ -135,11 +143,11 @@ impl Rows {
                     each(scope, document, entries).await?;
                 }
             }
-            let headings = read_headings(row.try_get(12)?)?;
-            let vector = row.try_get::<Option<&[u8]>, _>(14)?.map(floats);
-            let text = indexed(&headings, row.try_get(13)?);
+            let headings = read_headings(row.get(12)?)?;
+            let vector = row.get::<Option<&[u8]>>(14)?.map(floats);
+            let text = indexed(&headings, row.get(13)?);
             if let Some((_, document, entries)) = &mut open {
-                let id = passage_id(document, row.try_get(11)?);
+                let id = passage_id(document, row.get(11)?);
                 entries.passages.push(Entry { id, text, vector });
             }
         }
@@ -161,54 +169,30 @@ impl Rows {
         new: &New,
         lease: Option<&LeaseId>,
     ) -> Result<(), Error> {
+        transaction!(self.database, |tx| { self.write_in(tx, scope, new, lease).await })
+    }
+
+    async fn write_in(
+        &self,
+        tx: &mut Tx,
+        scope: &Scope,
+        new: &New,
+        lease: Option<&LeaseId>,
+    ) -> Result<(), Error> {
         let (tenant, document) = (scope.tenant.as_str(), &new.document);
-        let mut tx = self.pool.begin().await?;
-        if let Some(lease) = lease {
-            let held = sqlx::query("SELECT 1 FROM tasks WHERE lease = ? AND state = 'running'")
-                .bind(lease.as_str())
-                .fetch_optional(&mut *tx)
-                .await?;
-            held.ok_or(Error::Lost)?;
-        }
         if scope.collection == DEFAULT {
-            create(&mut tx, scope, document.updated_at_ms).await?;
+            create(tx, scope, document.updated_at_ms).await?;
         }
-        take_model(&mut tx, scope, new).await?;
-        for (name, kind) in new.attributes.kinds() {
-            let row = sqlx::query(
-                "INSERT INTO fields (tenant, collection, name, kind) VALUES (?, ?, ?, ?)
-                 ON CONFLICT DO UPDATE SET kind = kind RETURNING kind",
-            )
-            .bind(tenant)
-            .bind(&scope.collection)
-            .bind(name)
-            .bind(kind.name())
-            .fetch_one(&mut *tx)
-            .await?;
-            let there: &str = row.try_get(0)?;
-            if there != kind.name() {
-                let (is, name) = (kind.name(), format!("/attributes/{name}"));
-                return Err(Error::Invalid(format!(
-                    "{name}: is a {is}, and a {there} in this collection"
-                )));
-            }
+        take_model(tx, scope, new).await?;
+        if let Some(lease) = lease {
+            let held = locked!(tx, "SELECT 1 FROM tasks WHERE lease = $1 AND state = 'running'");
+            held.bind(lease.as_str()).optional().await?.ok_or(Error::Lost)?;
         }
-        let fields: i64 =
-            sqlx::query("SELECT COUNT(*) FROM fields WHERE tenant = ? AND collection = ?")
-                .bind(tenant)
-                .bind(&scope.collection)
-                .fetch_one(&mut *tx)
-                .await?
-                .try_get(0)?;
-        if fields > MOST_FIELDS {
-            return Err(Error::Invalid(format!(
-                "/attributes: a collection has at most {MOST_FIELDS} attributes by different names"
-            )));
-        }
-        delete_rows(&mut tx, scope, &document.id).await?;
-        sqlx::query(
+        add_fields(tx, scope, &new.attributes).await?;
+        delete_rows(tx, scope, &document.id).await?;
+        tx.query(
             "INSERT INTO documents (tenant, id, collection, source, media_type, sha256, text, characters, passages,
-             updated_at, private, attributes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             updated_at, private, attributes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .bind(tenant)
         .bind(&document.id)
@@ -218,56 +202,59 @@ impl Rows {
         .bind(&document.content_sha256)
         .bind(&new.text)
         .bind(i64::try_from(document.characters).unwrap_or(i64::MAX))
-        .bind(document.passages)
+        .bind(i64::from(document.passages))
         .bind(document.updated_at_ms)
         .bind(document.private)
         .bind(serde_json::to_string(&new.attributes).map_err(|fault| Error::Broken(fault.into()))?)
-        .execute(&mut *tx)
+        .execute()
         .await?;
-        for (passage, position) in new.passages.iter().zip(0_i64..) {
-            let vector = passage.vector.as_ref();
-            sqlx::query(
+        let mut position = 0_i64;
+        for some in new.passages.chunks(TOGETHER) {
+            let mut insert = tx.made(format!(
                 "INSERT INTO passages (tenant, document, position, headings, text, start, start_line, end_line,
-                 start_page, end_page, sha256, vector) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(tenant)
-            .bind(&document.id)
-            .bind(position)
-            .bind(serde_json::Value::from(passage.headings.clone()).to_string())
-            .bind(&new.text[passage.range.clone()])
-            .bind(i64::try_from(passage.start).unwrap_or(i64::MAX))
-            .bind(passage.lines.0)
-            .bind(passage.lines.1)
-            .bind(passage.pages.0)
-            .bind(passage.pages.1)
-            .bind(vector.map(|(hash, _)| hash.as_slice()))
-            .bind(vector.map(|(_, vector)| bytes(vector)))
-            .execute(&mut *tx)
-            .await?;
+                 start_page, end_page, sha256, vector) VALUES {}",
+                places(0, some.len(), 12)
+            ));
+            for passage in some {
+                let vector = passage.vector.as_ref();
+                insert = insert
+                    .bind(tenant)
+                    .bind(&document.id)
+                    .bind(position)
+                    .bind(serde_json::Value::from(passage.headings.clone()).to_string())
+                    .bind(&new.text[passage.range.clone()])
+                    .bind(i64::try_from(passage.start).unwrap_or(i64::MAX))
+                    .bind(i64::from(passage.lines.0))
+                    .bind(i64::from(passage.lines.1))
+                    .bind(i64::from(passage.pages.0))
+                    .bind(i64::from(passage.pages.1))
+                    .bind(vector.map(|(hash, _)| hash.as_slice()))
+                    .bind(vector.map(|(_, vector)| bytes(vector)));
+                position += 1;
+            }
+            insert.execute().await?;
         }
         if new.bought {
-            self::vectors::stored(&mut tx, scope, &new.passages).await?;
+            let hashes = new.passages.iter().filter_map(|one| Some(one.vector.as_ref()?.0));
+            self::vectors::stored(tx, scope, hashes.collect()).await?;
         }
-        self.unindexed(&mut tx, scope, &document.id).await?;
-        Ok(tx.commit().await?)
+        self.unindexed(tx, scope, &document.id).await
     }
 
     /// Returns what is indexed of a document; none when it is not there.
     pub(crate) async fn entries(&self, scope: &Scope, id: &str) -> Result<Option<Entries>, Error> {
         let Some((document, attributes)) = self.find(scope, id).await? else { return Ok(None) };
-        let rows = sqlx::query(
+        let mut db = self.database.read().await?;
+        let rows = db.query(
             "SELECT position, headings, text, vector FROM passages
-             WHERE tenant = ? AND document = ? ORDER BY position",
-        )
-        .bind(scope.tenant.as_str())
-        .bind(id)
-        .fetch_all(&self.readers)
-        .await?;
-        let entry = |row: &SqliteRow| {
+             WHERE tenant = $1 AND document = $2 ORDER BY position",
+        );
+        let rows = rows.bind(scope.tenant.as_str()).bind(id).all().await?;
+        let entry = |row: &Row| {
             Ok(Entry {
-                id: passage_id(id, row.try_get(0)?),
-                text: indexed(&read_headings(row.try_get(1)?)?, row.try_get(2)?),
-                vector: row.try_get::<Option<&[u8]>, _>(3)?.map(floats),
+                id: passage_id(id, row.get(0)?),
+                text: indexed(&read_headings(row.get(1)?)?, row.get(2)?),
+                vector: row.get::<Option<&[u8]>>(3)?.map(floats),
             })
         };
         let passages = rows.iter().map(entry).collect::<Result<_, Error>>()?;
@@ -280,7 +267,7 @@ impl Rows {
         scope: &Scope,
         id: &str,
     ) -> Result<Option<(Document, Attributes)>, Error> {
-        let row = self.row(DOCUMENT, scope, id).await?;
+        let row = self.row(concat!("SELECT ", columns!(), found!()), scope, id).await?;
         row.map(|row| document(&row)).transpose()
     }
 
@@ -289,27 +276,20 @@ impl Rows {
     /// # Errors
     /// [`Error::NotFound`] if there is none.
     pub(crate) async fn read(&self, scope: &Scope, id: &str) -> Result<(Document, String), Error> {
-        let row = self.row(&format!("{DOCUMENT}, d.text"), scope, id).await?;
+        let row = self.row(concat!("SELECT ", columns!(), ", d.text", found!()), scope, id).await?;
         let row = row.ok_or_else(|| Error::NotFound(id.to_owned()))?;
-        Ok((document(&row)?.0, row.try_get(10)?))
+        Ok((document(&row)?.0, row.get(10)?))
     }
 
     async fn row(
         &self,
-        columns: &str,
+        statement: &'static str,
         scope: &Scope,
         id: &str,
-    ) -> Result<Option<SqliteRow>, Error> {
-        let statement = format!(
-            "SELECT {columns} FROM documents d WHERE d.tenant = ? AND d.collection = ? AND d.id = ?"
-        );
-        let row = sqlx::query(sqlx::AssertSqlSafe(statement))
-            .bind(scope.tenant.as_str())
-            .bind(&scope.collection)
-            .bind(id)
-            .fetch_optional(&self.readers)
-            .await?;
-        Ok(row)
+    ) -> Result<Option<Row>, Error> {
+        let mut db = self.database.read().await?;
+        let found = db.query(statement).bind(scope.tenant.as_str()).bind(&scope.collection);
+        found.bind(id).optional().await
     }
 
     /// Returns at most `count` documents whose source is after `after`, by source.
@@ -319,26 +299,25 @@ impl Rows {
         after: &str,
         count: u32,
     ) -> Result<Vec<Document>, Error> {
-        let statement = format!(
-            "SELECT {DOCUMENT} FROM documents d
-             WHERE d.tenant = ? AND d.collection = ? AND d.source > ? ORDER BY d.source LIMIT ?"
-        );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
-            .bind(scope.tenant.as_str())
-            .bind(&scope.collection)
-            .bind(after)
-            .bind(count)
-            .fetch_all(&self.readers)
-            .await?;
+        let mut db = self.database.read().await?;
+        let rows = db.query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM documents d WHERE d.tenant = $1 AND d.collection = $2 AND d.source > $3
+             ORDER BY d.source LIMIT $4"
+        ));
+        let rows = rows.bind(scope.tenant.as_str()).bind(&scope.collection);
+        let rows = rows.bind(after).bind(i64::from(count)).all().await?;
         rows.iter().map(|row| Ok(document(row)?.0)).collect()
     }
 
     /// Removes a document and its passages.
     pub(crate) async fn delete(&self, scope: &Scope, id: &str) -> Result<(), Error> {
-        let mut tx = self.pool.begin().await?;
-        delete_rows(&mut tx, scope, id).await?;
-        self.unindexed(&mut tx, scope, id).await?;
-        Ok(tx.commit().await?)
+        transaction!(self.database, |tx| {
+            lock(tx, scope).await?;
+            delete_rows(tx, scope, id).await?;
+            self.unindexed(tx, scope, id).await
+        })
     }
 
     /// Returns those of the passages that are there, by their ids.
@@ -349,37 +328,31 @@ impl Rows {
     ) -> Result<HashMap<String, Passage>, Error> {
         let wanted: Vec<(&str, i64)> = ids.iter().filter_map(|id| passage_of(id)).collect();
         let wanted = serde_json::to_string(&wanted).map_err(|fault| Error::Broken(fault.into()))?;
-        let rows = sqlx::query(
-            "SELECT p.document, p.position, d.source, p.headings, p.text, p.start, p.start_line, p.end_line,
-             p.start_page, p.end_page, d.private, d.attributes
-             FROM json_each(?1) w
-             JOIN passages p ON p.tenant = ?2 AND p.document = w.value ->> 0 AND p.position = w.value ->> 1
-             JOIN documents d ON d.tenant = p.tenant AND d.id = p.document
-             WHERE d.collection = ?3",
-        )
-        .bind(wanted)
-        .bind(scope.tenant.as_str())
-        .bind(&scope.collection)
-        .fetch_all(&self.readers)
-        .await?;
-        let passage = |row: &SqliteRow| {
-            let (document, text): (String, String) = (row.try_get(0)?, row.try_get(4)?);
-            let id = passage_id(&document, row.try_get(1)?);
-            let start = unsigned(row.try_get(5)?);
+        let mut db = self.database.read().await?;
+        let rows = db.query(db.either(
+            passages!("json_each($1) w"),
+            passages!("jsonb_array_elements(CAST($1 AS JSONB)) w (value)"),
+        ));
+        let rows = rows.bind(wanted).bind(scope.tenant.as_str()).bind(&scope.collection);
+        let rows = rows.all().await?;
+        let passage = |row: &Row| {
+            let (document, text): (String, String) = (row.get(0)?, row.get(4)?);
+            let id = passage_id(&document, row.get(1)?);
+            let start = row.count(5)?;
             let passage = Passage {
                 id: id.clone(),
                 document_id: document,
-                source: row.try_get(2)?,
-                headings: read_headings(row.try_get(3)?)?,
+                source: row.get(2)?,
+                headings: read_headings(row.get(3)?)?,
                 start,
                 end: start + text.chars().count() as u64,
                 text,
-                start_line: row.try_get(6)?,
-                end_line: row.try_get(7)?,
-                start_page: row.try_get(8)?,
-                end_page: row.try_get(9)?,
-                private: row.try_get(10)?,
-                attributes: on_the_wire(&read_attributes(row.try_get(11)?)?),
+                start_line: row.number(6)?,
+                end_line: row.number(7)?,
+                start_page: row.number(8)?,
+                end_page: row.number(9)?,
+                private: row.get(10)?,
+                attributes: on_the_wire(&read_attributes(row.get(11)?)?),
             };
             Ok((id, passage))
         };
@@ -397,68 +370,117 @@ fn passage_of(id: &str) -> Option<(&str, i64)> {
     Some((document, position.parse().ok()?))
 }
 
-/// Checks that a document's vectors are those of its collection, or makes them its first.
+/// Keeps a collection from changing until the transaction has ended; whoever changes several things of it does this
+/// first. Returns the identity of its model, and how many numbers a vector has.
+///
+/// # Errors
+/// [`Error::NoCollection`] if there is none.
+async fn lock_there(tx: &mut Tx, scope: &Scope) -> Result<(String, i64), Error> {
+    let row = lock(tx, scope).await?;
+    let row = row.ok_or_else(|| Error::NoCollection(scope.collection.clone()))?;
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+/// As [`lock_there`], of a collection that may have gone.
+async fn lock(tx: &mut Tx, scope: &Scope) -> Result<Option<Row>, Error> {
+    let row =
+        locked!(tx, "SELECT model, dimension FROM collections WHERE tenant = $1 AND name = $2");
+    row.bind(scope.tenant.as_str()).bind(&scope.collection).optional().await
+}
+
+/// Checks that a document's vectors are those of its collection, or makes them its first. Nobody else changes the
+/// collection until the transaction has ended.
 ///
 /// # Errors
 /// [`Error::Conflict`] if they are another model's, [`Error::NoCollection`] if the collection has gone.
-async fn take_model(db: &mut SqliteConnection, scope: &Scope, new: &New) -> Result<(), Error> {
+async fn take_model(tx: &mut Tx, scope: &Scope, new: &New) -> Result<(), Error> {
     let (tenant, name) = (scope.tenant.as_str(), &scope.collection);
-    let set = match &new.model {
-        Some((model, dimension)) => {
-            let set = sqlx::query(
-                "UPDATE collections SET model = ?1, dimension = ?2 WHERE tenant = ?3 AND name = ?4 AND (
-                 model = ?1 AND dimension = ?2 OR NOT EXISTS
-                 (SELECT 1 FROM documents WHERE tenant = ?3 AND collection = ?4 AND passages > 0))",
-            );
-            let set = set.bind(model).bind(dimension).bind(tenant).bind(name);
-            set.execute(&mut *db).await?.rows_affected() > 0
-        }
-        None => false,
-    };
-    if set {
+    let (has, of) = lock_there(tx, scope).await?;
+    let Some((model, dimension)) = &new.model else { return Ok(()) };
+    if *model == has && i64::from(*dimension) == of {
         return Ok(());
     }
-    let there =
-        sqlx::query("SELECT model, dimension FROM collections WHERE tenant = ? AND name = ?")
-            .bind(tenant)
-            .bind(name)
-            .fetch_optional(db)
-            .await?
-            .ok_or_else(|| Error::NoCollection(name.clone()))?;
-    match &new.model {
-        Some((model, dimension)) => {
-            let (has, of): (&str, u32) = (there.try_get(0)?, there.try_get(1)?);
-            Err(Error::Conflict(format!(
-                "collection {name:?} has vectors of {of} numbers of model {has:?}, these are of {dimension} of {model:?}"
-            )))
-        }
-        None => Ok(()),
+    let filled = tx.query(
+        "SELECT 1 FROM documents WHERE tenant = $1 AND collection = $2 AND passages > 0 LIMIT 1",
+    );
+    if filled.bind(tenant).bind(name).optional().await?.is_some() {
+        return Err(Error::Conflict(format!(
+            "collection {name:?} has vectors of {of} numbers of model {has:?}, these are of {dimension} of {model:?}"
+        )));
     }
-}
-
-async fn delete_rows(db: &mut SqliteConnection, scope: &Scope, id: &str) -> Result<(), Error> {
-    sqlx::query("DELETE FROM documents WHERE tenant = ? AND collection = ? AND id = ?")
-        .bind(scope.tenant.as_str())
-        .bind(&scope.collection)
-        .bind(id)
-        .execute(db)
+    tx.query("UPDATE collections SET model = $1, dimension = $2 WHERE tenant = $3 AND name = $4")
+        .bind(model)
+        .bind(i64::from(*dimension))
+        .bind(tenant)
+        .bind(name)
+        .execute()
         .await?;
     Ok(())
 }
 
-/// Reads the columns [`DOCUMENT`].
-fn document(row: &SqliteRow) -> Result<(Document, Attributes), Error> {
-    let attributes = read_attributes(row.try_get(9)?)?;
+/// Adds those of a document's attributes that its collection has not had.
+///
+/// # Errors
+/// [`Error::Invalid`] for one that has another kind there, or is one too many.
+async fn add_fields(tx: &mut Tx, scope: &Scope, attributes: &Attributes) -> Result<(), Error> {
+    let (tenant, collection) = (scope.tenant.as_str(), &scope.collection);
+    let there = tx.query("SELECT name, kind FROM fields WHERE tenant = $1 AND collection = $2");
+    let there = there.bind(tenant).bind(collection).all().await?;
+    let kinds = there.iter().map(|row| Ok((row.get(0)?, row.get(1)?)));
+    let mut kinds = kinds.collect::<Result<HashMap<&str, &str>, Error>>()?;
+    for (name, kind) in attributes.kinds() {
+        match kinds.insert(name, kind.name()) {
+            Some(there) if there == kind.name() => {}
+            Some(there) => {
+                let (is, name) = (kind.name(), format!("/attributes/{name}"));
+                return Err(Error::Invalid(format!(
+                    "{name}: is a {is}, and a {there} in this collection"
+                )));
+            }
+            None => {
+                tx.query(
+                    "INSERT INTO fields (tenant, collection, name, kind) VALUES ($1, $2, $3, $4)",
+                )
+                .bind(tenant)
+                .bind(collection)
+                .bind(name)
+                .bind(kind.name())
+                .execute()
+                .await?;
+            }
+        }
+    }
+    if kinds.len() > MOST_FIELDS {
+        return Err(Error::Invalid(format!(
+            "/attributes: a collection has at most {MOST_FIELDS} attributes by different names"
+        )));
+    }
+    Ok(())
+}
+
+async fn delete_rows(tx: &mut Tx, scope: &Scope, id: &str) -> Result<(), Error> {
+    tx.query("DELETE FROM documents WHERE tenant = $1 AND collection = $2 AND id = $3")
+        .bind(scope.tenant.as_str())
+        .bind(&scope.collection)
+        .bind(id)
+        .execute()
+        .await?;
+    Ok(())
+}
+
+/// Reads the [`columns`].
+fn document(row: &Row) -> Result<(Document, Attributes), Error> {
+    let attributes = read_attributes(row.get(9)?)?;
     let document = Document {
-        id: row.try_get(0)?,
-        source: row.try_get(1)?,
-        media_type: row.try_get(2)?,
-        content_sha256: row.try_get(3)?,
-        passages: row.try_get(4)?,
-        characters: unsigned(row.try_get(5)?),
-        updated_at_ms: row.try_get(6)?,
-        collection: row.try_get(7)?,
-        private: row.try_get(8)?,
+        id: row.get(0)?,
+        source: row.get(1)?,
+        media_type: row.get(2)?,
+        content_sha256: row.get(3)?,
+        passages: row.number(4)?,
+        characters: row.count(5)?,
+        updated_at_ms: row.get(6)?,
+        collection: row.get(7)?,
+        private: row.get(8)?,
         attributes: on_the_wire(&attributes),
     };
     Ok((document, attributes))
@@ -477,10 +499,6 @@ fn read_attributes(json: &str) -> Result<Attributes, Error> {
 
 fn read_headings(json: &str) -> Result<Vec<String>, Error> {
     serde_json::from_str(json).map_err(|fault| Error::Broken(fault.into()))
-}
-
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or_default()
 }
 
 fn bytes(vector: &[f32]) -> Vec<u8> {

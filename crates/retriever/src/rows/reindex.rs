@@ -1,10 +1,11 @@
 //! From one model's vectors to another's, all at once.
 
-use sqlx::Row as _;
 use types::JobId;
 
-use super::{Rows, stored_vector};
+use super::vectors::stored;
+use super::{Rows, TOGETHER, lock};
 use crate::Error;
+use crate::database::{Tx, places, transaction};
 use crate::index::Scope;
 
 /// What a collection becomes.
@@ -19,13 +20,11 @@ pub(crate) struct Next {
 impl Rows {
     /// Returns the ids of a collection's documents.
     pub(crate) async fn ids(&self, scope: &Scope) -> Result<Vec<String>, Error> {
+        let mut db = self.database.read().await?;
         let rows =
-            sqlx::query("SELECT id FROM documents WHERE tenant = ? AND collection = ? ORDER BY id")
-                .bind(scope.tenant.as_str())
-                .bind(&scope.collection)
-                .fetch_all(&self.readers)
-                .await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+            db.query("SELECT id FROM documents WHERE tenant = $1 AND collection = $2 ORDER BY id");
+        let rows = rows.bind(scope.tenant.as_str()).bind(&scope.collection).all().await?;
+        rows.iter().map(|row| row.get(0)).collect()
     }
 
     /// Makes vectors that are there already those of all of a collection's passages, and its index the one of the next
@@ -39,77 +38,86 @@ impl Rows {
         next: &Next,
         job: &JobId,
     ) -> Result<(), Error> {
+        transaction!(self.database, |tx| { self.switch_in(tx, scope, next, job).await })
+    }
+
+    async fn switch_in(
+        &self,
+        tx: &mut Tx,
+        scope: &Scope,
+        next: &Next,
+        job: &JobId,
+    ) -> Result<(), Error> {
         let (tenant, name) = (scope.tenant.as_str(), &scope.collection);
-        let mut tx = self.pool.begin().await?;
-        sqlx::query(
-            "UPDATE passages SET sha256 = NULL, vector = NULL WHERE tenant = ?1
-             AND document IN (SELECT id FROM documents WHERE tenant = ?1 AND collection = ?2) AND ?3 = ''",
-        )
-        .bind(tenant)
-        .bind(name)
-        .bind(&next.model.0)
-        .execute(&mut *tx)
-        .await?;
-        for (document, hashes) in &next.hashes {
-            for (hash, position) in hashes.iter().zip(0_i64..) {
-                let vector = stored_vector(&mut tx, scope, hash).await?;
-                let vector = vector.ok_or_else(|| Error::Broken("a vector is missing".into()))?;
-                sqlx::query(
-                    "UPDATE passages SET sha256 = ?, vector = ?
-                     WHERE tenant = ? AND document = ? AND position = ?",
-                )
-                .bind(hash.as_slice())
-                .bind(vector)
-                .bind(tenant)
-                .bind(document)
-                .bind(position)
-                .execute(&mut *tx)
-                .await?;
+        tx.unhurried().await?;
+        lock(tx, scope).await?;
+        if next.model.0.is_empty() {
+            let without = tx.query(
+                "UPDATE passages SET sha256 = NULL, vector = NULL WHERE tenant = $1
+                 AND document IN (SELECT id FROM documents WHERE tenant = $1 AND collection = $2)",
+            );
+            without.bind(tenant).bind(name).execute().await?;
+        }
+        let by = tx.either(" INDEXED BY passages_embedded", "");
+        let passages = next.hashes.iter().flat_map(|(document, hashes)| {
+            hashes.iter().zip(0_i64..).map(move |(hash, position)| (document, position, hash))
+        });
+        let passages: Vec<_> = passages.collect();
+        for some in passages.chunks(TOGETHER) {
+            let mut update = tx.made(format!(
+                "UPDATE passages SET sha256 = w.column3, vector = COALESCE(
+                   (SELECT vector FROM passages AS p{by} WHERE p.tenant = $1 AND p.sha256 = w.column3 LIMIT 1),
+                   (SELECT vector FROM vectors WHERE vectors.tenant = $1 AND vectors.sha256 = w.column3))
+                 FROM (VALUES {}) AS w WHERE passages.tenant = $1 AND passages.document = w.column1
+                 AND passages.position = w.column2 RETURNING vector IS NULL",
+                places(1, some.len(), 3)
+            ));
+            update = update.bind(tenant);
+            for (document, position, hash) in some {
+                update = update.bind(document.as_str()).bind(*position).bind(hash.as_slice());
+            }
+            for row in update.all().await? {
+                if row.get(0)? {
+                    return Err(Error::Broken("a vector is missing".into()));
+                }
             }
         }
-        for hash in next.hashes.iter().flat_map(|(_, hashes)| hashes) {
-            sqlx::query("DELETE FROM vectors WHERE tenant = ? AND sha256 = ?")
-                .bind(tenant)
-                .bind(hash.as_slice())
-                .execute(&mut *tx)
-                .await?;
-        }
-        sqlx::query(
-            "UPDATE collections SET model = ?, dimension = ?, generation = generation + 1
-             WHERE tenant = ? AND name = ?",
+        stored(tx, scope, passages.into_iter().map(|(_, _, hash)| *hash).collect()).await?;
+        tx.query(
+            "UPDATE collections SET model = $1, dimension = $2, generation = generation + 1
+             WHERE tenant = $3 AND name = $4",
         )
         .bind(&next.model.0)
-        .bind(next.model.1)
+        .bind(i64::from(next.model.1))
         .bind(tenant)
         .bind(name)
-        .execute(&mut *tx)
+        .execute()
         .await?;
-        let ended = sqlx::query("UPDATE jobs SET switched = 1 WHERE tenant = ? AND id = ?")
-            .bind(tenant)
-            .bind(job.as_str())
-            .execute(&mut *tx)
-            .await?;
-        if ended.rows_affected() == 0 {
+        let ended = tx.query("UPDATE jobs SET switched = TRUE WHERE tenant = $1 AND id = $2");
+        if ended.bind(tenant).bind(job.as_str()).execute().await? == 0 {
             return Err(Error::Lost);
         }
         // The index of the generation before is to go.
-        self.unindexed(&mut tx, scope, "").await?;
-        Ok(tx.commit().await?)
+        self.unindexed(tx, scope, "").await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use types::TenantId;
 
     use super::*;
     use crate::Config;
+    use crate::database::Database;
 
     #[tokio::test]
     async fn a_job_that_was_removed_switches_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let database = directory.path().join("documents.db");
-        let rows = Rows::open(&Config { database, ..Config::default() }, false).await.unwrap();
+        let config = Config::at(&directory.path().join("documents.db"));
+        let database = Database::open(&config, false).await.unwrap();
+        let rows = Rows::new(Arc::new(database), false);
         let (tenant, collection) = (TenantId::new("a").unwrap(), "c".to_owned());
         let scope = Scope { tenant, collection, generation: 0 };
         rows.create(&scope, 1).await.unwrap();

@@ -15,6 +15,7 @@ use types::{CallContext, Clock as _, LeaseId, Privacy, SystemClock, TenantId};
 
 use crate::attributes::Attributes;
 use crate::chunk::{Chunk, indexed};
+use crate::database::{Database, Lock};
 use crate::embed::Embedder;
 use crate::fetch::{Fetcher, address};
 use crate::fuse::Fusion;
@@ -35,6 +36,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Every tenant's documents; reached through [`Store::collection`] alone.
 #[derive(Debug)]
 pub(crate) struct Store {
+    database: Arc<Database>,
     rows: Rows,
     queue: Queue,
     parsers: Parsers,
@@ -60,6 +62,13 @@ pub(crate) struct Models {
     pub(crate) former: Vec<Arc<dyn Embedder>>,
     pub(crate) reranker: Option<Arc<dyn Reranker>>,
     pub(crate) rewriter: Option<Rewriter>,
+}
+
+/// The right to change a collection, in this process and among all that share the database, until it is dropped.
+#[derive(Debug)]
+struct Writing {
+    there: Lock,
+    _here: tokio::sync::OwnedMutexGuard<()>,
 }
 
 /// One collection of one tenant.
@@ -91,7 +100,9 @@ impl Store {
         indexes: Arc<dyn Indexes>,
         models: Models,
     ) -> anyhow::Result<Self> {
-        let rows = Rows::open(config, indexes.outlives()).await?;
+        let shared = indexes.outlives();
+        let database = Arc::new(Database::open(config, shared).await?);
+        let rows = Rows::new(Arc::clone(&database), shared);
         if !indexes.outlives() {
             rows.every(async |scope, document, entries| {
                 indexes.open(&scope).await?.replace(&document, entries).await
@@ -99,8 +110,11 @@ impl Store {
             .await?;
         }
         let rerank = config.rerank.clone().unwrap_or_default();
-        let queue = Queue::open(rows.pool().clone()).await?;
+        // A PostgreSQL that others share; of a SQLite file there is one retriever.
+        let shared = shared && database.is_postgres();
+        let queue = Queue::open(Arc::clone(&database), shared).await?;
         Ok(Self {
+            database,
             rows,
             queue,
             parsers: Parsers::new(config),
@@ -136,23 +150,37 @@ impl Store {
         Ok(Collection { store: self, scope: Scope { tenant, collection, generation: 0 } })
     }
 
-    /// Tells the index, if it is one that outlives this process, what it has not heard of: because it was away, or
-    /// we were. The first time, `compare` what it has with what there is.
+    /// Tells the index what it has not heard of: because it was away, or we were. The first time, `compare` what it has
+    /// with what there is, if it is one that outlives this process.
     ///
     /// # Errors
     /// If it is away still.
     pub(crate) async fn catch_up(&self, compare: bool) -> Result<(), Error> {
-        if !self.indexes.outlives() {
+        if !self.rows.remembers() {
             return Ok(());
         }
-        if compare {
-            for (scope, passages) in self.rows.sizes().await? {
-                if self.indexes.open(&scope).await?.len().await? != passages {
-                    // Whatever it has that is no more goes as well.
-                    self.rows.end_anew(&scope).await?;
-                }
+        self.tell().await?;
+        if !compare || !self.indexes.outlives() {
+            return Ok(());
+        }
+        for (scope, passages) in self.rows.sizes().await? {
+            if self.indexes.open(&scope).await?.len().await? == passages {
+                continue;
+            }
+            let collection = Collection { store: self, scope };
+            let _writing = collection.writing().await?;
+            // Others may have been at it: what counts is how it is while nobody is.
+            let scope = collection.current().await?;
+            let passages = self.rows.size(&scope).await?;
+            if self.indexes.open(&scope).await?.len().await? != passages {
+                // Whatever it has that is no more goes as well.
+                self.rows.tell_anew(&scope, "").await?;
             }
         }
+        self.tell().await
+    }
+
+    async fn tell(&self) -> Result<(), Error> {
         let mut after = None;
         let mut first_fault = Ok(());
         loop {
@@ -160,14 +188,19 @@ impl Store {
             let Some(last) = behind.last() else { return first_fault };
             after = Some(last.clone());
             for (scope, document) in behind {
-                let collection = Collection { store: self, scope };
-                let lock = collection.lock();
-                let _writing = lock.lock().await;
                 // One collection's fault does not keep the others from being told.
-                let told = collection.reindex(&document).await;
+                let told = Collection { store: self, scope }.tell(&document).await;
                 first_fault = first_fault.and(told);
             }
         }
+    }
+
+    /// Sees to it that the database stays this retriever's.
+    ///
+    /// # Errors
+    /// [`Error::Taken`] if it is another's, [`Error::Store`] while it is away.
+    pub(crate) async fn keep(&self) -> Result<(), Error> {
+        self.database.keep().await
     }
 
     /// Removes what was kept for documents that did not come, and the bytes of those that failed long ago.
@@ -305,8 +338,7 @@ impl Collection<'_> {
     /// Removes it with its documents and everything made from them.
     pub(crate) async fn remove(&self) -> Result<(), Error> {
         self.store.rows.collection(&self.scope).await?;
-        let lock = self.lock();
-        let _writing = lock.lock().await;
+        let _writing = self.writing().await?;
         let ended = self.current().await?;
         let there = self.store.rows.remove(&ended).await?;
         match (Collection { store: self.store, scope: ended }).reindex("").await {
@@ -420,8 +452,7 @@ impl Collection<'_> {
                 NewPassage { headings, range, start: characters, lines, pages, vector }
             })
             .collect();
-        let lock = self.lock();
-        let _writing = lock.lock().await;
+        let mut writing = self.writing().await?;
         let current = self.current().await?;
         if current.generation != collection.generation {
             return Ok(None);
@@ -460,20 +491,38 @@ impl Collection<'_> {
         };
         let index = self.store.indexes.open(&current).await?;
         let told = index.replace(&document.id, entries).await;
-        self.told(&document.id, told).await?;
+        self.told(&mut writing, &document.id, told).await?;
         Ok(Some((document, true)))
     }
 
     /// Forgets that the index has yet to hear of a document, if it has. One that outlives this process and is away
     /// is told later.
-    async fn told(&self, document: &str, told: Result<(), Error>) -> Result<(), Error> {
+    async fn told(
+        &self,
+        writing: &mut Writing,
+        document: &str,
+        told: Result<(), Error>,
+    ) -> Result<(), Error> {
         match told {
-            Ok(()) => self.store.rows.indexed(&self.scope, document).await,
+            Ok(()) if writing.there.is_held().await => {
+                self.store.rows.indexed(&self.scope, document).await
+            }
+            // Another may have told it of a newer one meanwhile: what it has is told once more.
+            Ok(()) => self.store.rows.tell_anew(&self.scope, document).await,
             Err(fault) if self.store.indexes.outlives() => {
                 tracing::warn!(%fault, "the index hears of a document later");
                 Ok(())
             }
             Err(fault) => Err(fault),
+        }
+    }
+
+    /// Has the index hear of a change that it has not heard of, if that is so still when nobody writes.
+    async fn tell(&self, document: &str) -> Result<(), Error> {
+        let _writing = self.writing().await?;
+        match self.store.rows.is_behind(&self.scope, document).await? {
+            true => self.reindex(document).await,
+            false => Ok(()),
         }
     }
 
@@ -526,17 +575,23 @@ impl Collection<'_> {
     pub(crate) async fn delete(&self, id: &str) -> Result<(), Error> {
         let there = self.store.rows.find(&self.scope, id).await?;
         there.ok_or_else(|| Error::NotFound(id.to_owned()))?;
-        let lock = self.lock();
-        let _writing = lock.lock().await;
+        let mut writing = self.writing().await?;
         self.store.rows.delete(&self.scope, id).await?;
         let told = self.store.indexes.open(&self.current().await?).await?.remove(id).await;
-        self.told(id, told).await
+        self.told(&mut writing, id, told).await
     }
 
-    fn lock(&self) -> Arc<tokio::sync::Mutex<()>> {
-        let mut writers = self.store.writers.lock().unwrap_or_else(PoisonError::into_inner);
-        let collection = Scope { generation: 0, ..self.scope.clone() };
-        Arc::clone(writers.entry(collection).or_default())
+    /// Waits for the right to change it: first among those of this process, of whom one asks the others'.
+    async fn writing(&self) -> Result<Writing, Error> {
+        let Scope { tenant, collection, .. } = &self.scope;
+        let here = {
+            let scope = Scope { generation: 0, ..self.scope.clone() };
+            let mut writers = self.store.writers.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(writers.entry(scope).or_default())
+        };
+        let _here = here.lock_owned().await;
+        let name = format!("retriever\n{tenant}\n{collection}");
+        Ok(Writing { there: self.store.database.lock(&name).await?, _here })
     }
 
     fn document_id(&self, source: &str) -> String {

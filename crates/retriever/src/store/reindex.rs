@@ -3,8 +3,8 @@
 use proto::retriever::Job;
 use types::{CallContext, Classify as _, ErrorKind, Privacy};
 
-use super::Collection;
 use super::vectors::Model;
+use super::{Collection, Store};
 use crate::Error;
 use crate::index::{Entries, Scope};
 use crate::jobs::Finished;
@@ -48,19 +48,32 @@ impl Collection<'_> {
         Ok(())
     }
 
+    /// As [`Self::switch`], unless somebody in another process is at it, or has been.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn switch_alone(&self, job: &Finished) -> Result<(), Error> {
+        let Store { database, queue, .. } = self.store;
+        let name = format!("retriever\nswitch\n{}", job.id);
+        let Some(_lock) = database.try_lock(&name).await? else { return Ok(()) };
+        match queue.bare(&self.scope.tenant, job.id.as_str()).await?.switched {
+            true => Ok(()),
+            false => self.switch(job).await,
+        }
+    }
+
     /// Makes the vectors of a job's model the collection's. Searches find by the old ones until they find by the new.
     /// What came since the job began is embedded first.
     ///
     /// # Errors
     /// What keeps it from that; nothing changed.
-    pub(crate) async fn switch(&self, job: &Finished) -> Result<(), Error> {
+    async fn switch(&self, job: &Finished) -> Result<(), Error> {
         let model = self.next_model(&job.context, &job.model).await?;
         // Most of what is missing is embedded while others may write.
         for id in self.store.rows.ids(&self.scope).await? {
             self.prepared_for(job, &id, model.as_ref()).await?;
         }
-        let lock = self.lock();
-        let _writing = lock.lock().await;
+        let _writing = self.writing().await?;
         let before = self.current().await?;
         let after = Scope { generation: before.generation + 1, ..before.clone() };
         // What an attempt before left is none of it.
@@ -81,8 +94,11 @@ impl Collection<'_> {
             index.replace(&id, entries).await?;
         }
         if let Err(fault) = self.store.rows.switch(&before, &next, &job.id).await {
-            // No other attempt follows when its job is gone.
-            self.store.indexes.remove(&after).await?;
+            // No other attempt follows when its job is gone. Otherwise the next one removes it, if there is one: the
+            // rows may have gone over all the same.
+            if matches!(fault, Error::Lost) {
+                self.store.indexes.remove(&after).await?;
+            }
             return Err(fault);
         }
         let ended = Collection { store: self.store, scope: before };

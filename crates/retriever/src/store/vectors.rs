@@ -186,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn what_one_request_bought_is_kept_when_the_next_fails() {
         let directory = tempfile::tempdir().unwrap();
-        let config = Config { database: directory.path().join("r.db"), ..Config::default() };
+        let config = Config::at(&directory.path().join("r.db"));
         let seller = Arc::new(Seller::default());
         let models = Models { embedder: Some(seller.clone()), ..Models::default() };
         let store = Store::open(&config, Arc::new(Memory::default()), models).await.unwrap();

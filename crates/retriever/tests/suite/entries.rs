@@ -1,5 +1,6 @@
 //! What is in a collection and what is on its way there, as one list.
 
+use std::path::Path;
 use std::time::Duration;
 
 use proto::retriever::{
@@ -10,7 +11,7 @@ use retriever::{Config, Fetch};
 use testkit::web::Web;
 use types::ErrorKind;
 
-use super::{Caller, add, begin, ended, request, serve};
+use super::{Caller, add, begin, config, ended, over_each, request, serve};
 
 async fn list(caller: &mut Caller, message: ListEntriesRequest) -> (Vec<Entry>, bool) {
     let reply = caller.client.list_entries(request(&caller.context, message)).await.unwrap();
@@ -33,16 +34,14 @@ async fn delete(caller: &mut Caller, source: &str) -> tonic::Result<()> {
     caller.client.delete_entry(request(&caller.context, message)).await.map(|_| ())
 }
 
-#[tokio::test]
-async fn entries_are_what_waits_what_is_stored_and_what_failed() {
-    let directory = tempfile::tempdir().unwrap();
+over_each!(entries_are_what_waits_what_is_stored_and_what_failed);
+async fn entries_are_what_waits_what_is_stored_and_what_failed(directory: &Path) {
     let web = Web::start().await.unwrap();
     web.hold("/held");
     let config = Config {
-        database: directory.path().join("documents.db"),
         fetch: Fetch { local_networks: vec!["127.0.0.1/32".parse().unwrap()], ..Fetch::default() },
         ingest_workers: 1,
-        ..Config::default()
+        ..config(directory)
     };
     let peer = serve(config).await.unwrap();
     let mut caller = Caller::new(&peer, "a");
@@ -133,10 +132,9 @@ async fn entries_are_what_waits_what_is_stored_and_what_failed() {
     assert!(caller.search("late").await.is_empty());
 }
 
-#[tokio::test]
-async fn a_collection_is_called_and_noted_as_people_say() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut caller = Caller::new(&super::open(directory.path()).await, "a");
+over_each!(a_collection_is_called_and_noted_as_people_say);
+async fn a_collection_is_called_and_noted_as_people_say(directory: &Path) {
+    let mut caller = Caller::new(&super::open(directory).await, "a");
     let change = |title: Option<&str>, pairs: Option<&[(&str, &str)]>| {
         let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         ChangeCollectionRequest {

@@ -10,7 +10,7 @@ use proto::retriever::{
 use retriever::{Config, Embedding, PeerAddresses};
 use types::ErrorKind;
 
-use super::{Caller, add, begin, ended, open, request, serve};
+use super::{Caller, add, begin, config, ended, open, over_each, request, serve};
 
 async fn delete(caller: &mut Caller, job: &str) -> tonic::Result<()> {
     let message = DeleteJobRequest { job: job.to_owned() };
@@ -41,10 +41,9 @@ async fn seen(caller: &mut Caller, job: &str, wanted: impl Fn(&Task) -> bool) ->
     tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap()
 }
 
-#[tokio::test]
-async fn a_removed_job_is_forgotten_and_what_it_stored_stays() {
-    let directory = tempfile::tempdir().unwrap();
-    let peer = open(directory.path()).await;
+over_each!(a_removed_job_is_forgotten_and_what_it_stored_stays);
+async fn a_removed_job_is_forgotten_and_what_it_stored_stays(directory: &Path) {
+    let peer = open(directory).await;
     let mut caller = Caller::new(&peer, "a");
     let job = begin(&mut caller).await;
     add(&mut caller, &job, "good.md", b"words").await.unwrap();
@@ -63,14 +62,12 @@ async fn a_removed_job_is_forgotten_and_what_it_stored_stays() {
     assert_eq!(caller.search("words").await.len(), 1);
 }
 
-#[tokio::test]
-async fn what_waits_in_a_removed_job_is_never_done() {
-    let directory = tempfile::tempdir().unwrap();
+over_each!(what_waits_in_a_removed_job_is_never_done);
+async fn what_waits_in_a_removed_job_is_never_done(directory: &Path) {
     let away = Config {
-        database: directory.path().join("documents.db"),
         embedding: Some(Embedding { route: Some("away".to_owned()), ..Embedding::default() }),
         peers: PeerAddresses { router: "http://127.0.0.1:1".to_owned() },
-        ..Config::default()
+        ..config(directory)
     };
     let mut caller = Caller::new(&serve(away).await.unwrap(), "a");
     let job = begin(&mut caller).await;
@@ -80,7 +77,7 @@ async fn what_waits_in_a_removed_job_is_never_done() {
     delete(&mut caller, &job).await.unwrap();
     drop(caller);
     // Nothing keeps a document waiting now, and what has waited longest comes first.
-    let mut caller = Caller::new(&open(directory.path()).await, "a");
+    let mut caller = Caller::new(&open(directory).await, "a");
     let job = begin(&mut caller).await;
     add(&mut caller, &job, "kept.md", b"words").await.unwrap();
     ended(&mut caller, &job).await;
@@ -91,10 +88,9 @@ async fn what_waits_in_a_removed_job_is_never_done() {
     assert_eq!(list(&mut caller, ListJobsRequest::default()).await.jobs.len(), 1);
 }
 
-#[tokio::test]
-async fn jobs_are_listed_page_by_page_and_by_collection() {
-    let directory = tempfile::tempdir().unwrap();
-    let peer = open(directory.path()).await;
+over_each!(jobs_are_listed_page_by_page_and_by_collection);
+async fn jobs_are_listed_page_by_page_and_by_collection(directory: &Path) {
+    let peer = open(directory).await;
     let mut caller = Caller::new(&peer, "a");
     let mut made = Vec::new();
     for number in 0..5 {
@@ -140,22 +136,21 @@ async fn jobs_are_listed_page_by_page_and_by_collection() {
     assert!(list(&mut other, ListJobsRequest::default()).await.jobs.is_empty());
 }
 
-#[tokio::test]
-async fn the_bytes_of_what_failed_are_dropped_in_time_and_its_reason_stays() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut caller = Caller::new(&open(directory.path()).await, "a");
+over_each!(the_bytes_of_what_failed_are_dropped_in_time_and_its_reason_stays);
+async fn the_bytes_of_what_failed_are_dropped_in_time_and_its_reason_stays(directory: &Path) {
+    let mut caller = Caller::new(&open(directory).await, "a");
     let job = begin(&mut caller).await;
     add(&mut caller, &job, "bad.md", b"\xff").await.unwrap();
     ended(&mut caller, &job).await;
     drop(caller);
-    let mut caller = Caller::new(&open_for(directory.path(), 1).await, "a");
+    let mut caller = Caller::new(&open_for(directory, 1).await, "a");
     // A day has not gone by: it is there to be worked on again.
     let retry = || RetryJobRequest { job: job.clone() };
     let retried = caller.client.retry_job(request(&caller.context, retry())).await.unwrap();
     assert_eq!(retried.into_inner().queued, 1);
     ended(&mut caller, &job).await;
     drop(caller);
-    let mut caller = Caller::new(&open_for(directory.path(), 0).await, "a");
+    let mut caller = Caller::new(&open_for(directory, 0).await, "a");
     let task = seen(&mut caller, &job, |task| task.reason.contains("dropped")).await;
     assert_eq!(task.state(), TaskState::Failed);
     assert!(task.reason.contains("is not UTF-8"), "{}", task.reason);
@@ -167,6 +162,5 @@ async fn the_bytes_of_what_failed_are_dropped_in_time_and_its_reason_stays() {
 }
 
 async fn open_for(directory: &Path, ingest_failed_days: u32) -> runtime::transport::Peer {
-    let database = directory.join("documents.db");
-    serve(Config { database, ingest_failed_days, ..Config::default() }).await.unwrap()
+    serve(Config { ingest_failed_days, ..config(directory) }).await.unwrap()
 }

@@ -221,7 +221,6 @@ fn isolated() -> Parsing {
 }
 
 async fn serve(directory: &Path, parsing: Parsing) -> Peer {
-    let database = directory.join("documents.db");
-    let config = Config { database, parsing, ..Config::default() };
+    let config = Config { parsing, ..crate::config(directory) };
     crate::serve(config).await.unwrap()
 }

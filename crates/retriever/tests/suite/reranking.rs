@@ -12,8 +12,7 @@ use super::{Caller, serve};
 const WORDS: [&str; 4] = ["valve", "pump", "turns", "slowly"];
 
 async fn caller(directory: &Path, rerank: Option<Rerank>) -> Caller {
-    let database = directory.join("documents.db");
-    let config = Config { database, rerank, ..Config::default() };
+    let config = Config { rerank, ..super::config(directory) };
     Caller::new(&serve(config).await.unwrap(), "a")
 }
 
@@ -98,8 +97,8 @@ async fn a_reranker_is_asked_for_only_where_there_is_one_and_is_local() {
     let url = "https://203.0.113.1/v1/rerank".to_owned();
     let endpoint = Some(Endpoint { url, model, api_key, local_networks });
     let rerank = Some(Rerank { endpoint, ..Rerank::default() });
-    let database = directory.path().join("other.db");
-    let refused = serve(Config { database, rerank, ..Config::default() }).await;
+    let place = directory.path().join("other.db");
+    let refused = serve(Config { rerank, ..Config::at(&place) }).await;
     let told = format!("{:#}", refused.err().unwrap());
     assert!(told.contains("203.0.113.1 is not a local address"), "{told}");
 }
