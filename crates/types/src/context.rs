@@ -74,6 +74,12 @@ impl CallContext {
     /// Returns a context for `tenant` and `user` with a new request id and nothing else set.
     #[must_use]
     pub fn new(tenant: TenantId, user: UserId) -> Self {
+        Self::of_request(tenant, user, RequestId::generate())
+    }
+
+    /// Returns a context for `tenant` and `user` within a request, with nothing else set.
+    #[must_use]
+    pub fn of_request(tenant: TenantId, user: UserId, request_id: RequestId) -> Self {
         Self {
             tenant,
             team: None,
@@ -84,7 +90,7 @@ impl CallContext {
             privacy: Privacy::Public,
             caching: Caching::AsConfigured,
             deadline: None,
-            request_id: RequestId::generate(),
+            request_id,
             idempotency_key: None,
         }
     }

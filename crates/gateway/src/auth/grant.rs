@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use identity::Identity;
 use types::{
-    Caching, CallContext, ErrorKind, KeyId, Privacy, Role, TeamId, TenantId, UserId, allows,
+    Caching, CallContext, ErrorKind, KeyId, Privacy, RequestId, Role, TeamId, TenantId, UserId,
+    allows,
 };
 
 use crate::Error;
@@ -104,8 +105,9 @@ impl Grant {
     }
 
     /// Returns the context of a call by its owner.
-    pub(crate) fn context(&self) -> CallContext {
-        let mut context = CallContext::new(self.tenant.clone(), self.user.clone());
+    pub(crate) fn context(&self, request: RequestId) -> CallContext {
+        let (tenant, user) = (self.tenant.clone(), self.user.clone());
+        let mut context = CallContext::of_request(tenant, user, request);
         context.team.clone_from(&self.team);
         context.key.clone_from(&self.key);
         context.tools = self.tools.as_deref().map(Arc::from);

@@ -109,10 +109,8 @@ pub(crate) async fn require(
     let named = named.ok();
     let named = named.as_ref().and_then(|named| named.iter().next()).map(|(_, value)| value);
     roles::check(&grant, right, named)?;
-    let mut context = grant.context();
-    if let Some(id) = request.extensions().get::<RequestId>() {
-        context.request_id = id.clone();
-    }
+    let id = request.extensions().get::<RequestId>();
+    let mut context = grant.context(id.cloned().unwrap_or_else(RequestId::generate));
     context.privacy = context.privacy.raised_to(match text(headers, &PRIVACY)? {
         None | Some("public") => Privacy::Public,
         Some("private") => Privacy::Private,
