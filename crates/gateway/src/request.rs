@@ -11,7 +11,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use runtime::metrics::Metrics;
 use tracing::Instrument as _;
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use types::RequestId;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -66,8 +65,7 @@ pub(crate) async fn observe(
     };
     let privacy = tracing::field::Empty;
     let span = tracing::info_span!("request", service = "gateway", %method, route, privacy);
-    // Fails only without the OpenTelemetry layer, and then there is no trace to continue.
-    let _ = span.set_parent(runtime::context::trace_of(request.headers()));
+    runtime::context::continue_trace(&span, request.headers());
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
     let elapsed = started.elapsed();

@@ -5,19 +5,18 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
-use opentelemetry::trace::TraceContextExt as _;
+use opentelemetry::trace::{SpanContext, TraceContextExt as _};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::body::Body;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap, MetadataValue};
 use tonic::{Request, Status};
 use tower::Service;
 use tracing::Instrument as _;
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use types::{
     Caching, CallContext, ErrorKind, IdError, Privacy, RequestId, RunId, TeamId, TenantId, UserId,
 };
 
-use crate::error;
+use crate::{error, trace};
 
 // Binary metadata, because a user's id may hold any character.
 const TENANT: &str = "baton-tenant-bin";
@@ -37,7 +36,7 @@ const DEADLINE: &str = "baton-deadline-ms";
 #[derive(Debug, Clone)]
 struct Carried {
     context: CallContext,
-    trace: opentelemetry::Context,
+    trace: SpanContext,
     /// Whether it goes with a call of gRPC, which has a time limit of its own.
     grpc: bool,
 }
@@ -45,14 +44,14 @@ struct Carried {
 /// Returns a request that carries `context`, the time left of its deadline, and the current trace.
 pub fn request<T>(context: &CallContext, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    let trace = tracing::Span::current().context();
+    let trace = trace::current();
     request.extensions_mut().insert(Carried { context: context.clone(), trace, grpc: true });
     request
 }
 
 /// Has an HTTP request carry `context` and the current trace, as [`request`] does for a message.
 pub fn attach<T>(context: &CallContext, request: &mut ::http::Request<T>) {
-    let trace = tracing::Span::current().context();
+    let trace = trace::current();
     request.extensions_mut().insert(Carried { context: context.clone(), trace, grpc: false });
 }
 
@@ -103,7 +102,8 @@ impl Carried {
             Caching::Asked => metadata.insert(CACHE, MetadataValue::from_static("on")),
             Caching::Never => metadata.insert(CACHE, MetadataValue::from_static("off")),
         };
-        TraceContextPropagator::new().inject_context(trace, &mut Metadata(metadata));
+        let trace = opentelemetry::Context::new().with_remote_span_context(trace.clone());
+        TraceContextPropagator::new().inject_context(&trace, &mut Metadata(metadata));
         if let Some(deadline) = context.deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
@@ -175,24 +175,29 @@ fn privacy_of(said: Option<&str>) -> Privacy {
     }
 }
 
-/// Returns the trace that `headers` carry, to be a span's parent.
-#[must_use]
-pub fn trace_of(headers: &::http::HeaderMap) -> opentelemetry::Context {
-    TraceContextPropagator::new().extract(&Headers(headers))
+/// Has a new span continue the trace that `headers` carry, or begin one.
+pub fn continue_trace(span: &tracing::Span, headers: &::http::HeaderMap) {
+    trace::continue_in(span, trace_of(headers));
+}
+
+fn trace_of(headers: &::http::HeaderMap) -> SpanContext {
+    let none = opentelemetry::Context::new();
+    let carried = TraceContextPropagator::new().extract_with_context(&none, &Headers(headers));
+    carried.span().span_context().clone()
 }
 
 /// Returns the current span's trace id in hexadecimal, all zeros when there is none.
 #[must_use]
 pub fn trace_id() -> String {
-    tracing::Span::current().context().span().span_context().trace_id().to_string()
+    trace::current().trace_id().to_string()
 }
 
 /// Returns the current span as a W3C `traceparent`, when it belongs to a trace.
 #[must_use]
 pub fn traceparent() -> Option<String> {
-    let mut headers = std::collections::HashMap::new();
-    TraceContextPropagator::new().inject_context(&tracing::Span::current().context(), &mut headers);
-    headers.remove("traceparent")
+    let span = trace::current();
+    let (trace, flags) = (span.trace_id(), span.trace_flags());
+    span.is_valid().then(|| format!("00-{trace}-{}-{flags:02x}", span.span_id()))
 }
 
 /// Runs every call of a server in a span that continues the caller's trace.
@@ -228,11 +233,11 @@ where
         let privacy = carried.map_or_else(|| privacy_of(said), |carried| carried.context.privacy);
         let privacy = privacy.as_str();
         let span = tracing::info_span!("rpc", service = self.service, method, privacy);
-        // Fails only without the OpenTelemetry layer, and then there is no trace to continue.
-        let _ = span.set_parent(match carried {
+        let caller = match carried {
             Some(carried) => carried.trace.clone(),
             None => trace_of(request.headers()),
-        });
+        };
+        trace::continue_in(&span, caller);
         span.in_scope(|| {
             tracing::debug!(service = self.service, method, trace_id = %trace_id(), "call");
         });

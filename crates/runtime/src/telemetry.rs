@@ -9,13 +9,15 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Filter, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _};
+use tracing_subscriber::{EnvFilter, Layer};
 
+use crate::lines::Json;
 use crate::spans::{self, PublicOnly};
+use crate::trace::Named;
 
 /// What is told to whom.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,14 +37,16 @@ impl Default for Telemetry {
     }
 }
 
-/// Sends what is left when it is dropped.
+/// Sends what is left when it is dropped, if spans are collected.
 #[derive(Debug)]
-pub struct Flush(SdkTracerProvider);
+pub struct Flush(Option<SdkTracerProvider>);
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        // Nobody is left to be told of a failure.
-        let _ = self.0.shutdown();
+        if let Some(provider) = &self.0 {
+            // Nobody is left to be told of a failure.
+            let _ = provider.shutdown();
+        }
     }
 }
 
@@ -52,30 +56,27 @@ impl Drop for Flush {
 /// # Errors
 /// If the filter or the endpoint is malformed, or telemetry is installed already.
 pub fn init(service: &'static str, config: &Telemetry) -> anyhow::Result<Flush> {
-    let filter = filter(&config.log)
-        .with_context(|| format!("telemetry.log: {:?} is not a filter", config.log))?;
-    let mut provider = SdkTracerProvider::builder()
-        .with_resource(Resource::builder().with_service_name(service).build());
-    if let Some(endpoint) = &config.otlp_endpoint {
-        let exporter = opentelemetry_otlp::SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .build()
-            .with_context(|| format!("telemetry.otlp_endpoint: {endpoint:?}"))?;
-        let batches = BatchSpanProcessor::builder(exporter).build();
-        provider = match config.otlp_is_local || spans::is_here(endpoint) {
-            true => provider.with_span_processor(batches),
-            false => provider.with_span_processor(PublicOnly(batches)),
-        };
-    }
-    let provider = provider.build();
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match std::io::stderr().is_terminal() {
-        true => lines.compact().boxed(),
-        false => lines.json().flatten_event(true).with_span_list(false).with_ansi(false).boxed(),
-    };
     // Spans exist whatever the log level, so that a trace is whole.
     let others = ["h2", "hyper", "rmcp", "tonic"].map(|name| (name, LevelFilter::OFF));
+    let whole = Targets::new().with_default(LevelFilter::INFO).with_targets(others);
+    let Some(endpoint) = &config.otlp_endpoint else {
+        let named = Named.with_filter(whole.and(filter_fn(|about| about.is_span())));
+        tracing_subscriber::registry().with(named).with(lines(config)?).try_init()?;
+        return Ok(Flush(None));
+    };
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()
+        .with_context(|| format!("telemetry.otlp_endpoint: {endpoint:?}"))?;
+    let batches = BatchSpanProcessor::builder(exporter).build();
+    let provider = SdkTracerProvider::builder()
+        .with_resource(Resource::builder().with_service_name(service).build());
+    let provider = match config.otlp_is_local || spans::is_here(endpoint) {
+        true => provider.with_span_processor(batches),
+        false => provider.with_span_processor(PublicOnly(batches)),
+    };
+    let provider = provider.build();
     let traces = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(service))
         // Nobody asks OpenTelemetry itself for the current span, and a thread says nothing of a task.
@@ -83,9 +84,25 @@ pub fn init(service: &'static str, config: &Telemetry) -> anyhow::Result<Flush> 
         // Nobody asks how long a span was idle, and it would be counted at every poll.
         .with_tracked_inactivity(false)
         .with_threads(false)
-        .with_filter(Targets::new().with_default(LevelFilter::INFO).with_targets(others));
-    tracing_subscriber::registry().with(traces).with(lines.with_filter(filter)).try_init()?;
-    Ok(Flush(provider))
+        .with_filter(whole);
+    tracing_subscriber::registry().with(traces).with(lines(config)?).try_init()?;
+    Ok(Flush(Some(provider)))
+}
+
+fn lines<S>(config: &Telemetry) -> anyhow::Result<Box<dyn Layer<S> + Send + Sync>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let filter = filter(&config.log)
+        .with_context(|| format!("telemetry.log: {:?} is not a filter", config.log))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    Ok(match std::io::stderr().is_terminal() {
+        true => lines.compact().with_filter(filter).boxed(),
+        false => {
+            let lines = lines.with_ansi(false).fmt_fields(Json).event_format(Json);
+            lines.with_filter(filter).boxed()
+        }
+    })
 }
 
 /// Reads which lines are wanted. Only a filter of spans needs to be asked whenever one is entered.
