@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(&files, [root])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().build_transport(false).bytes(".").compile_fds(descriptors)?;
+    let build = tonic_prost_build::configure().build_transport(false).bytes(".");
+    build.codec_path("crate::Codec").compile_fds(descriptors)?;
     Ok(())
 }
