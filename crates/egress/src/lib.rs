@@ -4,16 +4,26 @@
 //! connected to: names are resolved here, and what is out of reach is not given to the connection. A name
 //! that changes its address after the check is checked again, because the check is the resolution.
 
+mod sent;
+mod server;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use hyper_util::client::legacy::connect::dns;
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, ClientBuilder, Url};
+use reqwest::{Client, ClientBuilder};
+use url::Url;
+
+pub use sent::{Outgoing, Sent};
+pub use server::{Answer, Error, Server};
 
 /// Where a client may connect to.
 #[derive(Debug, Clone, Default)]
@@ -102,7 +112,18 @@ fn is_public(address: IpAddr) -> bool {
 ///
 /// Call [`Reach::check`] for its destination: an address needs no resolution.
 pub fn client(reach: Reach) -> ClientBuilder {
-    client_with(reach, Arc::new(|name| Box::pin(system(name))))
+    client_with(Resolver::system(reach))
+}
+
+/// Prepares the way to a server of this reach that is asked often: see [`Server`]. Its scheme, host and
+/// port are those of `url`; a connection has to stand within `patience`. No proxy, no redirect.
+///
+/// Call [`Reach::check`] for it: an address needs no resolution.
+///
+/// # Errors
+/// If it has no host, or this machine has no certificates to check it by.
+pub fn server(reach: Reach, url: &Url, patience: Duration) -> Result<Server, Error> {
+    Server::new(Resolver::system(reach), url, patience)
 }
 
 /// Tells whether an error, or what caused it, is that a destination was out of reach.
@@ -115,19 +136,41 @@ type Found = io::Result<Vec<SocketAddr>>;
 type Lookup = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Found> + Send>> + Send + Sync>;
 
 #[expect(clippy::disallowed_methods, reason = "the one place where clients are made")]
-fn client_with(reach: Reach, lookup: Lookup) -> ClientBuilder {
+fn client_with(resolver: Resolver) -> ClientBuilder {
     runtime::http::use_ring();
     Client::builder()
         .tcp_nodelay(true)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
-        .dns_resolver(Arc::new(Resolver { reach, lookup }))
+        .dns_resolver(Arc::new(resolver))
 }
 
-struct Resolver {
+#[derive(Clone)]
+pub(crate) struct Resolver {
     reach: Reach,
     lookup: Lookup,
 }
+
+impl Resolver {
+    pub(crate) fn system(reach: Reach) -> Self {
+        Self { reach, lookup: Arc::new(|name| Box::pin(system(name))) }
+    }
+
+    /// Returns the addresses of a name, if they are all within reach.
+    fn addresses(&self, name: &str) -> impl Future<Output = Addresses> + Send + use<> {
+        let (reach, found) = (self.reach.clone(), (self.lookup)(name.to_owned()));
+        async move {
+            let found = found.await?;
+            // One foreign address among local ones is a trick, or a mistake that nobody would see.
+            match found.iter().find(|address| !reach.covers(address.ip())) {
+                Some(foreign) => Err(reach.refused(foreign.ip()).into()),
+                None => Ok(found.into_iter()),
+            }
+        }
+    }
+}
+
+type Addresses = Result<std::vec::IntoIter<SocketAddr>, Box<dyn std::error::Error + Send + Sync>>;
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,15 +180,22 @@ impl fmt::Debug for Resolver {
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (reach, found) = (self.reach.clone(), (self.lookup)(name.as_str().to_owned()));
-        Box::pin(async move {
-            let found = found.await?;
-            // One foreign address among local ones is a trick, or a mistake that nobody would see.
-            match found.iter().find(|address| !reach.covers(address.ip())) {
-                Some(foreign) => Err(reach.refused(foreign.ip()).into()),
-                None => Ok(Box::new(found.into_iter()) as Addrs),
-            }
-        })
+        let found = self.addresses(name.as_str());
+        Box::pin(async move { Ok(Box::new(found.await?) as Addrs) })
+    }
+}
+
+impl tower::Service<dns::Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Addresses> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: dns::Name) -> Self::Future {
+        Box::pin(self.addresses(name.as_str()))
     }
 }
 
@@ -264,14 +314,19 @@ mod tests {
             };
             Box::pin(std::future::ready(Ok(vec![SocketAddr::from((ip, 0))])))
         });
-        let client = client_with(local(&[]), lookup).build().unwrap();
+        let resolver = Resolver { reach: local(&[]), lookup };
         let url = format!("http://models.example:{port}/");
-        for _ in 0..2 {
-            assert_eq!(client.get(&url).send().await.unwrap().status(), 204);
-        }
+        let client = client_with(resolver.clone()).build().unwrap();
+        assert_eq!(client.get(&url).send().await.unwrap().status(), 204);
+        let patience = Duration::from_secs(10);
+        let server = Server::new(resolver, &url.parse().unwrap(), patience).unwrap();
+        let get = || http::Request::get("/").body(Outgoing::default()).unwrap();
+        assert_eq!(server.send(get()).await.unwrap().status(), 204);
         let refused = client.get(&url).send().await.unwrap_err();
         assert!(is_out_of_reach(&refused), "{refused:?}");
-        assert_eq!(asked.load(Ordering::SeqCst), 3);
+        let refused = server.send(get()).await.unwrap_err();
+        assert!(is_out_of_reach(&refused), "{refused:?}");
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
         assert_eq!(served.await.unwrap(), 2);
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use reqwest::Url;
 use serde::Deserialize;
+use url::Url;
 
 use crate::config::{Kind, Model, Provider, is_local};
 

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use futures::FutureExt as _;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
 use proto::router::router_service_server::RouterService;
-use proto::router::stream_complete_response::Event;
 use proto::router::{
     Call, CancelBatchRequest, CancelBatchResponse, CollectBatchRequest, CollectBatchResponse,
     CompleteRequest, CompleteResponse, CountTokensRequest, CountTokensResponse,
@@ -14,7 +14,6 @@ use proto::router::{
     StreamCompleteResponse, SubmitBatchRequest, SubmitBatchResponse,
 };
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
@@ -72,10 +71,7 @@ impl Service {
 
 #[tonic::async_trait]
 impl RouterService for Service {
-    type StreamCompleteStream = tokio_stream::adapters::Map<
-        ReceiverStream<Event>,
-        fn(Event) -> Result<StreamCompleteResponse, Status>,
-    >;
+    type StreamCompleteStream = BoxStream<'static, Result<StreamCompleteResponse, Status>>;
     type CollectBatchStream = ReceiverStream<Result<CollectBatchResponse, Status>>;
 
     async fn complete(
@@ -99,8 +95,9 @@ impl RouterService for Service {
         let (sender, pieces) = mpsc::channel(32);
         let asked = planned.stream(keep, sender).boxed();
         self.means.calls.spawn(asked.in_current_span()).await.map_err(lost)??;
-        let wrap: fn(Event) -> _ = |event| Ok(StreamCompleteResponse { event: Some(event) });
-        Ok(Response::new(ReceiverStream::new(pieces).map(wrap)))
+        let pieces = ReceiverStream::new(pieces).flat_map(stream::iter);
+        let wrapped = pieces.map(|event| Ok(StreamCompleteResponse { event: Some(event) }));
+        Ok(Response::new(wrapped.boxed()))
     }
 
     async fn estimate(

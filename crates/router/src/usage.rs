@@ -1,5 +1,7 @@
 //! Tokens and what they cost. Pure.
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use types::NanoUsd;
 
@@ -33,13 +35,28 @@ impl Usage {
     /// Reads the usage of a chat completion or a chunk of one, also beside choices; an exact zero
     /// counts, and what cannot be true does not.
     pub(crate) fn of(chat: &Value) -> Option<Self> {
-        let usage = chat.get("usage")?;
+        Self::said(chat.get("usage")?, chat.get("choices").is_some())
+    }
+
+    /// Reads the usage of a whole chat completion as it came, without making values of the rest; none if
+    /// it is another thing, or does not say.
+    pub(crate) fn glance(body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Completion {
+            choices: Vec<IgnoredAny>,
+            usage: Value,
+        }
+        let completion: Completion = serde_json::from_str(std::str::from_utf8(body).ok()?).ok()?;
+        Self::said(&completion.usage, true).filter(|_| !completion.choices.is_empty())
+    }
+
+    fn said(usage: &Value, has_choices: bool) -> Option<Self> {
         let input = tokens(usage.get("prompt_tokens")?)?;
         let output = match (usage.get("completion_tokens"), usage.get("total_tokens")) {
             (Some(output), _) if !output.is_null() => tokens(output)?,
             (_, Some(total)) if !total.is_null() => tokens(total)?.checked_sub(input)?,
             // Embeddings write nothing, and some say nothing about it.
-            _ if chat.get("choices").is_none() => 0,
+            _ if !has_choices => 0,
             _ => return None,
         };
         let part = |details: &str, name: &str| tokens(usage.get(details)?.get(name)?);
@@ -155,6 +172,27 @@ mod tests {
         assert_eq!(of(json!({ "prompt_tokens": 3.5, "completion_tokens": 2 })), None);
         let embeds = json!({ "data": [], "usage": { "prompt_tokens": 3 } });
         assert_eq!(Usage::of(&embeds), Some(Usage { input: 3, ..Usage::default() }));
+    }
+
+    #[test]
+    fn a_glance_sees_the_usage_of_what_is_a_completion_and_of_nothing_else() {
+        let whole = r#" {"choices":[{"message":{"content":"é"}}],"usage":{"prompt_tokens":3,"completion_tokens":4},"x":1}"#;
+        let seen = Usage::glance(whole.as_bytes());
+        assert_eq!(seen, Some(Usage { input: 3, output: 4, ..Usage::default() }));
+        assert_eq!(seen, Usage::of(&serde_json::from_str(whole).unwrap()));
+        for other in [
+            whole.replace("[{\"message\":{\"content\":\"é\"}}]", "[]"),
+            whole.replace("choices", "choises"),
+            whole.replace(":4}", ":-4}"),
+            whole.replace(",\"x\"", ",\"usage\""),
+            whole.replace("}}],", "}],"),
+            format!("{whole}1"),
+        ] {
+            assert_ne!(other, whole);
+            assert_eq!(Usage::glance(other.as_bytes()), None, "{other}");
+        }
+        let garbled: Vec<u8> = whole.bytes().filter(|byte| *byte != 0xa9).collect();
+        assert_eq!(Usage::glance(&garbled), None, "what is no text does not pass");
     }
 
     #[test]

@@ -25,6 +25,9 @@ use crate::error::COST;
 use crate::limiter::Used;
 use crate::{App, Error};
 
+/// How many pieces of a stream are written together.
+const TOGETHER: usize = 64;
+
 /// Answers a conversation: OpenAI's chat completions.
 ///
 /// The body goes to the router as it is; the gateway reads no more of it than `model`, `stream` and `dry_run`.
@@ -181,24 +184,38 @@ async fn streamed(
     let first = pieces.next().await.transpose()?.flatten().ok_or_else(early)?;
     let Piece::Started(receipt) = first else { return Err(early()) };
     let used = Used::default();
+    // Pieces that come together are written together; none of them waits for others.
+    let pieces = pieces.map(|piece| piece.map_err(Error::from)).ready_chunks(TOGETHER);
     let (state, told) = ((pieces, used.clone()), used);
     let frames = stream::unfold(Some(state), move |state| async move {
         let (mut pieces, used) = state?;
-        let failed = |message: String| Error::new(ErrorKind::Unavailable, message);
-        let (frame, last) = match pieces.next().await {
-            Some(Ok(piece)) => match piece {
-                Some(Piece::Chunk(chunk)) => (frame(dialect, &chunk), false),
-                Some(Piece::Finished(receipt)) => {
+        let (mut frames, mut last) = (Vec::new(), false);
+        let come = pieces.next().await.unwrap_or_else(|| vec![Err(early())]);
+        for piece in come {
+            match piece {
+                Ok(Some(Piece::Chunk(chunk))) => frame(dialect, &chunk, &mut frames),
+                Ok(Some(Piece::Started(_)) | None) => {}
+                Ok(Some(Piece::Finished(receipt))) => {
                     used.say(receipt.input_tokens, receipt.output_tokens);
-                    (end(dialect), true)
+                    frames.extend_from_slice(end(dialect));
+                    last = true;
                 }
-                Some(Piece::Failed(message)) => (failure(dialect, &failed(message)), true),
-                Some(Piece::Started(_)) | None => (Bytes::new(), false),
-            },
-            None => (failure(dialect, &early()), true),
-            Some(Err(status)) => (failure(dialect, &status.into()), true),
-        };
-        Some((Ok::<_, std::convert::Infallible>(frame), (!last).then_some((pieces, used))))
+                Ok(Some(Piece::Failed(message))) => {
+                    let failed = Error::new(ErrorKind::Unavailable, message);
+                    failure(dialect, &failed, &mut frames);
+                    last = true;
+                }
+                Err(fault) => {
+                    failure(dialect, &fault, &mut frames);
+                    last = true;
+                }
+            }
+            if last {
+                break;
+            }
+        }
+        let frames = Ok::<_, std::convert::Infallible>(Bytes::from(frames));
+        Some((frames, (!last).then_some((pieces, used))))
     });
     let mut response = Body::from_stream(frames).into_response();
     response.extensions_mut().insert(told);
@@ -210,7 +227,7 @@ async fn streamed(
 }
 
 /// Frames a chunk as a server-sent event; events of Messages are named as they name themselves.
-fn frame(dialect: Dialect, json: &[u8]) -> Bytes {
+fn frame(dialect: Dialect, json: &[u8], frames: &mut Vec<u8>) {
     #[derive(Deserialize)]
     struct Named {
         #[serde(rename = "type")]
@@ -221,35 +238,41 @@ fn frame(dialect: Dialect, json: &[u8]) -> Bytes {
         Dialect::ChatCompletions | Dialect::Embeddings | Dialect::Unspecified => None,
     };
     let is_word = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b"_.".contains(&b));
-    let named = named.filter(|named| is_word(&named.name));
-    let name = named.map(|named| format!("event: {}\n", named.name)).unwrap_or_default();
-    let mut frame = [name.as_bytes(), b"data: ", json, b"\n\n"].concat();
-    // A line's end within JSON is a space, and would end the data here.
-    let data = name.len()..frame.len() - 2;
-    for byte in frame[data].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
-        *byte = b' ';
+    if let Some(named) = named.filter(|named| is_word(&named.name)) {
+        frames.extend_from_slice(b"event: ");
+        frames.extend_from_slice(named.name.as_bytes());
+        frames.push(b'\n');
     }
-    frame.into()
+    frames.extend_from_slice(b"data: ");
+    let data = frames.len();
+    frames.extend_from_slice(json);
+    // A line's end within JSON is a space, and would end the data here.
+    let mut rest = &mut frames[data..];
+    while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
+        rest[end] = b' ';
+        rest = &mut rest[end + 1..];
+    }
+    frames.extend_from_slice(b"\n\n");
 }
 
 /// Ends a stream that is whole; Messages and Responses have said so already.
-fn end(dialect: Dialect) -> Bytes {
+fn end(dialect: Dialect) -> &'static [u8] {
     match dialect {
-        Dialect::Messages | Dialect::Responses => Bytes::new(),
+        Dialect::Messages | Dialect::Responses => b"",
         Dialect::ChatCompletions | Dialect::Embeddings | Dialect::Unspecified => {
-            "data: [DONE]\n\n".into()
+            b"data: [DONE]\n\n"
         }
     }
 }
 
-fn failure(dialect: Dialect, error: &Error) -> Bytes {
+fn failure(dialect: Dialect, error: &Error, frames: &mut Vec<u8>) {
     let mut body = error.body(dialect);
     if dialect == Dialect::Responses {
         // An event of its own kind, with the fields of the error beside it.
         body = body["error"].take();
         body["type"] = "error".into();
     }
-    frame(dialect, body.to_string().as_bytes())
+    frame(dialect, body.to_string().as_bytes(), frames);
 }
 
 fn say_who(headers: &mut HeaderMap, receipt: &Receipt) {
@@ -309,7 +332,9 @@ mod tests {
     #[test]
     fn an_event_is_one_line_of_data_whatever_its_provider_sent() {
         let framed = |dialect, json: &str| {
-            String::from_utf8(frame(dialect, json.as_bytes()).to_vec()).unwrap()
+            let mut frames = Vec::new();
+            frame(dialect, json.as_bytes(), &mut frames);
+            String::from_utf8(frames).unwrap()
         };
         let split = framed(Dialect::ChatCompletions, "{\"a\":\n1}");
         assert_eq!(split, "data: {\"a\": 1}\n\n");
@@ -317,5 +342,18 @@ mod tests {
         assert_eq!(named, "event: ping\ndata: {\"type\":\"ping\"}\n\n");
         let evil = framed(Dialect::Messages, r#"{"type":"a\ndata: b"}"#);
         assert!(!evil.contains("event:"), "{evil}");
+    }
+
+    #[tokio::test]
+    async fn pieces_that_come_together_are_written_together_and_wait_for_no_other() {
+        let chunk = |text: &'static str| Ok(Some(Piece::Chunk(text.into())));
+        let first = [Ok(Some(Piece::Started(Receipt::default()))), chunk("1"), chunk("2")];
+        let later = [chunk("3"), Ok(Some(Piece::Finished(Receipt::default()))), chunk("4")];
+        let pause = stream::once(tokio::task::yield_now()).filter_map(|()| async { None });
+        let pieces = Box::pin(stream::iter(first).chain(pause).chain(stream::iter(later)));
+        let response = streamed(pieces, Dialect::ChatCompletions).await.unwrap();
+        let frames: Vec<_> = response.into_body().into_data_stream().collect().await;
+        let frames: Vec<_> = frames.into_iter().map(Result::unwrap).collect();
+        assert_eq!(frames, ["data: 1\n\ndata: 2\n\n", "data: 3\n\ndata: [DONE]\n\n"]);
     }
 }

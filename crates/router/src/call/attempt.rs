@@ -98,7 +98,7 @@ impl Planned {
             let (answered, missed) = match self.rival(&candidate, turn.front()) {
                 Some((rival, wait)) => {
                     let Race { winner, missed, at_stake } =
-                        hedge::race::<F>(self, candidate, rival, wait).await;
+                        Box::pin(hedge::race::<F>(self, candidate, rival, wait)).await;
                     failures.besides.at_stake = at_stake;
                     (winner, missed)
                 }

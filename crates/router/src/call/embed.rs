@@ -6,6 +6,7 @@ use tracing::Instrument as _;
 
 use super::{Planned, plan};
 use crate::cache::Question;
+use crate::providers::Reply;
 
 impl Planned {
     /// Asks for a question's vector, and waits for it no longer than the operator says: without one
@@ -16,7 +17,7 @@ impl Planned {
         let Some(call) = self.embedding(question).await else { return };
         let asked = Arc::clone(question);
         let ask = async move {
-            if let Ok((candidate, answer, _)) = call.fresh().await {
+            if let Ok((candidate, Reply::Value(answer), _)) = call.fresh().await {
                 asked.learn(candidate.name(), &answer);
             }
             drop(turn);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use proto::router::stream_complete_response::Event;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -22,9 +22,12 @@ use crate::money::Held;
 use crate::providers::{Chunks, Fault};
 use crate::tokens::Text;
 
-/// The client's end of a stream.
+/// How many chunks that came together go on together.
+const TOGETHER: usize = 64;
+
+/// The client's end of a stream. It takes pieces together that came together: each time it is woken once.
 pub(super) struct Reader {
-    pieces: mpsc::Sender<Event>,
+    pieces: mpsc::Sender<Vec<Event>>,
     patience: Duration,
     gone: bool,
     /// Notes what it gets, to be kept.
@@ -37,30 +40,32 @@ impl Reader {
         Self { gone: true, ..Self::new(mpsc::channel(1).0, Duration::ZERO) }
     }
 
-    pub(super) fn new(pieces: mpsc::Sender<Event>, patience: Duration) -> Self {
+    pub(super) fn new(pieces: mpsc::Sender<Vec<Event>>, patience: Duration) -> Self {
         Self { pieces, patience, gone: false, recording: None }
     }
 
-    /// Passes a chunk on; it is noted also for a client that is gone.
-    pub(super) async fn send_chunk(&mut self, chunk: Bytes) {
+    /// Passes chunks on; they are noted also for a client that is gone.
+    pub(super) async fn send_chunks(&mut self, chunks: Vec<Bytes>) {
         if let Some(recording) = &mut self.recording {
-            recording.push(&chunk);
+            chunks.iter().for_each(|chunk| recording.push(chunk));
         }
-        self.send(Event::Chunk(chunk)).await;
+        if !chunks.is_empty() {
+            self.send(chunks.into_iter().map(Event::Chunk).collect()).await;
+        }
     }
 
-    /// Passes a piece on. A client that is gone, or takes nothing for as long as a provider may say
-    /// nothing, gets no more of it.
-    pub(super) async fn send(&mut self, piece: Event) {
+    /// Passes pieces on. A client that is gone, or takes nothing for as long as a provider may say
+    /// nothing, gets no more of them.
+    pub(super) async fn send(&mut self, pieces: Vec<Event>) {
         if self.gone {
             return;
         }
         // Most often there is room, and then nobody needs a timer.
-        self.gone = match self.pieces.try_send(piece) {
+        self.gone = match self.pieces.try_send(pieces) {
             Ok(()) => false,
             Err(TrySendError::Closed(_)) => true,
-            Err(TrySendError::Full(piece)) => {
-                self.pieces.send_timeout(piece, self.patience).await.is_err()
+            Err(TrySendError::Full(pieces)) => {
+                self.pieces.send_timeout(pieces, self.patience).await.is_err()
             }
         };
     }
@@ -84,42 +89,46 @@ pub(super) struct Flow {
 impl Flow {
     /// Passes chunks on until the end. The client may be gone: the rest is read all the same, for
     /// the usage that comes last.
-    pub(super) async fn run(self, first: Bytes, mut rest: Chunks, mut client: Reader) {
+    pub(super) async fn run(self, first: Bytes, rest: Chunks, mut client: Reader) {
         let (mut counted, mut broken, mut cancelled) = (None, None, false);
         let (mut said, mut ends) = (Text::default(), 0);
         let speaks = self.candidate.provider.dialect();
         let mut rendering = Rendering::new(speaks, &self.call.request, now());
-        let mut next = Some(Ok(first));
-        while let Some(chunk) = next {
-            let chunk = match chunk {
-                // Not every server marks the end of a stream: that everything has one is enough.
-                Err(_) if ends >= self.call.request.choices() => {
-                    next = rendering.missing_end().map(Ok);
-                    continue;
-                }
-                chunk => chunk.and_then(|chunk| Ok((look(&mut rendering, &chunk)?, chunk))),
-            };
-            match chunk {
-                Ok(((told, chat), chunk)) => {
-                    ends += told.ends;
-                    counted = told.usage.or(counted);
-                    said.append(&told.written);
-                    let only_usage = told.usage.is_some() && !told.has_choices;
-                    let hidden = only_usage && !self.call.request.wants_usage;
-                    for chunk in rendering.push(chunk, &chat, hidden) {
-                        client.send_chunk(chunk).await;
+        // What has come by the time that the first of it is looked at goes on with it; nothing is waited for.
+        let mut chunks = stream::iter([Ok(first)]).chain(rest).ready_chunks(TOGETHER);
+        while broken.is_none()
+            && !cancelled
+            && let Some(come) = chunks.next().await
+        {
+            let mut told = Vec::new();
+            for chunk in come {
+                let chunk = match chunk {
+                    // Not every server marks the end of a stream: that everything has one is enough.
+                    Err(_) if ends >= self.call.request.choices() => {
+                        match rendering.missing_end() {
+                            Some(end) => Ok(end),
+                            None => continue,
+                        }
+                    }
+                    chunk => chunk,
+                };
+                match chunk.and_then(|chunk| Ok((look(&mut rendering, &chunk)?, chunk))) {
+                    Ok(((seen, chat), chunk)) => {
+                        ends += seen.ends;
+                        counted = seen.usage.or(counted);
+                        said.append(&seen.written);
+                        let only_usage = seen.usage.is_some() && !seen.has_choices;
+                        let hidden = only_usage && !self.call.request.wants_usage;
+                        rendering.push(chunk, &chat, hidden, &mut told);
+                    }
+                    Err(fault) => {
+                        broken = Some(format!("{} failed: {fault}", self.candidate.name()));
+                        break;
                     }
                 }
-                Err(fault) => {
-                    broken = Some(format!("{} failed: {fault}", self.candidate.name()));
-                    break;
-                }
             }
-            if client.gone && self.call.policy.on_disconnect == OnDisconnect::Cancel {
-                cancelled = true;
-                break;
-            }
-            next = rest.next().await;
+            client.send_chunks(told).await;
+            cancelled = client.gone && self.call.policy.on_disconnect == OnDisconnect::Cancel;
         }
         let is_whole = broken.is_none() && !cancelled;
         let usage = match counted {
@@ -141,9 +150,7 @@ impl Flow {
             if let (Some(keep), Some(last)) = (keep, events.last_mut()) {
                 keep.keep(&mut last["response"]).await;
             }
-            for event in &events {
-                client.send_chunk(written(event)).await;
-            }
+            client.send_chunks(events.iter().map(written).collect()).await;
         }
         if outcome == "answered"
             && let Some(recording) = client.recording.take()
@@ -151,7 +158,7 @@ impl Flow {
             recording.keep(&receipt).await;
         }
         let last = broken.map_or(Event::Finished(receipt), Event::Failed);
-        client.send(last).await;
+        client.send(vec![last]).await;
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Planned, chunk, now};
 use crate::catalog::Candidate;
 use crate::dialects::render::Answer;
 use crate::dialects::whole;
-use crate::providers::{Chunks, Fault, http};
+use crate::providers::{Chunks, Fault, Reply, http};
 use crate::tokens::Text;
 use crate::usage::{self, Usage};
 
@@ -44,25 +44,27 @@ pub(super) struct Whole;
 pub(super) struct Pieces;
 
 impl Form for Whole {
-    type Answer = Value;
+    type Answer = Reply;
 
     const IN_PIECES: bool = false;
 
-    async fn ask(call: &Planned, candidate: &Arc<Candidate>) -> Result<Value, Fault> {
+    async fn ask(call: &Planned, candidate: &Arc<Candidate>) -> Result<Reply, Fault> {
         let (provider, model) = (&candidate.provider, &candidate.model);
         if call.request.embeds() {
-            return provider.embed(&call.context, model, &call.request).await;
+            let embedded = provider.embed(&call.context, model, &call.request).await;
+            return embedded.map(Reply::Value);
         }
         // What comes whole says nothing until it is: only in pieces a model that thinks can be told
         // from one that hangs, early enough to ask another.
         let chunks = provider.dialect() == Dialect::ChatCompletions;
         if chunks && call.hurries(candidate) && call.request.can_come_in_chunks() {
-            return put_together(call, candidate).await;
+            // Boxed: most calls carry no room for it.
+            return Box::pin(put_together(call, candidate)).await.map(Reply::Value);
         }
         provider.complete(&call.context, model, &call.request, &call.groundings).await
     }
 
-    async fn lose(call: Arc<Planned>, answered: Answered<Value>) {
+    async fn lose(call: Arc<Planned>, answered: Answered<Reply>) {
         let Answered { candidate, held, answer } = answered;
         let (_, receipt) = call.account(&candidate, answer, Besides::default()).await;
         call.ended("hedged", Some(&receipt), Some(held));
@@ -90,7 +92,7 @@ impl Form for Pieces {
         let left = wait.saturating_sub(begun.elapsed());
         let first = tokio::time::timeout(left, chunks.next()).await.map_err(late)?;
         let first = first.ok_or_else(|| Fault::unheard("the stream is empty"))??;
-        chunk::read(&first)?;
+        chunk::Said::read(&first)?;
         Ok((first, chunks))
     }
 
@@ -174,9 +176,15 @@ impl Planned {
     pub(super) async fn account(
         &self,
         candidate: &Candidate,
-        answer: Value,
+        answer: Reply,
         besides: Besides,
-    ) -> (Value, Receipt) {
+    ) -> (Reply, Receipt) {
+        let answer = match answer {
+            Reply::Value(answer) => answer,
+            Reply::Passing { counted, .. } => {
+                return (answer, self.receipt(candidate, besides, counted, false));
+            }
+        };
         let answer = Answer::new(candidate.provider.dialect(), answer, now());
         let counted = Usage::of(&answer.chat);
         let usage = match counted {
@@ -184,6 +192,6 @@ impl Planned {
             None => self.guess(candidate, usage::written(&answer.chat)).await,
         };
         let receipt = self.receipt(candidate, besides, usage, counted.is_none());
-        (answer.to(&self.request), receipt)
+        (Reply::Value(answer.to(&self.request)), receipt)
     }
 }

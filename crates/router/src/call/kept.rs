@@ -46,9 +46,9 @@ impl Planned {
 
 /// Streams a kept answer.
 pub(super) async fn replay(entry: Entry, mut client: Reader) {
-    client.send(Event::Started(entry.receipt.clone())).await;
+    client.send(vec![Event::Started(entry.receipt.clone())]).await;
     for chunk in entry.chunks {
-        client.send(Event::Chunk(chunk)).await;
+        client.send(vec![Event::Chunk(chunk)]).await;
     }
-    client.send(Event::Finished(entry.receipt)).await;
+    client.send(vec![Event::Finished(entry.receipt)]).await;
 }

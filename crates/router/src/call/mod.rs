@@ -16,7 +16,6 @@ use bytes::Bytes;
 use proto::router::stream_complete_response::Event;
 use proto::router::{Estimate, EstimateResponse, Grounding, Kept, Receipt};
 use runtime::transport::Peer;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use types::{
@@ -34,6 +33,7 @@ use crate::config::{OnDisconnect, Retries};
 use crate::conversation::Keep;
 use crate::meter::Meter;
 use crate::money::{self, Held};
+use crate::providers::Reply;
 use crate::request::ChatRequest;
 use crate::tokens::{Text, Tokens};
 use crate::usage::Usage;
@@ -182,11 +182,16 @@ impl Planned {
         if let Some(kept) = self.kept(Form::Whole).await {
             return Ok((kept.chunks.concat().into(), kept.receipt));
         }
-        let (candidate, mut answer, receipt) = self.fresh().await?;
-        if let Some(keep) = keep {
-            keep.keep(&mut answer).await;
-        }
-        let body = answer.to_string().into();
+        let (candidate, answer, receipt) = self.fresh().await?;
+        let body = match answer {
+            Reply::Passing { body, .. } => body,
+            Reply::Value(mut answer) => {
+                if let Some(keep) = keep {
+                    keep.keep(&mut answer).await;
+                }
+                answer.to_string().into()
+            }
+        };
         if let Some(mut recording) = self.record(Form::Whole, &candidate) {
             recording.push(&body);
             recording.keep(&receipt).await;
@@ -195,7 +200,7 @@ impl Planned {
     }
 
     /// Returns the whole answer of a model that is asked now, with a row of it.
-    async fn fresh(self: &Arc<Self>) -> Result<(Arc<Candidate>, Value, Receipt), Error> {
+    async fn fresh(self: &Arc<Self>) -> Result<(Arc<Candidate>, Reply, Receipt), Error> {
         let (answered, besides) = self.answered::<Whole>().await?;
         let Answered { candidate, held, answer } = answered;
         let (answer, receipt) = self.account(&candidate, answer, besides).await;
@@ -208,7 +213,7 @@ impl Planned {
     pub(crate) async fn stream(
         self: Arc<Self>,
         keep: Option<Keep>,
-        pieces: mpsc::Sender<Event>,
+        pieces: mpsc::Sender<Vec<Event>>,
     ) -> Result<(), Error> {
         if let Some(kept) = self.kept(Form::Pieces).await {
             let patience = self.candidates.first().map_or(Duration::MAX, |c| c.timeouts.idle());
@@ -221,7 +226,7 @@ impl Planned {
         let started = self.receipt(&candidate, besides.clone(), Usage::default(), false);
         let mut client = Reader::new(pieces, candidate.timeouts.idle());
         client.recording = self.record(Form::Pieces, &candidate);
-        client.send(Event::Started(started)).await;
+        client.send(vec![Event::Started(started)]).await;
         let outcome = "answered";
         let calls = self.means.calls.clone();
         let flow = Flow { call: self, candidate, held, besides, first_token, outcome, keep };

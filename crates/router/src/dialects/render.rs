@@ -90,17 +90,17 @@ impl Rendering {
         }
     }
 
-    /// Returns what the client gets for a chunk: `wire` as it came, `chat` as chat completions say
-    /// it. What is `hidden` a client of chat completions did not ask for.
-    pub(crate) fn push(&mut self, wire: Bytes, chat: &Value, hidden: bool) -> Vec<Bytes> {
+    /// Adds what the client gets for a chunk: `wire` as it came, `chat` as chat completions say it. What
+    /// is `hidden` a client of chat completions did not ask for.
+    pub(crate) fn push(&mut self, wire: Bytes, chat: &Value, hidden: bool, told: &mut Vec<Bytes>) {
         match &mut self.writer {
-            Writer::Same if hidden && self.reader.is_none() => Vec::new(),
-            Writer::Same => vec![wire],
-            _ if chat.is_null() => Vec::new(),
-            Writer::ChatCompletions if hidden => Vec::new(),
-            Writer::ChatCompletions => vec![written(chat)],
-            Writer::Messages(events) => events.push(chat).iter().map(written).collect(),
-            Writer::Responses(events) => events.push(chat).iter().map(written).collect(),
+            Writer::Same if hidden && self.reader.is_none() => {}
+            Writer::Same => told.push(wire),
+            _ if chat.is_null() => {}
+            Writer::ChatCompletions if hidden => {}
+            Writer::ChatCompletions => told.push(written(chat)),
+            Writer::Messages(events) => told.extend(events.push(chat).iter().map(written)),
+            Writer::Responses(events) => told.extend(events.push(chat).iter().map(written)),
         }
     }
 

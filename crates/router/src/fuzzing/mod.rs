@@ -167,7 +167,7 @@ fn stream(provider: Dialect, pieces: &[Value]) {
             if let Some(choice) = first_choice(&chat) {
                 said.add(&Said::of(&choice["delta"]));
             }
-            told.extend(rendering.push(piece.to_string().into(), &chat, false));
+            rendering.push(piece.to_string().into(), &chat, false, told);
         };
         for piece in pieces {
             push(&mut rendering, &mut told, &mut said, piece);

@@ -7,14 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use egress::Reach;
 use futures::{StreamExt as _, future};
+use http::header::HeaderName;
 use proto::router::{Dialect, Grounding};
-use reqwest::header::HeaderName;
 use serde_json::Value;
 use types::CallContext;
 
 use super::batches::Batches;
 use super::http::Http;
-use super::{Chunks, Fault, Provider};
+use super::{Chunks, Fault, Provider, Reply};
 use crate::config::{self, Model, Timeouts};
 use crate::request::ChatRequest;
 
@@ -60,10 +60,10 @@ impl Provider for Anthropic {
         model: &Model,
         request: &ChatRequest,
         _groundings: &[Grounding],
-    ) -> Result<Value, Fault> {
-        let answer = self.0.whole(context, PATH, &body(model, request, false)?).await?;
+    ) -> Result<Reply, Fault> {
+        let answer = self.0.value(context, PATH, &body(model, request, false)?).await?;
         match answer.get("content") {
-            Some(Value::Array(_)) => Ok(answer),
+            Some(Value::Array(_)) => Ok(Reply::Value(answer)),
             _ => Err(Fault::without(&answer, "content")),
         }
     }

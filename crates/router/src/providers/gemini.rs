@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use egress::Reach;
 use futures::{StreamExt as _, future, stream};
+use http::header::HeaderName;
 use proto::router::{Dialect, Grounding};
-use reqwest::header::HeaderName;
 use serde_json::Value;
 use types::CallContext;
 
 use super::http::Http;
-use super::{Chunks, Fault, Provider, now};
+use super::{Chunks, Fault, Provider, Reply, now};
 use crate::config::{self, Model, Timeouts};
 use crate::dialects::gemini;
 use crate::request::ChatRequest;
@@ -47,17 +47,17 @@ impl Provider for Gemini {
         model: &Model,
         request: &ChatRequest,
         _groundings: &[Grounding],
-    ) -> Result<Value, Fault> {
+    ) -> Result<Reply, Fault> {
         let body = body(model, request)?;
         let path = format!("models/{}:generateContent", model.name);
-        let answer = self.0.whole(context, &path, &body).await?;
+        let answer = self.0.value(context, &path, &body).await?;
         if let Some(failure) = gemini::failure(&answer) {
             return Err(Fault::Provider(failure));
         }
         let is_answer =
             answer["candidates"].get(0).is_some() || answer.get("promptFeedback").is_some();
         match is_answer {
-            true => Ok(gemini::response(&answer, request.most_calls(), now())),
+            true => Ok(Reply::Value(gemini::response(&answer, request.most_calls(), now()))),
             false => Err(Fault::without(&answer, "candidates")),
         }
     }

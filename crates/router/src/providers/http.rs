@@ -1,21 +1,22 @@
 //! How a provider is reached over HTTP, whatever it speaks.
 
 pub(crate) mod jobs;
-mod sent;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use egress::Reach;
+use egress::{Answer, Outgoing, Reach, Sent, Server};
 use futures::{StreamExt as _, stream};
-use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use types::CallContext;
+use url::{Position, Url};
 
-use self::sent::Sent;
 use super::{Chunks, Fault, complaint};
 use crate::config::{self, Timeouts};
 use crate::sse::{BYTE_ORDER_MARK, Decoder};
@@ -28,11 +29,20 @@ const MOST_NAMES: usize = 1000;
 const LONGEST_NAME: usize = 256;
 
 pub(crate) struct Http {
-    client: Client,
+    server: Server,
     /// Ends with a slash, so that a path joins it.
     base: Url,
     headers: HeaderMap,
     timeouts: Timeouts,
+}
+
+/// An answer whose headers have come.
+struct Response {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Answer,
+    /// When all of it is to have come.
+    until: Instant,
 }
 
 impl Http {
@@ -64,11 +74,13 @@ impl Http {
         reach.check(&base).with_context(|| {
             format!("router.providers.{name}: tier {} is for local addresses", provider.tier)
         })?;
-        let client = egress::client(reach)
-            .connect_timeout(Duration::from_millis(timeouts.connect_ms))
-            .timeout(Duration::from_millis(timeouts.total_ms))
-            .build()?;
-        Ok(Self { client, base, headers, timeouts: timeouts.clone() })
+        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        if let Some(shown) = basic(&base)? {
+            headers.entry(header::AUTHORIZATION).or_insert(shown);
+        }
+        let server = egress::server(reach, &base, Duration::from_millis(timeouts.connect_ms))
+            .with_context(|| format!("router.providers.{name}.base_url"))?;
+        Ok(Self { server, base, headers, timeouts: timeouts.clone() })
     }
 
     /// Adds a header to every request.
@@ -84,18 +96,43 @@ impl Http {
         body: &Value,
         patience: Duration,
     ) -> Result<Response, Fault> {
-        let (body, sent) = Sent::new(body.to_string().into());
-        let json = HeaderValue::from_static("application/json");
-        let request =
-            self.request(Method::POST, path).header(header::CONTENT_TYPE, json).body(body);
-        let asked = within(context.time_left(patience), request.send()).await;
+        let (request, sent) = self.post(path, JSON, body.to_string().into())?;
+        let asked = within(context.time_left(patience), self.ask(request)).await;
         let asked = asked.and_then(|asked| asked.map_err(|fault| told(&fault)));
         let heard = asked.map_err(|fault| if sent.is_so() { fault.once_sent() } else { fault })?;
         self.good(context, heard).await
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, self.url(path)).headers(self.headers.clone())
+    /// Prepares to post a body of a type to a path with its query, if it has one.
+    fn post(
+        &self,
+        path: &str,
+        kind: HeaderValue,
+        body: Bytes,
+    ) -> Result<(Request<Outgoing>, Sent), Fault> {
+        let (body, sent) = Outgoing::new(body);
+        let mut request = self.request(Method::POST, path, body)?;
+        request.headers_mut().insert(header::CONTENT_TYPE, kind);
+        Ok((request, sent))
+    }
+
+    fn get(&self, path: &str) -> Result<Request<Outgoing>, Fault> {
+        self.request(Method::GET, path, Outgoing::default())
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Outgoing,
+    ) -> Result<Request<Outgoing>, Fault> {
+        let url = self.url(path);
+        let request = Request::builder().method(method).uri(&url[Position::BeforePath..]);
+        let mut request = request
+            .body(body)
+            .map_err(|fault| Fault::Provider(format!("{path:?} is no path: {fault}")))?;
+        *request.headers_mut() = self.headers.clone();
+        Ok(request)
     }
 
     /// Returns the address of a path with its query, if it has one. The host is not read anew, which
@@ -108,10 +145,16 @@ impl Http {
         url
     }
 
+    async fn ask(&self, request: Request<Outgoing>) -> Result<Response, egress::Error> {
+        let until = Instant::now() + Duration::from_millis(self.timeouts.total_ms);
+        let (head, body) = self.server.send(request).await?.into_parts();
+        Ok(Response { status: head.status, headers: head.headers, body, until })
+    }
+
     /// Returns a response unless its status is a fault: it was not served then, and has no cost.
     async fn good(&self, context: &CallContext, response: Response) -> Result<Response, Fault> {
-        let status = response.status();
-        let kind = response.headers().get(header::CONTENT_TYPE);
+        let status = response.status;
+        let kind = response.headers.get(header::CONTENT_TYPE);
         if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) && status.is_success()
         {
             // Whoever shows pages was not asked, such as a network that wants to be signed in to.
@@ -120,7 +163,7 @@ impl Http {
         if status.is_success() {
             return Ok(response);
         }
-        let come_back = come_back(response.headers());
+        let come_back = come_back(&response.headers);
         let text = read(response, context.time_left(self.timeouts.idle())).await;
         let text = text.unwrap_or_default();
         let error: Value = serde_json::from_slice(&text).unwrap_or_default();
@@ -156,9 +199,8 @@ impl Http {
         list: &str,
         name: &str,
     ) -> Result<Vec<String>, Fault> {
-        let sent = self.request(Method::GET, path).send();
-        let response = sent.await.map_err(|fault| told(&fault))?;
-        match response.status() {
+        let response = self.ask(self.get(path)?).await.map_err(|fault| told(&fault))?;
+        match response.status {
             status if status.is_success() => {}
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
                 return Err(Fault::Provider(format!("the key was refused ({})", status.as_u16())));
@@ -180,18 +222,30 @@ impl Http {
         Ok(names.take(MOST_NAMES).map(str::to_owned).collect())
     }
 
-    /// Sends `body` and returns the whole answer.
+    /// Sends `body` and returns the whole answer, which may be anything.
     pub(crate) async fn whole(
         &self,
         context: &CallContext,
         path: &str,
         body: &Value,
-    ) -> Result<Value, Fault> {
+    ) -> Result<Bytes, Fault> {
         let response = self.send(context, path, body, self.timeouts.answer()).await?;
         let (mut answer, wait) = (Vec::new(), context.time_left(self.timeouts.idle()));
         let read = read_into(&mut answer, response, wait).await;
-        let bytes = answer.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&answer);
-        read.and_then(|()| parsed(bytes)).map_err(|fault| fault.after(bytes))
+        let answer = Bytes::from(answer);
+        let marked = answer.starts_with(BYTE_ORDER_MARK);
+        let answer = answer.slice(if marked { BYTE_ORDER_MARK.len() } else { 0 }..);
+        read.map_err(|fault| fault.after(&answer)).map(|()| answer)
+    }
+
+    /// As [`Http::whole`], of an answer in JSON.
+    pub(crate) async fn value(
+        &self,
+        context: &CallContext,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, Fault> {
+        value(&self.whole(context, path, body).await?)
     }
 
     /// Sends `body` and returns the data of the events that come; the end of the connection is a
@@ -205,7 +259,7 @@ impl Http {
     ) -> Result<Chunks, Fault> {
         let response = self.send(context, path, body, patience).await?;
         let idle = self.timeouts.idle();
-        let kind = response.headers().get(header::CONTENT_TYPE);
+        let kind = response.headers.get(header::CONTENT_TYPE);
         if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json")) {
             // No stream: there are servers that tell their errors so, as if all were well.
             let mut body = Vec::new();
@@ -216,24 +270,62 @@ impl Http {
                 fault => fault.after(&body),
             });
         }
-        let bytes = response.bytes_stream().boxed();
-        let events = stream::unfold(Some((bytes, Decoder::default())), move |state| async move {
-            let (mut bytes, mut decoder) = state?;
-            let fault = |message: &str| vec![Err(Fault::unheard(message))];
-            let read = match tokio::time::timeout(idle, bytes.next()).await {
-                Err(_) => return Some((fault("the stream stalled"), None)),
-                Ok(None) => return Some((fault("the stream ended early"), None)),
-                Ok(Some(Err(broken))) => return Some((fault(&told(&broken).to_string()), None)),
-                Ok(Some(Ok(read))) => read,
+        let state = Some((response, Decoder::default()));
+        let events = stream::unfold(state, move |state| async move {
+            let (mut response, mut decoder) = state?;
+            let fault = |message: &str| Err(Fault::unheard(message));
+            let silent = |_| Fault::unheard("the stream stalled");
+            let come = match response.more(idle, silent).await {
+                Err(broken) => return Some((vec![fault(&broken.to_string())], None)),
+                Ok(None) => return Some((vec![fault("the stream ended early")], None)),
+                Ok(Some(come)) => come,
             };
-            let Some(events) = decoder.push(&read) else {
-                return Some((fault("an event is too long"), None));
-            };
-            let events = events.into_iter().map(|event| Ok(Bytes::from(event))).collect();
-            Some((events, Some((bytes, decoder))))
+            let mut events = Vec::new();
+            for bytes in come {
+                let Some(whole) = decoder.push(&bytes) else {
+                    events.push(fault("an event is too long"));
+                    return Some((events, None));
+                };
+                events.extend(whole.into_iter().map(|event| Ok(Bytes::from(event))));
+            }
+            Some((events, Some((response, decoder))))
         });
         Ok(events.flat_map(stream::iter).boxed())
     }
+}
+
+impl Response {
+    /// Waits for more of the body and returns all that has come by then; none at its end. What is
+    /// `silent` for so long is given up, and so is what has had its time.
+    async fn more(
+        &mut self,
+        wait: Duration,
+        silent: impl FnOnce(Duration) -> Fault,
+    ) -> Result<Option<Vec<Bytes>>, Fault> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(wait.min(left), self.body.more()).await {
+            Ok(come) => come.map_err(|fault| told(&fault)),
+            Err(_) if left < wait => Err(Fault::Provider("timed out".to_owned())),
+            Err(_) => Err(silent(wait)),
+        }
+    }
+}
+
+/// A body in JSON.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Returns the credentials that an address holds.
+fn basic(url: &Url) -> anyhow::Result<Option<HeaderValue>> {
+    let (user, password) = (url.username(), url.password().unwrap_or_default());
+    if user.is_empty() && password.is_empty() {
+        return Ok(None);
+    }
+    let [user, password] =
+        [user, password].map(|text| percent_encoding::percent_decode_str(text).collect::<Vec<_>>());
+    let shown = BASE64_STANDARD.encode([&user[..], b":", &password].concat());
+    let mut shown = HeaderValue::try_from(format!("Basic {shown}"))?;
+    shown.set_sensitive(true);
+    Ok(Some(shown))
 }
 
 fn is_for_the_moment(status: StatusCode) -> bool {
@@ -253,15 +345,23 @@ async fn read(response: Response, wait: Duration) -> Result<Vec<u8>, Fault> {
 }
 
 /// Reads a body; `body` has what came of it also when it fails.
-async fn read_into(body: &mut Vec<u8>, response: Response, wait: Duration) -> Result<(), Fault> {
-    let mut bytes = response.bytes_stream();
-    while let Some(part) = within(wait, bytes.next()).await? {
-        body.extend_from_slice(&part.map_err(|fault| told(&fault))?);
+async fn read_into(
+    body: &mut Vec<u8>,
+    mut response: Response,
+    wait: Duration,
+) -> Result<(), Fault> {
+    while let Some(come) = response.more(wait, late).await? {
+        come.iter().for_each(|part| body.extend_from_slice(part));
         if body.len() > LARGEST {
             return Err(Fault::Provider(too_large()));
         }
     }
     Ok(())
+}
+
+/// Reads a whole answer.
+pub(crate) fn value(answer: &[u8]) -> Result<Value, Fault> {
+    parsed(answer).map_err(|fault| fault.after(answer))
 }
 
 fn parsed(body: &[u8]) -> Result<Value, Fault> {
@@ -274,26 +374,26 @@ pub(crate) fn too_large() -> String {
 }
 
 async fn within<T>(wait: Duration, work: impl Future<Output = T>) -> Result<T, Fault> {
-    let late = |_| Fault::Provider(format!("no answer within {} ms", wait.as_millis()));
-    tokio::time::timeout(wait, work).await.map_err(late)
+    tokio::time::timeout(wait, work).await.map_err(|_| late(wait))
+}
+
+fn late(wait: Duration) -> Fault {
+    Fault::Provider(format!("no answer within {} ms", wait.as_millis()))
 }
 
 /// What is said when nobody listens at an address.
 pub(crate) const NOBODY: &str = "cannot connect";
 
 /// Says what went wrong without the address, which is nobody's business but the operator's.
-fn told(fault: &reqwest::Error) -> Fault {
-    let message = match fault {
-        fault if egress::is_out_of_reach(fault) => {
-            "its tier is for local addresses, and its own is not one"
-        }
-        fault if fault.is_connect() => NOBODY,
-        fault if fault.is_timeout() => "timed out",
-        _ => "the connection broke",
-    };
+fn told(fault: &egress::Error) -> Fault {
     tracing::debug!(?fault, "a provider failed");
-    match fault.is_timeout() || egress::is_out_of_reach(fault) {
-        true => Fault::Provider(message.to_owned()),
-        false => Fault::Down(message.to_owned()),
+    match fault {
+        fault if egress::is_out_of_reach(fault) => {
+            let message = "its tier is for local addresses, and its own is not one";
+            Fault::Provider(message.to_owned())
+        }
+        egress::Error::Late(_) => Fault::Provider(NOBODY.to_owned()),
+        egress::Error::Connect(_) => Fault::Down(NOBODY.to_owned()),
+        egress::Error::Broken(_) => Fault::Down("the connection broke".to_owned()),
     }
 }

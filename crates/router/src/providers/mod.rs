@@ -124,6 +124,20 @@ fn now() -> i64 {
 /// Chunks or events in JSON, in the provider's dialect, without SSE framing.
 pub(crate) type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send>>;
 
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// In the provider's dialect, to be read.
+    Value(Value),
+    /// In the dialect of its client: it passes as it came, and is known to be good.
+    Passing {
+        /// JSON.
+        body: Bytes,
+        /// What it says was used.
+        counted: Usage,
+    },
+}
+
 /// A way to models. The context comes first: nothing leaves without it.
 #[async_trait]
 pub(crate) trait Provider: Send + Sync {
@@ -142,7 +156,7 @@ pub(crate) trait Provider: Send + Sync {
         model: &Model,
         request: &ChatRequest,
         groundings: &[Grounding],
-    ) -> Result<Value, Fault>;
+    ) -> Result<Reply, Fault>;
 
     /// Returns the names of its models. Asked for on nobody's behalf, free, and never an answer.
     async fn list(&self) -> Result<Vec<String>, Fault>;

@@ -4,18 +4,18 @@ mod batches;
 
 use std::time::Duration;
 
+use ::http::header;
 use async_trait::async_trait;
 use bytes::Bytes;
 use egress::Reach;
 use futures::{StreamExt as _, future};
 use proto::router::{Dialect, Grounding};
-use reqwest::header;
 use serde_json::Value;
 use types::CallContext;
 
 use super::batches::Batches;
-use super::http::Http;
-use super::{Chunks, Fault, Provider, complaint};
+use super::http::{self, Http};
+use super::{Chunks, Fault, Provider, Reply, complaint};
 use crate::config::{self, Model, Timeouts};
 use crate::request::ChatRequest;
 use crate::tokens::Text;
@@ -60,13 +60,18 @@ impl Provider for OpenAi {
         model: &Model,
         request: &ChatRequest,
         _groundings: &[Grounding],
-    ) -> Result<Value, Fault> {
-        let body = request
+    ) -> Result<Reply, Fault> {
+        let sent = request
             .for_chat(&model.name, (self.limit, model.max_output_tokens), false)
             .map_err(Fault::Dialect)?;
-        let answer = self.http.whole(context, PATH, &body).await?;
+        let body = self.http.whole(context, PATH, &sent).await?;
+        let passes = request.dialect == Dialect::ChatCompletions;
+        if let Some(counted) = Usage::glance(&body).filter(|_| passes) {
+            return Ok(Reply::Passing { body, counted });
+        }
+        let answer = http::value(&body)?;
         match answer.get("choices").and_then(Value::as_array) {
-            Some(choices) if !choices.is_empty() => Ok(answer),
+            Some(choices) if !choices.is_empty() => Ok(Reply::Value(answer)),
             _ => Err(Fault::without(&answer, "choices")),
         }
     }
@@ -82,7 +87,7 @@ impl Provider for OpenAi {
         request: &ChatRequest,
     ) -> Result<Value, Fault> {
         let body = request.for_embeddings(&model.name).map_err(Fault::Dialect)?;
-        let answer = self.http.whole(context, "embeddings", &body).await?;
+        let answer = self.http.value(context, "embeddings", &body).await?;
         match answer.get("data").and_then(Value::as_array) {
             Some(data) if data.len() == request.inputs() => Ok(answer),
             _ if complaint(&answer).is_some() => Err(Fault::without(&answer, "vectors")),

@@ -90,7 +90,7 @@ impl Batches for Anthropic {
 
     async fn cancel(&self, context: &CallContext, id: &str) -> Result<(), Fault> {
         let path = format!("{PATH}/{}/cancel", checked(id)?);
-        match self.0.whole(context, &path, &json!({})).await {
+        match self.0.value(context, &path, &json!({})).await {
             // It has ended.
             Ok(_) | Err(Fault::Request(_)) => Ok(()),
             Err(fault) => Err(fault),

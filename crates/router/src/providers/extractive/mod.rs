@@ -11,7 +11,7 @@ use proto::router::{Dialect, Grounding};
 use serde_json::{Value, json};
 use types::CallContext;
 
-use super::{Chunks, Fault, Provider, now};
+use super::{Chunks, Fault, Provider, Reply, now};
 use crate::config::Model;
 use crate::request::ChatRequest;
 
@@ -33,7 +33,7 @@ impl Provider for Extractive {
         model: &Model,
         request: &ChatRequest,
         groundings: &[Grounding],
-    ) -> Result<Value, Fault> {
+    ) -> Result<Reply, Fault> {
         let text = said(&request.question(), groundings);
         let mut completion = frame(&model.name, "chat.completion");
         completion["choices"] = json!([{
@@ -42,7 +42,7 @@ impl Provider for Extractive {
             "finish_reason": "stop",
         }]);
         completion["usage"] = usage(request, &text);
-        Ok(completion)
+        Ok(Reply::Value(completion))
     }
 
     async fn list(&self) -> Result<Vec<String>, Fault> {

@@ -1,16 +1,14 @@
 //! What a batch API needs of HTTP beside calls: an upload, a beginning that must not be repeated
 //! blindly, looks, and a download that is read line by line.
 
-use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
-use reqwest::{Method, StatusCode, header};
+use http::StatusCode;
+use http::header::HeaderValue;
 use serde_json::Value;
 use types::CallContext;
 
-use super::{Http, LARGEST, parsed, read, told, within};
+use super::{Http, JSON, LARGEST, Response, late, parsed, read, told, within};
 use crate::providers::Fault;
 use crate::providers::batches::NotBegun;
 
@@ -27,10 +25,11 @@ impl Http {
         kind: String,
         body: Vec<u8>,
     ) -> Result<Value, Fault> {
-        let request =
-            self.request(Method::POST, path).header(header::CONTENT_TYPE, kind).body(body);
+        let kind = HeaderValue::try_from(kind)
+            .map_err(|fault| Fault::Provider(format!("the type of a body: {fault}")))?;
+        let (request, _) = self.post(path, kind, body.into())?;
         let wait = context.time_left(self.timeouts.answer());
-        let response = within(wait, request.send()).await?.map_err(|fault| told(&fault))?;
+        let response = within(wait, self.ask(request)).await?.map_err(|fault| told(&fault))?;
         let response = self.good(context, response).await?;
         parsed(&read(response, context.time_left(self.timeouts.idle())).await?)
     }
@@ -43,14 +42,15 @@ impl Http {
         path: &str,
         body: &Value,
     ) -> Result<Value, NotBegun> {
-        let request = self.request(Method::POST, path).json(body);
+        let (request, _) =
+            self.post(path, JSON, body.to_string().into()).map_err(NotBegun::Surely)?;
         let wait = context.time_left(self.timeouts.answer());
-        let response = match within(wait, request.send()).await.map_err(NotBegun::Perhaps)? {
+        let response = match within(wait, self.ask(request)).await.map_err(NotBegun::Perhaps)? {
             Ok(response) => response,
-            Err(fault) if fault.is_connect() => return Err(NotBegun::Surely(told(&fault))),
-            Err(fault) => return Err(NotBegun::Perhaps(told(&fault))),
+            Err(fault @ egress::Error::Broken(_)) => return Err(NotBegun::Perhaps(told(&fault))),
+            Err(fault) => return Err(NotBegun::Surely(told(&fault))),
         };
-        let status = response.status();
+        let status = response.status;
         // A proxy's time may be over while the provider goes on.
         let refused = status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT;
         let response = self.good(context, response).await.map_err(|fault| match refused {
@@ -67,10 +67,10 @@ impl Http {
         context: &CallContext,
         path: &str,
     ) -> Result<Option<Value>, Fault> {
-        let request = self.request(Method::GET, path);
+        let request = self.get(path)?;
         let wait = context.time_left(self.timeouts.answer());
-        let response = within(wait, request.send()).await?.map_err(|fault| told(&fault))?;
-        if response.status() == StatusCode::NOT_FOUND {
+        let response = within(wait, self.ask(request)).await?.map_err(|fault| told(&fault))?;
+        if response.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         let response = self.good(context, response).await?;
@@ -79,18 +79,18 @@ impl Http {
 
     /// Begins to download a file of lines, which may take as long as something comes of it.
     pub(crate) async fn download(&self, context: &CallContext, path: &str) -> Result<Lines, Fault> {
-        let request = self.request(Method::GET, path).timeout(DOWNLOAD);
+        let request = self.get(path)?;
         let wait = context.time_left(self.timeouts.answer());
-        let response = within(wait, request.send()).await?.map_err(|fault| told(&fault))?;
-        let response = self.good(context, response).await?;
-        let bytes = response.bytes_stream().boxed();
-        Ok(Lines { bytes, rest: Vec::new(), is_over: false, idle: self.timeouts.idle() })
+        let response = within(wait, self.ask(request)).await?.map_err(|fault| told(&fault))?;
+        let mut response = self.good(context, response).await?;
+        response.until = Instant::now() + DOWNLOAD;
+        Ok(Lines { response, rest: Vec::new(), is_over: false, idle: self.timeouts.idle() })
     }
 }
 
 /// A file that is read as it comes.
 pub(crate) struct Lines {
-    bytes: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
+    response: Response,
     rest: Vec<u8>,
     is_over: bool,
     idle: Duration,
@@ -114,8 +114,8 @@ impl Lines {
                 return Err(Fault::Provider(format!("a line has more than {LARGEST} bytes")));
             }
             searched = self.rest.len();
-            match within(self.idle, self.bytes.next()).await? {
-                Some(part) => self.rest.extend_from_slice(&part.map_err(|fault| told(&fault))?),
+            match self.response.more(self.idle, late).await? {
+                Some(come) => come.iter().for_each(|part| self.rest.extend_from_slice(part)),
                 None => self.is_over = true,
             }
         }

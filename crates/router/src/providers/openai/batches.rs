@@ -96,7 +96,7 @@ impl Batches for OpenAi {
 
     async fn cancel(&self, context: &CallContext, id: &str) -> Result<(), Fault> {
         let path = format!("batches/{}/cancel", checked(id)?);
-        match self.http.whole(context, &path, &json!({})).await {
+        match self.http.value(context, &path, &json!({})).await {
             // It has ended.
             Ok(_) | Err(Fault::Request(_)) => Ok(()),
             Err(fault) => Err(fault),

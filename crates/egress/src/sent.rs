@@ -10,27 +10,34 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 /// Tells whether a body was asked for: that is when a connection stands and the headers are written.
-pub(super) struct Sent(Arc<AtomicBool>);
+#[derive(Debug)]
+pub struct Sent(Arc<AtomicBool>);
 
 impl Sent {
-    /// Returns a body of these bytes, and what tells whether it left.
-    pub(super) fn new(bytes: Bytes) -> (reqwest::Body, Self) {
-        let left = Arc::new(AtomicBool::new(false));
-        let body = Watched { bytes: Some(bytes), left: Arc::clone(&left) };
-        (reqwest::Body::wrap(body), Self(left))
-    }
-
-    pub(super) fn is_so(&self) -> bool {
+    /// Tells it as it is now.
+    #[must_use]
+    pub fn is_so(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-struct Watched {
+/// A request's body.
+#[derive(Debug, Default)]
+pub struct Outgoing {
     bytes: Option<Bytes>,
     left: Arc<AtomicBool>,
 }
 
-impl Body for Watched {
+impl Outgoing {
+    /// Returns a body of these bytes, and what tells whether it left.
+    #[must_use]
+    pub fn new(bytes: Bytes) -> (Self, Sent) {
+        let left = Arc::new(AtomicBool::new(false));
+        (Self { bytes: Some(bytes), left: Arc::clone(&left) }, Sent(left))
+    }
+}
+
+impl Body for Outgoing {
     type Data = Bytes;
     type Error = Infallible;
 
