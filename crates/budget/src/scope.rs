@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
 use types::{CallContext, IdError, KeyId, RunId, TeamId, UserId};
 
 use crate::Error;
@@ -53,11 +55,11 @@ impl FromStr for Kind {
     }
 }
 
-/// Those within a tenant whose spending counts together.
+/// Those within a tenant whose spending counts together. Clones share the name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope {
     kind: Kind,
-    name: String,
+    name: Arc<str>,
 }
 
 impl Scope {
@@ -65,7 +67,7 @@ impl Scope {
     ///
     /// # Errors
     /// [`Error::Invalid`] if the name is no id.
-    pub fn new(kind: Kind, name: impl Into<String>) -> Result<Self, Error> {
+    pub fn new(kind: Kind, name: impl Into<Arc<str>>) -> Result<Self, Error> {
         let name = name.into();
         let good: Result<(), IdError> = match kind {
             Kind::Tenant if name.is_empty() => Ok(()),
@@ -84,13 +86,13 @@ impl Scope {
     /// Returns the scope of a whole tenant.
     #[must_use]
     pub fn tenant() -> Self {
-        Self { kind: Kind::Tenant, name: String::new() }
+        Self { kind: Kind::Tenant, name: "".into() }
     }
 
     /// Returns the scope of a user.
     #[must_use]
     pub fn user(user: &UserId) -> Self {
-        Self { kind: Kind::User, name: user.as_str().to_owned() }
+        Self { kind: Kind::User, name: user.as_str().into() }
     }
 
     /// Returns what it is of.
@@ -108,7 +110,7 @@ impl Scope {
     /// Returns every scope that a call counts in, widest first.
     #[must_use]
     pub fn chain(context: &CallContext) -> Vec<Self> {
-        let scope = |kind, name: &str| Self { kind, name: name.to_owned() };
+        let scope = |kind, name: &str| Self { kind, name: name.into() };
         let mut chain = vec![Self::tenant()];
         chain.extend(context.team.as_ref().map(|team| scope(Kind::Team, team.as_str())));
         chain.push(Self::user(&context.user));
@@ -130,6 +132,13 @@ impl fmt::Display for Scope {
             Kind::Tenant => f.write_str("tenant"),
             kind => write!(f, "{}:{}", kind.as_str(), self.name),
         }
+    }
+}
+
+/// As it is displayed.
+impl Serialize for Scope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

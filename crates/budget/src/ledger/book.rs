@@ -15,8 +15,8 @@ use crate::{Error, Period, Scope};
 /// One line of the history: it is only ever added, and what is spent and held is the sum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
-    pub(crate) tenant: String,
-    pub(crate) reservation: String,
+    pub(crate) tenant: TenantId,
+    pub(crate) reservation: ReservationId,
     /// hold, settle, release, expire or correct.
     pub(crate) kind: &'static str,
     /// By how much what is spent changes.
@@ -128,7 +128,7 @@ impl<'a> Book<'a> {
     }
 
     fn reserve(&mut self, wanted: &Reservation) -> Result<i64, Error> {
-        let key = (wanted.tenant.to_string(), wanted.id.to_string());
+        let key = (wanted.tenant.clone(), wanted.id.clone());
         if let Some(kept) = self.reservations.get_mut(&key) {
             let until = kept.repeated(wanted, self.now)?;
             if until > kept.expires_at {
@@ -173,7 +173,7 @@ impl<'a> Book<'a> {
         id: &ReservationId,
         amount: NanoUsd,
     ) -> Result<(), Error> {
-        let key = (tenant.to_string(), id.to_string());
+        let key = (tenant.clone(), id.clone());
         let unknown = || Error::Unknown(id.clone());
         let kept = self.reservations.get(&key).cloned().ok_or_else(unknown)?;
         let held = match kept.state {
@@ -189,7 +189,7 @@ impl<'a> Book<'a> {
     }
 
     fn release(&mut self, tenant: &TenantId, id: &ReservationId) -> Result<(), Error> {
-        let key = (tenant.to_string(), id.to_string());
+        let key = (tenant.clone(), id.clone());
         let Some(kept) = self.reservations.get(&key).cloned() else {
             // Marked, so that a reserve that comes late holds nothing.
             let kept = Kept {
@@ -221,7 +221,7 @@ impl<'a> Book<'a> {
 
     /// Ends a hold whose time is over, if it is one.
     fn expire(&mut self, tenant: &TenantId, id: &ReservationId) {
-        let key = (tenant.to_string(), id.to_string());
+        let key = (tenant.clone(), id.clone());
         let over = |kept: &&Kept| kept.state == State::Held && kept.expires_at <= self.now;
         let Some(kept) = self.reservations.get(&key).filter(over).cloned() else { return };
         if self.line(&key, &kept, "expire", (0, -kept.amount), ("", "")).is_ok() {
@@ -231,7 +231,7 @@ impl<'a> Book<'a> {
 
     fn correct(&mut self, correction: &Correction) -> Result<(), Error> {
         let Correction { tenant, id, scopes, amount, reason, author } = correction;
-        let key = (tenant.to_string(), id.to_string());
+        let key = (tenant.clone(), id.clone());
         if let Some(kept) = self.reservations.get(&key) {
             let same = kept.state == State::Settled
                 && kept.settled == Some(amount.nanos())
@@ -373,7 +373,7 @@ impl<'a> Book<'a> {
     }
 
     fn accounts_of(&self, tenant: &TenantId, scopes: &[Scope]) -> Vec<AccountKey> {
-        scopes.iter().map(|scope| (tenant.to_string(), scope.clone())).collect()
+        scopes.iter().map(|scope| (tenant.clone(), scope.clone())).collect()
     }
 
     fn make(&mut self, key: ReservationKey, kept: Kept) {

@@ -1,15 +1,15 @@
 //! Reservations as a store keeps them. Pure.
 
-use types::ReservationId;
+use types::{ReservationId, TenantId};
 
 use super::Reservation;
 use crate::{Error, Scope};
 
 /// A tenant and a reservation's id.
-pub(crate) type ReservationKey = (String, String);
+pub(crate) type ReservationKey = (TenantId, ReservationId);
 
 /// A tenant and a scope of it.
-pub(crate) type AccountKey = (String, Scope);
+pub(crate) type AccountKey = (TenantId, Scope);
 
 /// What became of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

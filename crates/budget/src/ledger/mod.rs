@@ -336,8 +336,8 @@ pub trait Ledger: Send + Sync {
 
 /// Writes scopes as a store keeps them.
 fn scopes_to(scopes: &[Scope]) -> String {
-    let words: Vec<String> = scopes.iter().map(Scope::to_string).collect();
-    serde_json::json!(words).to_string()
+    // Words are written whatever they are.
+    serde_json::to_string(scopes).unwrap_or_default()
 }
 
 /// Reads what [`scopes_to`] wrote.

@@ -66,7 +66,7 @@ impl Move {
             | Self::Expire { tenant, id } => (tenant, id),
             Self::Limit { .. } => return None,
         };
-        Some((tenant.to_string(), id.to_string()))
+        Some((tenant.clone(), id.clone()))
     }
 
     /// Returns the accounts that it names itself, which may be new.
@@ -77,6 +77,6 @@ impl Move {
             Self::Limit { tenant, scope, .. } => (tenant, std::slice::from_ref(scope)),
             Self::Settle { .. } | Self::Release { .. } | Self::Expire { .. } => return Vec::new(),
         };
-        scopes.iter().map(|scope| (tenant.to_string(), scope.clone())).collect()
+        scopes.iter().map(|scope| (tenant.clone(), scope.clone())).collect()
     }
 }

@@ -32,7 +32,8 @@ pub(super) async fn find(
     if keys.is_empty() {
         return Ok(());
     }
-    let (tenants, ids): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+    let of = |(tenant, id): &ReservationKey| (tenant.to_string(), id.to_string());
+    let (tenants, ids): (Vec<_>, Vec<_>) = keys.iter().map(of).unzip();
     let rows = sqlx::query(
         "SELECT tenant, id, scopes, amount, settled, state, made_at, expires_at, ended_at
          FROM reservations JOIN unnest($1::TEXT[], $2::TEXT[]) AS wanted (of, this)
@@ -53,7 +54,7 @@ pub(super) async fn find(
             expires_at: row.try_get(7)?,
             ended_at: row.try_get(8)?,
         };
-        book.found((row.try_get(0)?, row.try_get(1)?), kept);
+        book.found((tenant(&row)?, reservation(&row)?), kept);
     }
     Ok(())
 }
@@ -107,9 +108,19 @@ pub(super) async fn load(
     for row in rows {
         let kind: Kind = row.try_get::<&str, _>(1)?.parse()?;
         let scope = Scope::new(kind, row.try_get::<String, _>(2)?)?;
-        book.opened((row.try_get(0)?, scope), read(&row, 3)?);
+        book.opened((tenant(&row)?, scope), read(&row, 3)?);
     }
     Ok(())
+}
+
+/// Reads whose a row is, which its first column says.
+fn tenant(row: &PgRow) -> Result<TenantId, Error> {
+    Ok(TenantId::new(row.try_get::<&str, _>(0)?)?)
+}
+
+/// Reads which reservation a row is, which its second column says.
+fn reservation(row: &PgRow) -> Result<ReservationId, Error> {
+    Ok(ReservationId::new(row.try_get::<&str, _>(1)?)?)
 }
 
 /// Reads an account whose columns begin at `at`.
@@ -215,7 +226,7 @@ async fn past(db: &mut PgConnection, book: &Book<'_>) -> Result<(), sqlx::Error>
              ON CONFLICT (tenant, kind, name, period, starts_at)
                DO UPDATE SET spent = past.spent + $6, held = past.held + $7",
         )
-        .bind(tenant)
+        .bind(tenant.as_str())
         .bind(scope.kind().as_str())
         .bind(scope.name())
         .bind(period.as_str())
@@ -237,7 +248,7 @@ async fn alerts(db: &mut PgConnection, book: &Book<'_>, now: i64) -> Result<(), 
                (tenant, kind, name, period, starts_at, percent, limited, spent, at, next_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) ON CONFLICT DO NOTHING",
         )
-        .bind(tenant)
+        .bind(tenant.as_str())
         .bind(scope.kind().as_str())
         .bind(scope.name())
         .bind(alert.period.as_str())

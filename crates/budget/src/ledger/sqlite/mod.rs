@@ -124,7 +124,7 @@ impl Ledger for Sqlite {
         scope: &Scope,
         period: Period,
     ) -> Result<Statement, Error> {
-        let (key, rules) = ((tenant.to_string(), scope.clone()), Arc::clone(&self.rules));
+        let (key, rules) = ((tenant.clone(), scope.clone()), Arc::clone(&self.rules));
         let read = move |db: &Connection, now| {
             moves::expire(db, &rules, now)?;
             let account = moves::account(db, &key)?;

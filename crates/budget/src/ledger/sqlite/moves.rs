@@ -158,7 +158,7 @@ fn find(db: &Connection, (tenant, id): &ReservationKey) -> Result<Option<Kept>, 
         "SELECT scopes, amount, settled, state, made_at, expires_at, ended_at
          FROM reservations WHERE tenant = ? AND id = ?",
     )?;
-    let mut rows = statement.query([tenant, id])?;
+    let mut rows = statement.query([tenant.as_str(), id.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     Ok(Some(Kept {
         scopes: scopes_from(row.get_ref(0)?.as_str().unwrap_or_default())?,
@@ -181,7 +181,7 @@ pub(super) fn account(
         columns!(),
         " FROM accounts WHERE tenant = ? AND kind = ? AND name = ?"
     ))?;
-    let key = [tenant, scope.kind().as_str(), scope.name()];
+    let key = [tenant.as_str(), scope.kind().as_str(), scope.name()];
     Ok(statement.query_row(key, |row| read(row, 0)).optional()?)
 }
 
@@ -204,8 +204,8 @@ fn keep(db: &Connection, book: &Book<'_>, now: i64) -> Result<(), Error> {
             columns!(),
             ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         ))?;
-        let (kind, name) = (scope.kind().as_str(), scope.name());
-        let mut values: Vec<&dyn ToSql> = vec![tenant, &kind, &name, &account.moved_at];
+        let (tenant, kind, name) = (tenant.as_str(), scope.kind().as_str(), scope.name());
+        let mut values: Vec<&dyn ToSql> = vec![&tenant, &kind, &name, &account.moved_at];
         values.extend(account.limits.iter().map(|limit| limit as &dyn ToSql));
         values.extend(account.spent.iter().map(|spent| spent as &dyn ToSql));
         values.extend(account.held.iter().map(|held| held as &dyn ToSql));
@@ -217,7 +217,7 @@ fn keep(db: &Connection, book: &Book<'_>, now: i64) -> Result<(), Error> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, max(?7, 0))
              ON CONFLICT DO UPDATE SET spent = spent + ?6, held = held + ?7",
         )?;
-        let (kind, name) = (scope.kind().as_str(), scope.name());
+        let (tenant, kind, name) = (tenant.as_str(), scope.kind().as_str(), scope.name());
         statement.execute(params![tenant, kind, name, period.as_str(), starts_at, spent, held])?;
     }
     for ((tenant, id), kept) in book.made() {
@@ -227,8 +227,8 @@ fn keep(db: &Connection, book: &Book<'_>, now: i64) -> Result<(), Error> {
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?;
         statement.execute(params![
-            tenant,
-            id,
+            tenant.as_str(),
+            id.as_str(),
             scopes_to(&kept.scopes),
             kept.amount,
             kept.settled,
@@ -249,8 +249,8 @@ fn keep(db: &Connection, book: &Book<'_>, now: i64) -> Result<(), Error> {
             kept.settled,
             kept.expires_at,
             kept.ended_at,
-            tenant,
-            id
+            tenant.as_str(),
+            id.as_str(),
         ])?;
     }
     for line in &book.changes.lines {
@@ -260,8 +260,8 @@ fn keep(db: &Connection, book: &Book<'_>, now: i64) -> Result<(), Error> {
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?;
         statement.execute(params![
-            line.tenant,
-            line.reservation,
+            line.tenant.as_str(),
+            line.reservation.as_str(),
             line.kind,
             line.spent,
             line.held,
@@ -280,7 +280,7 @@ fn keep(db: &Connection, book: &Book<'_>, now: i64) -> Result<(), Error> {
         )?;
         let (tenant, scope) = &alert.account;
         statement.execute(params![
-            tenant,
+            tenant.as_str(),
             scope.kind().as_str(),
             scope.name(),
             alert.period.as_str(),
