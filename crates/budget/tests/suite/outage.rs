@@ -1,6 +1,7 @@
 //! PostgreSQL is down, frozen, slow, full, back again, and elsewhere.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use budget::{Error, Ledger, Period, Pool, Postgres, Rules};
@@ -93,6 +94,49 @@ async fn who_keeps_a_row_locked_is_in_the_way_of_its_owner_for_a_while_alone() {
     locked.rollback().await.unwrap();
     insist(&ledger, "r2").await;
     assert_eq!(state(&ledger, "a", Period::Daily).await, (0, 2));
+}
+
+/// Whoever goes away in the middle of a transaction leaves none behind that is nobody's.
+#[tokio::test]
+async fn who_goes_away_takes_the_transaction_along() {
+    let server = testkit::Postgres::start().unwrap();
+    let hands = Arc::new(Hands(NOON.into()));
+    let clock: Arc<dyn Clock> = hands.clone();
+    let pool = Pool { connections: 1, acquire: Duration::from_millis(500) };
+    let ledger = Postgres::open(&server.url(), None, pool, Rules::default(), clock).await.unwrap();
+    ledger.reserve(&hold("r1", "a", 1)).await.unwrap();
+    hands.0.fetch_add(10_000, Ordering::SeqCst);
+    let mut other = PgConnection::connect(&server.url()).await.unwrap();
+    let mut locked = other.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM accounts WHERE name = 'a' FOR UPDATE")
+        .execute(&mut *locked)
+        .await
+        .unwrap();
+    // It has the reservation, waits for the account, and is given up.
+    let waits = async {
+        let mut looking = PgConnection::connect(&server.url()).await.unwrap();
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'baton-budget'
+                       AND wait_event_type = 'Lock'";
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut looking).await.unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        done = ledger.expire() => panic!("{done:?}"),
+        () = waits => {}
+    }
+    locked.rollback().await.unwrap();
+    let free = async {
+        let mut other = PgConnection::connect(&server.url()).await.unwrap();
+        let text = "SELECT 1 FROM reservations FOR UPDATE NOWAIT";
+        while sqlx::query(text).execute(&mut other).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3), free).await.unwrap();
+    assert_eq!(ledger.expire().await.unwrap(), 1);
+    assert_eq!(state(&ledger, "a", Period::Daily).await, (0, 0));
 }
 
 #[tokio::test]

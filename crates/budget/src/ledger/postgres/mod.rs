@@ -74,6 +74,10 @@ impl Postgres {
     ) -> anyhow::Result<Self> {
         let main = connect(url, pool, &BY_KEY).await?;
         sqlx::migrate!("migrations/postgres").run(&main).await?;
+        sqlx::raw_sql(queue::PROBE)
+            .execute(&main)
+            .await
+            .context("what has been committed cannot be waited for")?;
         let reports = connect(reports.unwrap_or(url), pool, &[]).await.context("reports")?;
         let queue = Arc::new(Queue::new(main, rules, Arc::clone(&clock)));
         Ok(Self { queue, reports, clock })

@@ -1,14 +1,18 @@
 //! Group commit: what waits together goes in one transaction.
 //!
 //! A commit waits for the disk, and costs much the same for one move or for hundreds. So whatever
-//! comes while others commit goes with the next, and is answered when that is committed. A crash before
+//! comes while others commit goes with the next, and is answered when that is on the disk. A crash before
 //! loses what nobody was told of; one after loses nothing.
+//!
+//! A transaction gives its rows free before it is on the disk, so that the next one, which wants some of them, does not
+//! wait for that too. Whatever it makes of what it finds there comes to the disk behind it, or not at all.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
 use tokio::sync::oneshot;
 use types::Clock;
 
@@ -22,8 +26,18 @@ use crate::{Error, Rules};
 /// How much one transaction holds at most.
 const TOGETHER: usize = 512;
 
-/// How many transactions are under way at once: while one waits for the disk, another is made ready.
-const LEADERS: usize = 2;
+/// How many transactions are under way at once: while some wait for the disk, another is made ready.
+const LEADERS: usize = 4;
+
+/// Begins a transaction whose commit does not wait for the disk.
+const BEGIN: &str = "BEGIN; SET LOCAL synchronous_commit TO off";
+
+/// Commits it, which gives its rows free, and waits until that is as durable as the server is told to make it: a commit
+/// of something waits for all before it.
+const COMMIT: &str = "COMMIT; SELECT pg_logical_emit_message(true, 'baton', '')";
+
+/// Fails where [`COMMIT`] would.
+pub(super) const PROBE: &str = "SELECT pg_logical_emit_message(true, 'baton', '')";
 
 /// How much may wait; what comes then is refused.
 const WAITING: usize = 20_000;
@@ -203,23 +217,22 @@ impl Queue {
     /// Does works in one transaction; returns an answer each.
     async fn attempt(self: &Arc<Self>, works: &[&Work]) -> Result<Vec<Result<i64, Error>>, Failed> {
         let now = self.clock.now_ms();
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = Lent(Some(self.pool.acquire().await?));
         let mut plans = Vec::with_capacity(works.len());
         for work in works {
             plans.push((*work, work.moves()));
         }
         let transact = async {
-            self.open(&mut connection, &plans, now).await?;
-            self.transact(&mut connection, plans, now).await
+            let db = connection.get()?;
+            self.open(db, &plans, now).await?;
+            self.transact(db, plans, now).await
         };
-        match tokio::time::timeout(TRANSACTION, transact).await {
-            Ok(done) => done,
-            Err(_) => {
-                // Nobody knows what it still waits for.
-                connection.close_on_drop();
-                Err(Failed::Down(sqlx::Error::PoolTimedOut))
-            }
+        let done = tokio::time::timeout(TRANSACTION, transact).await;
+        let done = done.unwrap_or(Err(Failed::Down(sqlx::Error::PoolTimedOut)));
+        if !matches!(done, Err(Failed::Down(_))) {
+            connection.give_back();
         }
+        done
     }
 
     /// Makes the accounts that are new, before anything is locked.
@@ -237,7 +250,12 @@ impl Queue {
         if new.is_empty() {
             return Ok(());
         }
-        moves::open(db, &new, &self.rules, now).await?;
+        // They promise nothing; what is done with them is behind them on the disk.
+        sqlx::raw_sql(BEGIN).execute(&mut *db).await?;
+        let opened = moves::open(db, &new, &self.rules, now).await;
+        let end = if opened.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        sqlx::raw_sql(end).execute(db).await.map_err(Failed::Down)?;
+        opened?;
         let mut known = lock(&self.known);
         if known.len() > REMEMBERED {
             known.clear();
@@ -249,15 +267,29 @@ impl Queue {
     async fn transact(
         &self,
         db: &mut sqlx::PgConnection,
-        plans: Vec<(&Work, Result<Vec<Move>, Error>)>,
+        plans: Plans<'_>,
         now: i64,
     ) -> Result<Vec<Result<i64, Error>>, Failed> {
-        let mut tx = sqlx::Connection::begin(db).await?;
+        sqlx::raw_sql(BEGIN).execute(&mut *db).await?;
+        let done = self.within(db, plans, now).await;
+        let end = if done.is_ok() { COMMIT } else { "ROLLBACK" };
+        // Nobody knows what was committed.
+        sqlx::raw_sql(end).execute(db).await.map_err(Failed::Down)?;
+        done
+    }
+
+    /// Does works in the open transaction.
+    async fn within(
+        &self,
+        db: &mut sqlx::PgConnection,
+        plans: Plans<'_>,
+        now: i64,
+    ) -> Result<Vec<Result<i64, Error>>, Failed> {
         let mut book = Book::new(&self.rules, now);
         let moves = || plans.iter().flat_map(|(_, moves)| moves.iter().flatten());
-        moves::find(&mut tx, moves().filter_map(Move::reservation).collect(), &mut book).await?;
+        moves::find(db, moves().filter_map(Move::reservation).collect(), &mut book).await?;
         let needed: BTreeSet<AccountKey> = moves().flat_map(|one| book.needs(one)).collect();
-        moves::load(&mut tx, &needed, &mut book).await?;
+        moves::load(db, &needed, &mut book).await?;
         if needed.iter().any(|key| !book.knows(key)) {
             // It is another database than it was.
             lock(&self.known).clear();
@@ -278,14 +310,36 @@ impl Queue {
                 }
             });
         }
-        moves::keep(&mut tx, &book, now).await?;
-        crate::usage::postgres::keep(&mut tx, &rows).await?;
-        tx.commit().await?;
+        moves::keep(db, &book, now).await?;
+        crate::usage::postgres::keep(db, &rows).await?;
         Ok(answers)
     }
 }
 
 type Plans<'a> = Vec<(&'a Work, Result<Vec<Move>, Error>)>;
+
+/// A connection that may be in a transaction: whoever drops it, by going away or by a panic, closes it, for nobody
+/// else may find themselves in there.
+struct Lent(Option<PoolConnection<sqlx::Postgres>>);
+
+impl Lent {
+    fn get(&mut self) -> Result<&mut sqlx::PgConnection, Failed> {
+        self.0.as_deref_mut().ok_or(Failed::Down(sqlx::Error::PoolClosed))
+    }
+
+    /// It is in no transaction.
+    fn give_back(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
 
 /// Why a transaction was not committed.
 pub(super) enum Failed {
