@@ -138,11 +138,17 @@ async fn while_redis_is_frozen_each_gateway_admits_its_share_and_nobody_waits() 
     let limits = "[gateway.limits.user]\nrequests = 100\nwindow_s = 3600\n";
     let replicas = Replicas::start(&redis, &provider.url, limits).await;
     let mut secrets = Vec::new();
-    for user in ["new", "known", "later"] {
+    for user in ["new", "known", "later", "uneven"] {
         secrets.push(key(&replicas.system, user, Value::Null).await);
     }
     let before = admitted(&replicas.ask(40, &secrets[1]).await);
     assert_eq!(before, 40);
+    // One that has asked a single gateway, of which the others have heard.
+    let one = replicas.gateways().next().unwrap();
+    for _ in 0..61 {
+        let reply = get(replicas.system.client(), &one.url, "/v1/models", &secrets[3]).await;
+        assert!(reply.status().is_success());
+    }
 
     redis.freeze().unwrap();
     for gateway in replicas.gateways() {
@@ -161,6 +167,9 @@ async fn while_redis_is_frozen_each_gateway_admits_its_share_and_nobody_waits() 
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     // An answer of Redis that came too late may count twice, so on a busy machine it is less.
     assert!((90..=100).contains(&(before + after)), "what was taken before counts: {after}");
+
+    let after = admitted(&replicas.ask(400, &secrets[3]).await);
+    assert_eq!(after, 36, "a quarter each of the 39 that were left");
 
     // Back by itself, and what was admitted meanwhile counts for all.
     redis.thaw().unwrap();

@@ -4,13 +4,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use fred::prelude::{Builder, ClientLike as _, FredResult, ReconnectPolicy};
-use fred::types::config::{Config as Address, ServerConfig, UnresponsiveConfig};
+use fred::prelude::{
+    Builder, ClientLike as _, EventInterface as _, FredResult, PubsubInterface as _,
+    ReconnectPolicy,
+};
+use fred::types::Message;
+use fred::types::config::{Config as Address, Server, ServerConfig, UnresponsiveConfig};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
-/// How long what no call waits for may take.
+/// How long what no call waits for may take, unless calls wait longer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How many publications wait to be heard.
+const HEARD: usize = 16_384;
+/// After so long without a publication a connection is made anew: one whose other end is gone says nothing either.
+const QUIET: Duration = Duration::from_secs(30);
 
 pub use fred;
 pub use fred::prelude::Client;
@@ -32,6 +42,7 @@ pub struct Link {
     is_up: AtomicBool,
     is_local: bool,
     wait: Duration,
+    patience: Duration,
     without: &'static str,
     /// Who this is, for as long as it runs.
     replica: String,
@@ -54,20 +65,12 @@ impl Link {
         let address = Address::from_url(url).ok();
         let address = address.with_context(|| format!("{setting} is malformed"))?;
         let is_local = is_local(&address.server, networks);
-        let client = Builder::from_config(address)
-            .with_connection_config(|connection| {
-                connection.connection_timeout = PATIENCE;
-                connection.internal_command_timeout = PATIENCE;
-                connection.max_command_attempts = 1;
-                connection.unresponsive =
-                    UnresponsiveConfig { max_timeout: Some(PATIENCE * 2), interval: PATIENCE / 2 };
-            })
-            .with_performance_config(|commands| commands.default_command_timeout = PATIENCE)
-            .set_policy(ReconnectPolicy::new_constant(0, 100))
-            .build()?;
+        let patience = wait.max(PATIENCE);
+        let client = builder(address, patience).build()?;
         client.connect();
         let replica = types::RequestId::generate().to_string();
-        Ok(Self { client, is_up: AtomicBool::new(false), is_local, wait, without, replica })
+        let is_up = AtomicBool::new(false);
+        Ok(Self { client, is_up, is_local, wait, patience, without, replica })
     }
 
     /// Says commands, to be passed to [`Link::ask`].
@@ -88,6 +91,19 @@ impl Link {
         self.is_local
     }
 
+    /// Prepares a connection of its own that hears what is published in a channel.
+    ///
+    /// # Errors
+    /// If no connection can be prepared.
+    pub fn subscribe(&self, channel: &str) -> anyhow::Result<Subscription> {
+        let mut builder = builder(self.client.client_config(), self.patience);
+        builder.with_performance_config(|channels| channels.broadcast_channel_capacity = HEARD);
+        let client = builder.build()?;
+        let (connected, published) = (client.reconnect_rx(), client.message_rx());
+        client.connect();
+        Ok(Subscription { client, channel: channel.to_owned(), connected, published })
+    }
+
     /// Returns what a call's command brings; nothing when Redis does not answer in time.
     pub async fn ask<T>(&self, command: impl Future<Output = FredResult<T>>) -> Option<T> {
         if !self.is_up() {
@@ -98,13 +114,13 @@ impl Link {
 
     /// As [`Link::ask`], for what no call waits for: also when it did not answer before.
     pub async fn try_again<T>(&self, command: impl Future<Output = FredResult<T>>) -> Option<T> {
-        self.within(PATIENCE, command).await
+        self.within(self.patience, command).await
     }
 
     /// Returns whether it answers now; calls do not ask before [`Link::try_again`] has succeeded.
     pub async fn answers(&self) -> bool {
         let pong = self.client.ping::<String>(None);
-        matches!(tokio::time::timeout(PATIENCE, pong).await, Ok(Ok(_)))
+        matches!(tokio::time::timeout(self.patience, pong).await, Ok(Ok(_)))
     }
 
     /// Returns whether it answered the last time.
@@ -136,6 +152,82 @@ impl Link {
         }
         answer.ok()
     }
+}
+
+/// Hears what is published in a channel while it is connected, as it is after each absence of Redis.
+#[allow(missing_debug_implementations, reason = "an address may hold a password")]
+pub struct Subscription {
+    client: Client,
+    channel: String,
+    connected: broadcast::Receiver<Server>,
+    published: broadcast::Receiver<Message>,
+}
+
+impl Subscription {
+    /// Returns what is published next. What is published while there is no connection is lost, and so is the
+    /// oldest where too much waits to be heard.
+    pub async fn next(&mut self) -> String {
+        loop {
+            tokio::select! {
+                biased;
+                connected = self.connected.recv() => match connected {
+                    Ok(_) => self.subscribe().await,
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => std::future::pending().await,
+                },
+                heard = tokio::time::timeout(QUIET, self.published.recv()) => match heard {
+                    Ok(Ok(message)) => {
+                        if let Some(text) = message.value.into_string() {
+                            return text;
+                        }
+                    }
+                    Ok(Err(RecvError::Lagged(count))) => {
+                        tracing::warn!(count, channel = self.channel, "too much was published at once");
+                    }
+                    Ok(Err(RecvError::Closed)) => std::future::pending().await,
+                    // Redis that is away is connected to anyway.
+                    Err(_) => drop(self.client.force_reconnection().await),
+                },
+            }
+        }
+    }
+
+    /// Subscribes, and does not give up: Redis may be busy, or forbid it for now.
+    async fn subscribe(&self) {
+        let mut told = false;
+        while let Err(fault) = self.client.subscribe(self.channel.as_str()).await {
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(%fault, channel = self.channel, "redis publishes nothing to us");
+            }
+            tokio::time::sleep(PATIENCE).await;
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // Its task would go on connecting.
+        let client = self.client.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { client.quit().await });
+        }
+    }
+}
+
+/// A connection that says after its `patience` that it has no answer, and that is made again.
+fn builder(address: Address, patience: Duration) -> Builder {
+    let mut builder = Builder::from_config(address);
+    builder
+        .with_connection_config(|connection| {
+            connection.connection_timeout = patience;
+            connection.internal_command_timeout = patience;
+            connection.max_command_attempts = 1;
+            connection.unresponsive =
+                UnresponsiveConfig { max_timeout: Some(patience * 2), interval: patience / 2 };
+        })
+        .with_performance_config(|commands| commands.default_command_timeout = patience)
+        .set_policy(ReconnectPolicy::new_constant(0, 100));
+    builder
 }
 
 /// Tells an address that is surely here: a socket, or a number. A name may be anybody's tomorrow.

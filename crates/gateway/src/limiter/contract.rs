@@ -60,7 +60,7 @@ async fn contract(one: Arc<dyn Backend>, other: Arc<dyn Backend>) {
     assert_eq!((large.admitted, large.windows[0].cost), (true, 1_000));
     assert!(!other.decide(&ask(&[window("tokens", 1_000, 1)])).await.unwrap().admitted);
     assert!(other.decide(&ask(&[window("tokens", 1_000, 0)])).await.unwrap().admitted);
-    let taken = |bucket| Taken { bucket, window_ms: LONG, at_ms: large.at_ms };
+    let taken = |bucket| Taken { bucket, window_ms: LONG, at_ms: large.at_ms, is_owed: false };
     one.correct(&taken("tokens"), -600).await;
     let seen = other.decide(&ask(&[window("tokens", 1_000, 100)])).await.unwrap();
     assert_eq!((seen.admitted, seen.windows[0].left), (true, 600));

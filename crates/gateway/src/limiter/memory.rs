@@ -7,8 +7,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use types::Clock;
 
-use super::window::Window;
-use super::{Ask, Backend, Owed, Seen, Taken, Verdict};
+use super::window::{Share, Window};
+use super::{Ask, Backend, Changed, Owed, Seen, Taken, Verdict};
 
 /// How many buckets there are at least before those that are over are looked for.
 const SWEEP_AT: usize = 1024;
@@ -37,16 +37,9 @@ impl Clock for Uptime {
 /// One lock for all: a decision takes about a microsecond.
 #[derive(Debug, Default)]
 struct Book {
-    windows: HashMap<String, Bucket>,
+    windows: HashMap<String, Window>,
     leases: HashMap<String, HashSet<String>>,
     sweep_at: usize,
-}
-
-#[derive(Debug)]
-struct Bucket {
-    window: Window,
-    /// The most that may be taken here while nobody can be asked, until when.
-    ceiling: Option<(u64, u64)>,
 }
 
 impl Memory {
@@ -66,30 +59,34 @@ impl Memory {
         verdict
     }
 
-    /// Writes down what another backend admitted, and what it said is left for all of `replicas`;
-    /// returns when.
-    pub(crate) fn admit(&self, ask: &Ask, told: &Verdict, replicas: u64) -> u64 {
+    /// Writes down what Redis admitted, and how it said that all stands; returns when.
+    pub(crate) fn admit(&self, ask: &Ask, told: &Verdict) -> u64 {
         let now = self.now_ms();
         let mut book = self.book();
         if told.admitted {
             book.take(now, ask, told, false);
         }
         for (wanted, seen) in ask.windows.iter().zip(&told.windows) {
-            let Some(bucket) = book.windows.get_mut(&wanted.bucket) else { continue };
-            let taken = if told.admitted { seen.cost } else { 0 };
-            let left = seen.left.saturating_sub(taken) / replicas.max(1);
-            let most = bucket.window.used(now).saturating_add(left);
-            bucket.ceiling = Some((most, now + wanted.window_ms));
+            let window = book.window(now, &wanted.bucket, wanted.window_ms);
+            let here = if told.admitted { seen.cost } else { 0 };
+            window.stands(now, wanted.limit.saturating_sub(seen.left).saturating_add(here));
         }
         now
+    }
+
+    /// Writes down what others changed in Redis.
+    pub(crate) fn hear(&self, changed: &Changed) {
+        let now = self.now_ms();
+        let mut book = self.book();
+        book.window(now, &changed.bucket, changed.window_ms).hear(now, changed.age, changed.by);
     }
 
     /// Returns what was taken here and others have to be told.
     pub(crate) fn owed(&self) -> Vec<Owed> {
         let (at_ms, book) = (self.now_ms(), self.book());
         let owed = book.windows.iter().filter_map(|(bucket, held)| {
-            let slots = held.window.owed(at_ms);
-            let window_ms = held.window.window_ms();
+            let slots = held.owed(at_ms);
+            let window_ms = held.window_ms();
             (!slots.is_empty()).then(|| Owed { bucket: bucket.clone(), window_ms, at_ms, slots })
         });
         owed.collect()
@@ -100,7 +97,7 @@ impl Memory {
         let mut book = self.book();
         for owed in owed {
             if let Some(held) = book.windows.get_mut(&owed.bucket) {
-                held.window.told(owed.at_ms, &owed.slots);
+                held.told(owed.at_ms, &owed.slots);
             }
         }
     }
@@ -138,8 +135,8 @@ impl Backend for Memory {
 
     async fn correct(&self, taken: &Taken<'_>, by: i64) {
         let mut book = self.book();
-        if let Some(bucket) = book.windows.get_mut(taken.bucket) {
-            bucket.window.correct(taken.at_ms, by);
+        if let Some(window) = book.windows.get_mut(taken.bucket) {
+            window.correct(taken.at_ms, by, taken.is_owed);
         }
     }
 
@@ -159,19 +156,13 @@ impl Book {
     fn verdict(&self, now: u64, ask: &Ask, replicas: u64) -> Verdict {
         let empty = Window::new(1);
         let windows = ask.windows.iter().map(|wanted| {
-            let held = self.windows.get(&wanted.bucket);
-            let window = held.map_or(&empty, |held| &held.window);
-            let ceiling = held.and_then(|held| held.ceiling).filter(|(_, until)| now < *until);
-            let share = wanted.limit / replicas;
-            let limit = match ceiling {
-                Some((most, _)) if replicas > 1 => share.min(most),
-                _ => share,
-            };
-            let cost = wanted.cost.min(limit);
+            let window = self.windows.get(&wanted.bucket).unwrap_or(&empty);
+            let share = Share { limit: wanted.limit, among: replicas };
+            let cost = wanted.cost.min(share.most());
             Seen {
                 cost,
-                left: limit.saturating_sub(window.used(now)),
-                wait_ms: window.wait_ms(now, limit, cost).filter(|_| limit > 0),
+                left: window.left(now, share),
+                wait_ms: window.wait_ms(now, share, cost).filter(|_| share.most() > 0),
                 reset_ms: window.reset_ms(now),
             }
         });
@@ -188,22 +179,23 @@ impl Book {
 
     fn take(&mut self, now: u64, ask: &Ask, verdict: &Verdict, is_owed: bool) {
         for (wanted, seen) in ask.windows.iter().zip(&verdict.windows) {
-            self.sweep(now);
-            let bucket = self
-                .windows
-                .entry(wanted.bucket.clone())
-                .or_insert_with(|| Bucket { window: Window::new(wanted.window_ms), ceiling: None });
-            bucket.window.take(now, seen.cost, is_owed);
+            let window = self.window(now, &wanted.bucket, wanted.window_ms);
+            window.take(now, seen.cost, is_owed);
         }
         for lease in &ask.leases {
             self.leases.entry(lease.bucket.clone()).or_default().insert(ask.id.clone());
         }
     }
 
+    fn window(&mut self, now: u64, bucket: &str, window_ms: u64) -> &mut Window {
+        self.sweep(now);
+        self.windows.entry(bucket.to_owned()).or_insert_with(|| Window::new(window_ms))
+    }
+
     /// Drops what is over, whenever there may be twice as much as was left the last time.
     fn sweep(&mut self, now: u64) {
         if self.windows.len() >= self.sweep_at.max(SWEEP_AT) {
-            self.windows.retain(|_, bucket| bucket.window.used(now) > 0);
+            self.windows.retain(|_, window| window.used(now) > 0);
             self.sweep_at = self.windows.len() * 2;
         }
     }
@@ -265,14 +257,14 @@ mod tests {
     #[test]
     fn a_share_is_of_what_was_left_for_all_when_nobody_can_be_asked_any_more() {
         let ((one, clock), ask) = (memory(), ask("b", 100));
-        // The others took 88; this one has 2 of 12 that were left.
+        // The others took 88, of which nothing was heard; this one took 2 of 12 that were left.
         let said = |left| Verdict {
             admitted: true,
             windows: vec![Seen { cost: 1, left, wait_ms: Some(0), reset_ms: 0 }],
             ..Verdict::default()
         };
-        one.admit(&ask, &said(12), 4);
-        one.admit(&ask, &said(11), 4);
+        one.admit(&ask, &said(12));
+        one.admit(&ask, &said(11));
         let admitted = (0..50).filter(|_| one.share(&ask, 4, true).admitted).count();
         assert_eq!(admitted, 2, "a quarter of ten");
         clock.0.store(1_100, Ordering::Relaxed);

@@ -2,7 +2,8 @@
 //!
 //! A decision is about all limits of a request at once, and takes of all or of none. Redis makes it for
 //! every replica; without Redis this process does. While a configured Redis does not answer, each
-//! process admits its share of every limit and tells Redis of it afterwards.
+//! process admits its share of what was left of every limit, as it heard from the others until then, and tells Redis
+//! of it afterwards.
 
 mod address;
 mod config;
@@ -94,6 +95,8 @@ pub(crate) struct Taken<'a> {
     pub(crate) window_ms: u64,
     /// When, by the backend's own clock.
     pub(crate) at_ms: u64,
+    /// Nobody else was told of it when it was taken.
+    pub(crate) is_owed: bool,
 }
 
 /// What was taken in one process while nobody could be asked.
@@ -105,6 +108,17 @@ pub(crate) struct Owed {
     pub(crate) at_ms: u64,
     /// How many twentieths of the window ago, and how much.
     pub(crate) slots: Vec<(u64, u64)>,
+}
+
+/// What another process changed in Redis.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Changed {
+    pub(crate) bucket: String,
+    pub(crate) window_ms: u64,
+    /// How many twentieths of the window ago that was taken.
+    pub(crate) age: u64,
+    /// By how much there is more of it.
+    pub(crate) by: i64,
 }
 
 /// Where limits are counted; both keep the contract in `contract.rs`.

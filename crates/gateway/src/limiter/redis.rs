@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis_link::fred::prelude::LuaInterface as _;
+use redis_link::fred::prelude::{ClientLike as _, LuaInterface as _};
 use redis_link::{Link, Purpose};
 use tokio::time::Instant;
 
-use super::window::slot_ms;
-use super::{Ask, Backend, Owed, Seen, Taken, Verdict};
+use super::window::{SLOTS, slot_ms};
+use super::{Ask, Backend, Changed, Owed, Seen, Taken, Verdict};
 
 pub(crate) const PURPOSE: Purpose = Purpose {
     setting: "gateway.limits.redis",
@@ -22,12 +22,15 @@ const LEASE: Duration = Duration::from_secs(15);
 const ALIVE: Duration = Duration::from_secs(10);
 /// How long it is remembered that something was told.
 const TOLD: Duration = Duration::from_secs(3600);
+/// What the names of buckets begin with.
+const PREFIX: &str = "baton:limit:";
 /// How many buckets are told of at once.
 const CHUNK: usize = 500;
 
 /// Decides. Of each window the limit, the length of a slot and the cost; of each lease the limit. A hash
 /// holds a window: the numbers of slots, and what was taken in each. A sorted set holds leases by when
-/// they end. A command that comes late decides nothing: who sent it has gone on without.
+/// they end. A command that comes late decides nothing: who sent it has gone on without. The last two words say
+/// who asks and in which channel all hear what was admitted; where that is forbidden it counts all the same.
 const DECIDE: &str = r"
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -70,37 +73,49 @@ for j = windows + 1, #KEYS do
   told[#told + 1] = free
 end
 if told[2] == 0 then return told end
+local changed = {ARGV[#ARGV - 1]}
 for i = 1, windows do
-  if ARGV[3 * i + 4] ~= '0' then
-    redis.call('HINCRBY', KEYS[i], slots[i], ARGV[3 * i + 4])
+  local cost = ARGV[3 * i + 4]
+  if cost ~= '0' then
+    redis.call('HINCRBY', KEYS[i], slots[i], cost)
     redis.call('PEXPIRE', KEYS[i], 21 * ARGV[3 * i + 3])
+    for _, word in ipairs({KEYS[i], ARGV[3 * i + 3], '0', cost}) do changed[#changed + 1] = word end
   end
 end
+if #changed > 1 then redis.pcall('PUBLISH', ARGV[#ARGV], cjson.encode(changed)) end
 for j = windows + 1, #KEYS do
   redis.call('ZADD', KEYS[j], now + lease, id)
   redis.call('PEXPIRE', KEYS[j], lease)
 end
 return told";
 
-/// Changes what was taken: the length of a slot, when, by how much.
+/// Changes what was taken: the length of a slot, when, by how much; who says so, and where all hear of it.
 const CORRECT: &str = r"
-local slot = string.format('%.0f', math.floor(ARGV[2] / ARGV[1]))
-if redis.call('HEXISTS', KEYS[1], slot) == 0 then return 0 end
-if redis.call('HINCRBY', KEYS[1], slot, ARGV[3]) < 0 then redis.call('HSET', KEYS[1], slot, 0) end
+local slot = math.floor(ARGV[2] / ARGV[1])
+local field = string.format('%.0f', slot)
+if redis.call('HEXISTS', KEYS[1], field) == 0 then return 0 end
+if redis.call('HINCRBY', KEYS[1], field, ARGV[3]) < 0 then redis.call('HSET', KEYS[1], field, 0) end
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local age = string.format('%.0f', math.max(0, math.floor(now / ARGV[1]) - slot))
+redis.pcall('PUBLISH', ARGV[5], cjson.encode({ARGV[4], KEYS[1], ARGV[1], age, ARGV[3]}))
 return 1";
 
 /// Counts what others have admitted, once by each name: how long that is remembered; of each bucket the
-/// length of a slot, how many ago, how much.
+/// length of a slot, how many ago, how much. The last two words are as those of [`DECIDE`].
 const OWE: &str = r"
 if not redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[1]) then return 0 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local changed = {ARGV[#ARGV - 1]}
 for i = 2, #KEYS do
-  local slot_ms = tonumber(ARGV[3 * i - 4])
-  local slot = math.floor(now / slot_ms) - ARGV[3 * i - 3]
-  redis.call('HINCRBY', KEYS[i], string.format('%.0f', slot), ARGV[3 * i - 2])
+  local slot_ms, age, count = ARGV[3 * i - 4], ARGV[3 * i - 3], ARGV[3 * i - 2]
+  local slot = math.floor(now / slot_ms) - age
+  redis.call('HINCRBY', KEYS[i], string.format('%.0f', slot), count)
   redis.call('PEXPIRE', KEYS[i], 21 * slot_ms)
+  for _, word in ipairs({KEYS[i], slot_ms, age, count}) do changed[#changed + 1] = word end
 end
+redis.pcall('PUBLISH', ARGV[#ARGV], cjson.encode(changed))
 return 1";
 
 /// Renews leases: how long, and their ids.
@@ -126,6 +141,8 @@ const END: &str = "for i = 1, #KEYS do redis.call('ZREM', KEYS[i], ARGV[1]) end 
 
 pub(crate) struct Redis {
     link: Link,
+    /// Where all hear what others change: channels are of all databases of a server, and buckets of one.
+    channel: String,
     wait: Duration,
     /// When this process's own time began.
     since: Instant,
@@ -135,7 +152,32 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) fn new(link: Link, wait: Duration) -> Self {
-        Self { link, wait, since: Instant::now(), ahead_ms: AtomicU64::new(0) }
+        let database = link.client().client_config().database.unwrap_or(0);
+        let channel = format!("baton:limit:changes:{database}");
+        Self { link, channel, wait, since: Instant::now(), ahead_ms: AtomicU64::new(0) }
+    }
+
+    /// Gives `each` what other processes change from now on, as long as Redis is there.
+    ///
+    /// # Errors
+    /// If no connection can be prepared.
+    pub(crate) fn listen(
+        &self,
+        each: impl Fn(&Changed) + Send + 'static,
+    ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+        let mut changes = self.link.subscribe(&self.channel)?;
+        let replica = self.link.replica().to_owned();
+        Ok(async move {
+            loop {
+                let told = changes.next().await;
+                others(&told, &replica).iter().for_each(&each);
+            }
+        })
+    }
+
+    /// Who says something, and where all hear it.
+    fn publisher(&self) -> [String; 2] {
+        [self.link.replica().to_owned(), self.channel.clone()]
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -169,6 +211,7 @@ impl Redis {
                 let age = age + (now_ms / slot_ms).saturating_sub(owed.at_ms / slot_ms);
                 words.extend([slot_ms.to_string(), age.to_string(), count.to_string()]);
             }
+            words.extend(self.publisher());
             let told = self.link.client().eval::<i64, _, _, _>(OWE, keys, words);
             if self.link.try_again(told).await.is_none() {
                 return false;
@@ -228,6 +271,7 @@ impl Backend for Redis {
             words.extend([wanted.limit.to_string(), slot.to_string(), cost.to_string()]);
         }
         words.extend(ask.leases.iter().map(|lease| lease.limit.to_string()));
+        words.extend(self.publisher());
         let told = self.link.ask(self.link.client().eval::<Vec<i64>, _, _, _>(DECIDE, keys, words));
         let verdict = read(ask, &told.await?)?;
         self.ahead_ms.store(verdict.at_ms.saturating_sub(self.own_ms()), Ordering::Relaxed);
@@ -235,8 +279,10 @@ impl Backend for Redis {
     }
 
     async fn correct(&self, taken: &Taken<'_>, by: i64) {
-        let words = [slot_ms(taken.window_ms).to_string(), taken.at_ms.to_string(), by.to_string()];
-        let (key, words) = (vec![key(taken.bucket)], words.to_vec());
+        let slot = slot_ms(taken.window_ms);
+        let mut words = vec![slot.to_string(), taken.at_ms.to_string(), by.to_string()];
+        words.extend(self.publisher());
+        let key = vec![key(taken.bucket)];
         self.link.ask(self.link.client().eval::<i64, _, _, _>(CORRECT, key, words)).await;
     }
 
@@ -263,8 +309,24 @@ fn read(ask: &Ask, told: &[i64]) -> Option<Verdict> {
     (head[1] >= 0).then(|| Verdict { admitted: head[1] == 1, at_ms: count(head[0]), windows, free })
 }
 
+/// Reads what was published: who did it, and four words a bucket. Nothing of what this `replica` did itself, nor of
+/// what cannot be read.
+fn others(told: &str, replica: &str) -> Vec<Changed> {
+    let words: Vec<String> = serde_json::from_str(told).unwrap_or_default();
+    let Some((_, words)) = words.split_first().filter(|(who, _)| *who != replica) else {
+        return Vec::new();
+    };
+    let changed = words.chunks_exact(4).filter_map(|words| {
+        let bucket = words[0].strip_prefix(PREFIX)?.to_owned();
+        let (slot_ms, age) = (words[1].parse::<u64>().ok()?, words[2].parse().ok()?);
+        let window_ms = slot_ms.checked_mul(SLOTS)?;
+        Some(Changed { bucket, window_ms, age, by: words[3].parse().ok()? })
+    });
+    changed.collect()
+}
+
 fn key(bucket: &str) -> String {
-    format!("baton:limit:{bucket}")
+    format!("{PREFIX}{bucket}")
 }
 
 fn as_ms(time: Duration) -> u64 {

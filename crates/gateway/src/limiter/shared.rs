@@ -67,10 +67,20 @@ impl Limiter {
             "1 while Redis does not answer and each process admits its share of every limit",
             Gauge::<i64, AtomicI64>::default(),
         );
-        if limiter.redis.is_some() {
+        if let Some(redis) = &limiter.redis {
             degraded.set(1);
             let least = config.replicas.max(1);
-            tokio::spawn(keep_in_touch(Arc::downgrade(&limiter), degraded, least));
+            let here = Arc::downgrade(&limiter);
+            let listening = redis.listen(move |changed| {
+                if let Some(limiter) = here.upgrade() {
+                    limiter.memory.hear(changed);
+                }
+            })?;
+            let in_touch = keep_in_touch(Arc::downgrade(&limiter), degraded, least);
+            // Both end with the limiter.
+            tokio::spawn(async move {
+                tokio::select! { () = in_touch => {}, () = listening => {} }
+            });
         }
         Ok(limiter)
     }
@@ -96,7 +106,7 @@ impl Limiter {
         };
         let (verdict, redis_ms, memory_ms, backend) = match asked {
             Some(verdict) => {
-                let here_ms = self.memory.admit(&ask, &verdict, replicas);
+                let here_ms = self.memory.admit(&ask, &verdict);
                 let at_ms = verdict.at_ms;
                 (verdict, Some(at_ms), here_ms, "redis")
             }
@@ -121,9 +131,10 @@ impl Limiter {
         (redis_ms, memory_ms): (Option<u64>, u64),
         by: i64,
     ) {
-        self.memory.correct(&Taken { bucket, window_ms, at_ms: memory_ms }, by).await;
+        let is_owed = self.redis.is_some() && redis_ms.is_none();
+        self.memory.correct(&Taken { bucket, window_ms, at_ms: memory_ms, is_owed }, by).await;
         if let (Some(redis), Some(at_ms)) = (&self.redis, redis_ms) {
-            redis.correct(&Taken { bucket, window_ms, at_ms }, by).await;
+            redis.correct(&Taken { bucket, window_ms, at_ms, is_owed }, by).await;
         }
     }
 
