@@ -151,6 +151,74 @@ async fn tenants_private_calls_and_users_of_other_words_share_nothing() {
     }
 }
 
+/// The same texts and the same questions at the same time, while an evaluation runs in the same directory: what a
+/// tenant is answered is made of its own documents, and kept for it alone.
+#[tokio::test]
+async fn twenty_tenants_that_ask_the_same_are_answered_from_their_own() {
+    const TENANTS: usize = 20;
+    let questions = ["How do I roll back a release?", "Who pays for the pears?"];
+    let keys = (0..TENANTS).map(|number| {
+        format!(
+            "[gateway.keys.k{number}]\nsecret = 'sk-{number}-0123456789abcdef'\ntenant = 't{number}'\nuser = 'u'\n"
+        )
+    });
+    let keys: String = keys.collect();
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let system = System::start(shape, &(priced(&provider.url) + ALWAYS + &keys)).await.unwrap();
+        let (system, place) = (&system, system.data());
+        let judged = [
+            ("corpus.jsonl", json!({ "_id": "a", "title": "", "text": "Who pays for the pears?" })),
+            ("queries.jsonl", json!({ "_id": "q", "text": "pears" })),
+        ];
+        for (name, line) in judged {
+            std::fs::write(place.join(name), line.to_string()).unwrap();
+        }
+        std::fs::write(place.join("qrels.tsv"), "query-id\tcorpus-id\tscore\nq\ta\t1\n").unwrap();
+        let tenant = async |number: usize| {
+            let bearer = format!("Bearer sk-{number}-0123456789abcdef");
+            let json_of = async |path: &str, body: String| -> Value {
+                let url = format!("{}{path}", system.url);
+                let request = system.client().post(url).header("authorization", &bearer);
+                let request = request.header("content-type", "application/json");
+                let reply = request.body(body).send().await.unwrap();
+                assert!(reply.status().is_success(), "{}", reply.status());
+                reply.json().await.unwrap()
+            };
+            let text = "To roll back a release, run the script.\n\nAnn pays for the pears.";
+            let put = json_of("/api/v1/documents?source=a.md", text.to_owned()).await;
+            let twice = questions.map(|one| (one, "miss")).into_iter();
+            for (question, kept) in twice.chain(questions.map(|one| (one, "hit"))) {
+                let answer =
+                    json_of("/api/v1/ask", json!({ "question": question }).to_string()).await;
+                assert_eq!(answer["cache"], kept, "{answer}");
+                let read = answer["found"].as_array().unwrap();
+                assert!(!read.is_empty());
+                assert!(read.iter().all(|one| one["document_id"] == put["id"]), "{answer}");
+                let found =
+                    json_of("/api/v1/search", json!({ "query": question }).to_string()).await;
+                let hits = found["results"].as_array().unwrap();
+                assert!(!hits.is_empty());
+                assert!(hits.iter().all(|hit| hit["document_id"] == put["id"]), "{found}");
+            }
+        };
+        let judging = tokio::process::Command::new(testkit::process::program("baton").unwrap())
+            .args(["eval", ".", "--json"])
+            .current_dir(place)
+            .output();
+        let (judged, _) =
+            tokio::join!(judging, futures::future::join_all((0..TENANTS).map(tenant)));
+        assert!(judged.unwrap().status.success());
+        assert_eq!(provider.requests(), TENANTS * questions.len(), "once a tenant and question");
+        for number in 0..TENANTS {
+            let request = system.client().get(format!("{}/api/v1/documents", system.url));
+            let request = request.bearer_auth(format!("sk-{number}-0123456789abcdef"));
+            let shown: Value = request.send().await.unwrap().json().await.unwrap();
+            assert_eq!(shown["documents"].as_array().unwrap().len(), 1, "{shown}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn it_is_off_unless_the_operator_says_and_the_call_may_ask() {
     let modes = "[router.cache]\nmode = 'asked'\n[router.cache.routes]\nfast = 'off'\n";

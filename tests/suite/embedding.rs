@@ -154,3 +154,58 @@ async fn documents_wait_for_a_model_that_is_away_and_one_of_two_is_none() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_collection_goes_to_another_model_also_through_kill_9() {
+    for shape in Shape::ALL {
+        let provider = Provider::start().await.unwrap();
+        let system = System::start(shape, &settings(&provider.url, "m-embed")).await.unwrap();
+        for number in 0..20 {
+            system.upload(&format!("{number}.txt"), &format!("Kiwi {number}.")).await.unwrap();
+        }
+        // One of them keeps the job from its end.
+        provider.embed_as("\nKiwi 13.", None);
+        let next = settings(&provider.url, "n-embed");
+        let next = next + "[[retriever.former_embeddings]]\nroute = 'm-embed'\n";
+        let data = system.kill().await.unwrap();
+        let mut system = System::start_in(data, shape, &next).await.unwrap();
+        let reindex = async |system: &System, name: &str| {
+            let path = format!("/api/v1/collections/{name}/reindex");
+            send(system, &path, &[], String::new()).await
+        };
+        assert_eq!(reindex(&system, "unknown").await.0, StatusCode::NOT_FOUND);
+        let (status, job) = reindex(&system, "default").await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{job}");
+        let (id, job) = (job["id"].as_str().unwrap().to_owned(), job);
+        assert_eq!(reindex(&system, "default").await.0, StatusCode::CONFLICT, "{job}");
+        let finds_ten = async |system: &System| {
+            let (status, found) = search(system, "public").await;
+            assert_eq!(status, 200, "{found}");
+            let hits = found["results"].as_array().unwrap();
+            assert_eq!(hits.len(), 10, "{found}");
+            assert!(hits.iter().all(|hit| hit["explanation"]["dense"].is_number()), "{found}");
+        };
+        for kill in 0..3 {
+            seen(&system, &id, |shown| shown["counts"]["running"] != 0).await;
+            finds_ten(&system).await;
+            let data = system.kill().await.unwrap();
+            if kill == 2 {
+                provider.embed_as("\nKiwi 13.", Some([1.0, 2.0]));
+            }
+            system = System::start_in(data, shape, &next).await.unwrap();
+        }
+        let shown = seen(&system, &id, |shown| shown["state"] == "ended").await;
+        assert_eq!(shown["counts"]["done"], 20, "{shown}");
+        let gone_over = async {
+            loop {
+                let (_, shown) = system.get("/api/v1/collections").await.unwrap();
+                if shown["collections"][0]["model"] == "mock/n-embed" {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), gone_over).await.unwrap();
+        finds_ten(&system).await;
+    }
+}
