@@ -76,6 +76,8 @@ impl Server {
         let mut http = HttpConnector::new_with_resolver(resolver);
         http.enforce_http(false);
         http.set_nodelay(true);
+        // Of several addresses each has its part of it.
+        http.set_connect_timeout(Some(patience));
         // A server that is gone without a word is noticed within a minute.
         http.set_keepalive(Some(Duration::from_secs(15)));
         http.set_keepalive_interval(Some(Duration::from_secs(15)));
@@ -119,8 +121,7 @@ impl Server {
         let stream = self.connector.clone().oneshot(self.origin.clone()).await;
         let stream = stream.map_err(Error::Connect)?;
         let (sender, driver) = http1::handshake(stream).await.map_err(Error::Broken)?;
-        let driver = Box::pin(driver);
-        Ok(Connection { sender, driver, is_over: false, since: Instant::now() })
+        Ok(Connection { sender, driver: Some(Box::pin(driver)), since: Instant::now() })
     }
 }
 
@@ -143,8 +144,8 @@ type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 struct Connection {
     sender: SendRequest<Outgoing>,
-    driver: Pin<Box<http1::Connection<Stream, Outgoing>>>,
-    is_over: bool,
+    /// None once it is over.
+    driver: Option<Pin<Box<http1::Connection<Stream, Outgoing>>>>,
     /// When it had nothing to do any more.
     since: Instant,
 }
@@ -152,9 +153,13 @@ struct Connection {
 impl Connection {
     /// Writes and reads what can be; tells whether it stands.
     fn drive(&mut self, context: &mut Context<'_>) -> bool {
-        // What went wrong is told to whoever asked.
-        self.is_over = self.is_over || self.driver.as_mut().poll(context).is_ready();
-        !self.is_over
+        // What went wrong is told to whoever asked, and a request that was not sent comes back: with the driver.
+        if let Some(driver) = &mut self.driver
+            && driver.as_mut().poll(context).is_ready()
+        {
+            self.driver = None;
+        }
+        self.driver.is_some()
     }
 
     /// Tells whether it takes a request.
@@ -271,7 +276,7 @@ impl Idle {
                 let Some(mut connection) = self.waiting().connections.pop_back() else {
                     return Poll::Ready(None);
                 };
-                if connection.is_free(context) {
+                if connection.since.elapsed() < IDLE && connection.is_free(context) {
                     return Poll::Ready(Some(connection));
                 }
             }
@@ -412,6 +417,31 @@ mod tests {
             }
         }
         assert_eq!(numbers, [0, 0, 1, 2, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_request_comes_back_from_a_connection_that_was_closed_before() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let url = format!("http://{address}/").parse().unwrap();
+        let resolver = Resolver::system(Reach::Anywhere);
+        let server = Server::new(resolver, &url, Duration::from_secs(10)).unwrap();
+        let close = async {
+            for _ in 0..2 {
+                drop(listener.accept().await.unwrap());
+            }
+        };
+        let connect = async {
+            let connection = server.connect().await.unwrap();
+            // What is closed after it is heard of after it.
+            let mut after = TcpStream::connect(address).await.unwrap();
+            assert_eq!(after.read(&mut [0]).await.unwrap(), 0);
+            connection
+        };
+        let ((), connection) = tokio::join!(close, connect);
+        let asked = connection.ask(get(), &server.idle);
+        let asked = tokio::time::timeout(Duration::from_secs(10), asked).await.unwrap();
+        assert!(asked.unwrap_err().take_message().is_some());
     }
 
     #[tokio::test]

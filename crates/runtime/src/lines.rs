@@ -6,6 +6,7 @@
 
 use std::fmt::{self, Write};
 
+use serde::de::IgnoredAny;
 use tracing::field::{Field, Visit};
 use tracing::span::Record;
 use tracing::{Event, Subscriber};
@@ -63,7 +64,26 @@ impl<'a> FormatFields<'a> for Json {
         current: &'a mut FormattedFields<Self>,
         fields: &Record<'_>,
     ) -> fmt::Result {
+        // Of a key that is there twice, readers may take either.
+        fields.record(&mut Forgets(&mut current.fields));
         self.format_fields(current.as_writer(), fields)
+    }
+}
+
+/// Takes out of what is written the fields that are said again.
+struct Forgets<'a>(&'a mut String);
+
+impl Visit for Forgets<'_> {
+    fn record_debug(&mut self, field: &Field, _: &dyn fmt::Debug) {
+        // Quotes within a string are written otherwise.
+        let key = format!(",\"{}\":", field.name());
+        let Some(at) = self.0.find(&key) else { return };
+        let value = at + key.len();
+        let mut values = serde_json::Deserializer::from_str(&self.0[value..]).into_iter();
+        if let Some(Ok(IgnoredAny)) = values.next() {
+            let end = value + values.byte_offset();
+            self.0.replace_range(at..end, "");
+        }
     }
 }
 
@@ -196,6 +216,7 @@ mod tests {
         let said = lines(|| {
             let span = tracing::info_span!("rpc", service = "router", late = tracing::field::Empty);
             let _entered = span.enter();
+            span.record("late", "a \"b\", c");
             span.record("late", 7_u64);
             let error = io::Error::other("broken \"pipe\"");
             tracing::warn!(

@@ -29,10 +29,15 @@ pub(crate) fn request_name(batch: &BatchId, line: u32) -> String {
 }
 
 /// Returns the line that tells how a request ended: by an answer, whatever its status, or by an error
-/// when it was never asked. The answer's body is in it as it came.
+/// when it was never asked. The answer's body is in it as it came, but for the ends of lines in it.
 pub(crate) fn line(batch: &BatchId, ended: &Ended) -> Result<Vec<u8>, Error> {
     let damaged = |_| Error::Corrupt("answer");
-    let body: &RawValue = serde_json::from_slice(&ended.answer).map_err(damaged)?;
+    let mut answer = ended.answer.clone();
+    // They stand in no string of JSON.
+    for end in answer.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
+        *end = b' ';
+    }
+    let body: &RawValue = serde_json::from_slice(&answer).map_err(damaged)?;
     let response =
         ended.http.map(|status_code| Response { status_code, request_id: &ended.request_id, body });
     let error = response.is_none().then_some(body);
@@ -63,6 +68,8 @@ mod tests {
         let shown = line(&batch, &ended(Some(200), r#"{"b":1,  "a":1.0}"#)).unwrap();
         let wanted = r#"{"id":"batch_req_0_7","custom_id":"a\n","response":{"status_code":200,"request_id":"r","body":{"b":1,  "a":1.0}},"error":null}"#;
         assert_eq!(String::from_utf8(shown).unwrap(), format!("{wanted}\n"));
+        let shown = line(&batch, &ended(Some(200), "{\r\n \"b\": 1\n}\n")).unwrap();
+        assert_eq!(shown.iter().position(|byte| *byte == b'\n'), Some(shown.len() - 1));
         let shown = line(&batch, &ended(None, r#"{"code":"c"}"#)).unwrap();
         let wanted =
             r#"{"id":"batch_req_0_7","custom_id":"a\n","response":null,"error":{"code":"c"}}"#;

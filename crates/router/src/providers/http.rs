@@ -303,6 +303,10 @@ impl Response {
         silent: impl FnOnce(Duration) -> Fault,
     ) -> Result<Option<Vec<Bytes>>, Fault> {
         let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            // Also when there is always more.
+            return Err(Fault::Provider("timed out".to_owned()));
+        }
         match tokio::time::timeout(wait.min(left), self.body.more()).await {
             Ok(come) => come.map_err(|fault| told(&fault)),
             Err(_) if left < wait => Err(Fault::Provider("timed out".to_owned())),

@@ -111,7 +111,7 @@ impl Queue {
         &self.rules
     }
 
-    /// Has work done in a transaction with whatever else waits, and returns once that is committed.
+    /// Has work done in a transaction with whatever else waits, and returns once that is on the disk.
     ///
     /// # Errors
     /// What the work says, [`Error::Busy`] if too much waits, [`Error::Ledger`] if the store failed or
