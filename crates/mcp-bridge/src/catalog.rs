@@ -72,7 +72,12 @@ impl<T: Named> Catalog<T> {
 
 /// Whether `name` could be a client's name for a tool of `server`; its catalogue says whether it is.
 pub(crate) fn may_be_of(server: &str, name: &str) -> bool {
-    name.strip_prefix(server).is_some_and(|rest| rest.starts_with(SEPARATOR))
+    rest_of(server, name).is_some()
+}
+
+/// Returns what stands behind `server` and the separator in a client's name.
+pub(crate) fn rest_of<'a>(server: &str, name: &'a str) -> Option<&'a str> {
+    name.strip_prefix(server)?.strip_prefix(SEPARATOR)
 }
 
 impl Named for Tool {

@@ -32,7 +32,7 @@ const TRY_NETWORK: &str = "try-tool-network";
 const NOT_LAUNCHED: u8 = 126;
 
 /// The newest rules that are known; an older kernel keeps those that it knows.
-const KNOWN: ABI = ABI::V6;
+const KNOWN: ABI = ABI::V10;
 
 /// What every program needs to run at all: the system's programs and libraries, names of hosts and
 /// users, certificates. Secrets that the system keeps are not among them.
@@ -102,7 +102,8 @@ pub struct Sandbox {
     /// The largest file that each of its processes may write, in bytes.
     pub file_bytes: u64,
     /// Whether it may connect anywhere. If not it has a network of its own, in which nothing is: nor is
-    /// this machine.
+    /// this machine. Sockets that are files are in no network: the kernel keeps it to those that it may
+    /// write since Linux 7.1 (Landlock), and an older one to those whose modes let this user.
     pub network: bool,
 }
 

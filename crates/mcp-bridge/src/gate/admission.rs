@@ -69,21 +69,21 @@ impl Gate {
         self.admit_subject(context, server, method, subject, arguments).await
     }
 
-    /// Decides whether a resource may be asked for; for rules and audit its address is the argument
-    /// `uri`.
+    /// Decides whether a resource may be asked for; for rules and audit its address is among the
+    /// `arguments`, as `uri`.
     ///
     /// # Errors
-    /// As [`Gate::admit`].
+    /// As [`Gate::admit`]; [`Error::Invalid`] if the address could mean another one.
     pub(crate) async fn admit_resource(
         &self,
         context: &CallContext,
         server: &Described,
         method: &'static str,
         uri: &str,
+        arguments: &JsonObject,
     ) -> Result<Admission, Error> {
         let subject = Subject::new(Kind::Resource, &server.name, uri, None);
-        let arguments = JsonObject::from_iter([("uri".to_owned(), uri.into())]);
-        self.admit_subject(context, server, method, subject, &arguments).await
+        self.admit_subject(context, server, method, subject, arguments).await
     }
 
     async fn admit_subject(
@@ -101,7 +101,7 @@ impl Gate {
         if let Some(checked) = &subject.checked {
             row.pin(checked.definition.digest);
         }
-        let decided = self.decide(context, server, &subject, &arguments).await;
+        let decided = self.decide(context, server, method, &subject, &arguments).await;
         match decided {
             Ok((rule, held)) => {
                 row.allowed(rule.map_or(DEFAULT, |rule| &rule.name));
@@ -134,8 +134,34 @@ impl Gate {
         }
     }
 
-    /// Keeps a row of a call that found no tool or prompt, or no way to its server, and returns what the
-    /// caller is told: whoever may not use a tool does not learn whether it is there.
+    /// Returns what a caller is told of something of this kind that is not there: whoever may not use
+    /// it does not learn whether it is. `whole` says what keys call what clients call so.
+    pub(crate) fn hide(
+        &self,
+        context: &CallContext,
+        kind: Kind,
+        whole: impl Fn(&str) -> String,
+        error: Error,
+    ) -> Error {
+        let may = |what: &str, name: &str| match what == kind.as_str() {
+            true => allows(context.tools.as_deref(), &whole(name)),
+            // A server is called the same by everybody.
+            false => allows(context.tools.as_deref(), name),
+        };
+        match error {
+            Error::Unknown { what, name, .. } if !may(what, &name) => {
+                Error::NotForKey { what, name, allowed: listed(context) }
+            }
+            Error::Unknown { what, name, mut similar } => {
+                similar.retain(|one| may(what, one));
+                Error::Unknown { what, name, similar }
+            }
+            error => error,
+        }
+    }
+
+    /// Keeps a row of a call that found no tool, prompt or resource, or no way to its server, and
+    /// returns why.
     pub(crate) fn turned_away(
         &self,
         context: &CallContext,
@@ -145,16 +171,6 @@ impl Gate {
         arguments: &JsonObject,
         error: Error,
     ) -> Error {
-        let error = match error {
-            Error::Unknown { what, name, .. } if !allows(context.tools.as_deref(), &name) => {
-                Error::NotForKey { what, name, allowed: listed(context) }
-            }
-            Error::Unknown { what, name, mut similar } => {
-                similar.retain(|one| allows(context.tools.as_deref(), one));
-                Error::Unknown { what, name, similar }
-            }
-            error => error,
-        };
         let server = match &error {
             Error::NotLocal(server) => server.as_str(),
             _ => "",
@@ -171,6 +187,7 @@ impl Gate {
         &self,
         context: &CallContext,
         server: &Described,
+        method: &'static str,
         subject: &Subject,
         arguments: &Value,
     ) -> Result<(Option<&Rule>, Option<OwnedSemaphorePermit>), Denial> {
@@ -198,6 +215,16 @@ impl Gate {
             let kind = whose(&error);
             Denial { rule: kind.to_owned(), kind, error: Err(error) }
         })?;
+        // Whoever wants to be told no more is held back by no rule, and takes nothing of a limit.
+        if method == "resources/unsubscribe" {
+            return Ok((None, None));
+        }
+        if let Some(fault) = subject.ambiguous() {
+            let (name, own) = (&server.name, &subject.own);
+            let told = format!("resource {own:?} of server {name:?} is refused: {fault}");
+            let (rule, kind) = ("address".to_owned(), "address");
+            return Err(Denial { rule, kind, error: Err(Error::Invalid(told)) });
+        }
         let rule = self.may(context, subject).map_err(|denial| denial.told(server, subject))?;
         let checked: Vec<_> = subject.checked.iter().collect();
         let mut faults = self.faults(&server.name, &checked).await;

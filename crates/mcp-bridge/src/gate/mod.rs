@@ -168,6 +168,9 @@ impl Gate {
         uri: &str,
     ) -> Result<(), String> {
         let subject = Subject::new(Kind::Resource, &server.name, uri, None);
+        if let Some(fault) = subject.ambiguous() {
+            return Err(fault.to_owned());
+        }
         self.may(context, &subject).map(drop).map_err(|denial| denial.reason())
     }
 

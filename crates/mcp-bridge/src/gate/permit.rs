@@ -155,9 +155,12 @@ pub(crate) struct Permit {
     row: Row,
     max_result_bytes: usize,
     subject: Subject,
-    /// A place among the caller's calls under way.
-    _held: Option<OwnedSemaphorePermit>,
+    place: Place,
 }
+
+/// A place among the caller's calls under way, as long as it is kept; where a rule counts them.
+#[derive(Debug)]
+pub(crate) struct Place(#[expect(dead_code, reason = "it is held")] Option<OwnedSemaphorePermit>);
 
 impl Permit {
     pub(crate) fn new(
@@ -167,7 +170,7 @@ impl Permit {
         subject: Subject,
         held: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        Self { timeout, row, max_result_bytes, subject, _held: held }
+        Self { timeout, row, max_result_bytes, subject, place: Place(held) }
     }
 
     /// Returns the span that the call is made in.
@@ -209,8 +212,16 @@ impl Permit {
     /// # Errors
     /// The outcome's own.
     pub(crate) fn done<T>(self, outcome: Result<T, Error>) -> Result<T, Error> {
+        self.begun(outcome).map(|(given, _)| given)
+    }
+
+    /// Ends a call that has begun something, and returns what; who keeps the place is under way.
+    ///
+    /// # Errors
+    /// The outcome's own.
+    pub(crate) fn begun<T>(self, outcome: Result<T, Error>) -> Result<(T, Place), Error> {
         self.row.end(outcome.as_ref().map_or_else(Error::outcome, |_| "ok"));
-        outcome
+        Ok((outcome?, self.place))
     }
 
     /// Ends the call with a question to the client; it is asked for again with the answer.

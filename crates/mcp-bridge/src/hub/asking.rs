@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 use types::CallContext;
 
 use super::{Hub, Scope};
-use crate::catalog::{Catalog, Offered};
+use crate::catalog::{self, Catalog, Offered};
 use crate::gate::{Admission, Defined, Permit};
 use crate::upstream::{Asking, Kind, Upstream};
 use crate::{Error, address, gate};
@@ -142,7 +142,7 @@ impl Hub {
         asking: &Asking,
     ) -> Result<ReadResourceResponse, Error> {
         let (upstream, uri, permit) =
-            self.admitted(context, scope, "resources/read", &params.uri).await?;
+            self.admitted(context, scope, "resources/read", &params.uri, JsonObject::new()).await?;
         let asked = format!("resource {uri}");
         let again = Again { responses: params.input_responses, state: params.request_state };
         let ask = |again: Again| {
@@ -167,7 +167,8 @@ impl Hub {
         }
     }
 
-    /// Completes an argument of a prompt or of a resource's template.
+    /// Completes an argument of a prompt or of a resource's template. To rules and the audit its
+    /// arguments are those that are known already, and the one that is completed.
     ///
     /// # Errors
     /// As [`Hub::call`].
@@ -179,10 +180,18 @@ impl Hub {
         asking: &Asking,
     ) -> Result<CompleteResult, Error> {
         let method = "completion/complete";
+        let argument = &params.argument;
+        let mut known = params.context.as_mut().and_then(|context| context.arguments.as_mut());
+        // The one that is completed is not known, too: the server is sent what was decided on.
+        if let Some(known) = &mut known {
+            known.remove(&argument.name);
+        }
+        let known = known.map(|known| &*known).into_iter().flatten();
+        let all = known.chain([(&argument.name, &argument.value)]);
+        let arguments: JsonObject =
+            all.map(|(name, value)| (name.clone(), value.clone().into())).collect();
         let (upstream, permit) = match &mut params.r#ref {
             Reference::Prompt(prompt) => {
-                let argument = (params.argument.name.clone(), params.argument.value.clone().into());
-                let arguments = JsonObject::from_iter([argument]);
                 let (upstream, offered) = self
                     .offered::<Prompt>(context, scope, method, &prompt.name, &arguments)
                     .await?;
@@ -194,7 +203,7 @@ impl Hub {
             }
             Reference::Resource(resource) => {
                 let (upstream, uri, permit) =
-                    self.admitted(context, scope, method, &resource.uri).await?;
+                    self.admitted(context, scope, method, &resource.uri, arguments).await?;
                 resource.uri = uri;
                 (upstream, permit)
             }
@@ -223,7 +232,8 @@ impl Hub {
         asking: &Asking,
     ) -> Result<(), Error> {
         let method = if subscribed { "resources/subscribe" } else { "resources/unsubscribe" };
-        let (upstream, uri, permit) = self.admitted(context, scope, method, uri).await?;
+        let admitted = self.admitted(context, scope, method, uri, JsonObject::new());
+        let (upstream, uri, permit) = admitted.await?;
         let request = match subscribed {
             true => {
                 let params = SubscribeRequestParams::new(uri);
@@ -281,11 +291,27 @@ impl Hub {
     {
         let found = self.find::<T>(context, scope, T::KIND.as_str(), name).await;
         found.map_err(|error| {
+            let whole = |name: &str| self.whole(scope, T::KIND, name);
+            let error = self.gate.hide(context, T::KIND, whole, error);
             self.gate.turned_away(context, method, T::KIND, name, arguments, error)
         })
     }
 
-    /// Admits that something is done with a resource: whose it is, and what it is there.
+    /// Returns what rules and keys call something that clients call `name` in this scope.
+    fn whole(&self, scope: Scope<'_>, kind: gate::Kind, name: &str) -> String {
+        let (server, own) = match scope {
+            Scope::One(server) => (server, name),
+            Scope::All => {
+                let Some(one) = self.may_have(name) else { return name.to_owned() };
+                let server = one.server.name.as_str();
+                (server, catalog::rest_of(server, name).unwrap_or(name))
+            }
+        };
+        kind.whole(server, own)
+    }
+
+    /// Admits that something is done with a resource, with `arguments` besides its address: whose it
+    /// is, and what it is there.
     ///
     /// # Errors
     /// If it is nobody's, or what the gate refuses.
@@ -295,12 +321,24 @@ impl Hub {
         scope: Scope<'_>,
         method: &'static str,
         uri: &str,
+        mut arguments: JsonObject,
     ) -> Result<(Arc<Upstream>, String, Box<Permit>), Error> {
-        let (upstream, uri) = self.addressed(context, scope, uri).map_err(|error| {
-            let arguments = JsonObject::from_iter([("uri".to_owned(), uri.into())]);
-            self.gate.turned_away(context, method, gate::Kind::Resource, uri, &arguments, error)
+        if arguments.contains_key("uri") {
+            let told =
+                "argument \"uri\": rules call the resource's address so, it is not completed";
+            return Err(Error::Invalid(told.to_owned()));
+        }
+        let kind = gate::Kind::Resource;
+        let found = self.addressed(context, scope, uri);
+        let told = found.as_ref().map_or(uri, |(_, own)| own);
+        arguments.insert("uri".to_owned(), told.into());
+        let (upstream, uri) = found.map_err(|error| {
+            // An address that is of no server is called the same by rules.
+            let error = self.gate.hide(context, kind, str::to_owned, error);
+            self.gate.turned_away(context, method, kind, uri, &arguments, error)
         })?;
-        let admitted = self.gate.admit_resource(context, &upstream.server, method, &uri);
+        let server = &upstream.server;
+        let admitted = self.gate.admit_resource(context, server, method, &uri, &arguments);
         let permit = goes(admitted.await?)?;
         Ok((upstream, uri, permit))
     }

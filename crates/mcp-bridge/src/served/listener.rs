@@ -114,17 +114,17 @@ impl Door {
         self.comes_from_here(uri, headers)?;
         let shown = text(headers, header::AUTHORIZATION).and_then(|it| it.strip_prefix("Bearer "));
         let shown = shown.map(str::trim);
-        let found = match shown {
-            _ if self.clients.tokens.is_empty() && self.issuers.is_empty() => {
-                return named("local", "local");
-            }
-            Some(token) if !self.issuers.is_empty() && Issuers::is_one(token) => {
+        if self.clients.tokens.is_empty() && self.issuers.is_empty() {
+            return named("local", "local");
+        }
+        // A token of the configuration may look like a provider's.
+        let (name, client) = match (shown.and_then(|token| self.client(token)), shown) {
+            (Some(found), _) => found,
+            (None, Some(token)) if !self.issuers.is_empty() && Issuers::is_one(token) => {
                 return self.identified(token).await;
             }
-            shown => shown.and_then(|token| self.client(token)),
+            _ => return Err(self.stranger("a bearer token is missing or wrong")),
         };
-        let (name, client) =
-            found.ok_or_else(|| self.stranger("a bearer token is missing or wrong"))?;
         let mut context = named(&client.tenant, &client.user)?;
         // Of one user's tokens each is a caller of its own, as each key is at the gateway.
         context.key = Some(KeyId::new(name).map_err(|_| misconfigured())?);

@@ -5,7 +5,7 @@ use std::future::ready;
 
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, once, select_all, unfold};
-use rmcp::model::{ServerNotification, SubscriptionFilter};
+use rmcp::model::{JsonObject, ServerNotification, SubscriptionFilter};
 use rmcp::service::{SubscriptionContext, SubscriptionSendError};
 use types::CallContext;
 
@@ -33,7 +33,8 @@ pub(super) async fn follow(
     }
     let mut all = Vec::new();
     for uri in uris.into_iter().collect::<BTreeSet<_>>() {
-        let admitted = hub.admitted(context, scope, "subscriptions/listen", &uri);
+        let method = "subscriptions/listen";
+        let admitted = hub.admitted(context, scope, method, &uri, JsonObject::new());
         let (upstream, own, permit) = admitted.await?;
         let wait = upstream.server.start_timeout + upstream.server.timeout;
         let begun = upstream.within(context.time_left(wait), async {
@@ -45,13 +46,14 @@ pub(super) async fn follow(
             });
             Ok((told.await?, connection))
         });
-        let (told, connection) = permit.done(begun.await)?;
-        // The connection stays as long as somebody listens.
-        let updates = unfold((told, connection, uri), |(mut told, connection, uri)| async {
+        let ((told, connection), place) = permit.begun(begun.await)?;
+        // The connection stays as long as somebody listens, and so does the place under the rule's limit.
+        let kept = (connection, place);
+        let updates = unfold((told, kept, uri), |(mut told, kept, uri)| async {
             loop {
                 let change = told.next().await.ok().flatten()?;
                 if matches!(change, ServerNotification::ResourceUpdatedNotification(_)) {
-                    return Some((Some(uri.clone()), (told, connection, uri)));
+                    return Some((Some(uri.clone()), (told, kept, uri)));
                 }
             }
         });

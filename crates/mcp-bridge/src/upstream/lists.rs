@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use moka::policy::EvictionPolicy;
 use rmcp::model::{
     ClientRequest, ListPromptsRequest, ListResourceTemplatesRequest, ListResourcesRequest,
     ListToolsRequest, PaginatedRequestParams, Prompt, Resource, ResourceTemplate,
@@ -27,7 +28,7 @@ const BYTES: usize = 1024 * 1024;
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// How many tenants' lists of a server are kept; whose is not asked for as long as it may hold is dropped.
+/// How many tenants' lists of a server are kept; the one not asked for the longest goes first.
 const TENANTS: u64 = 256;
 
 /// After how long a list is asked for again when something is not in it.
@@ -75,7 +76,8 @@ type Held<K> = Arc<tokio::sync::Mutex<Option<Arc<Listed<K>>>>>;
 
 impl<K: Send + Sync + 'static> Default for Cache<K> {
     fn default() -> Self {
-        let builder = moka::sync::Cache::builder();
+        // Not by how often: a tenant that comes late is not to be asked for anew each time.
+        let builder = moka::sync::Cache::builder().eviction_policy(EvictionPolicy::lru());
         Self(builder.max_capacity(TENANTS).time_to_idle(LONGEST).build())
     }
 }
@@ -337,5 +339,18 @@ mod tests {
         }
         cache.0.run_pending_tasks();
         assert!((1..=TENANTS).contains(&cache.0.entry_count()), "{}", cache.0.entry_count());
+    }
+
+    #[test]
+    fn a_tenant_that_comes_late_is_kept_and_the_one_of_longest_ago_is_not() {
+        let cache = Cache::<Vec<Resource>>::default();
+        let tenant = |number: u64| TenantId::new(format!("t{number}")).ok();
+        for number in (0..3).flat_map(|_| 0..TENANTS) {
+            cache.0.get_with(tenant(number), Arc::default);
+            cache.0.run_pending_tasks();
+        }
+        cache.0.get_with(tenant(TENANTS), Arc::default);
+        cache.0.run_pending_tasks();
+        assert!(cache.0.contains_key(&tenant(TENANTS)) && !cache.0.contains_key(&tenant(0)));
     }
 }

@@ -1,21 +1,24 @@
 //! Prompts and resources pass the same gate as tools.
 
+#![allow(deprecated, reason = "older clients subscribe so")]
+
 use std::sync::{Arc, Mutex};
 
 use rmcp::ServerHandler;
 use rmcp::model::{
-    CompleteRequestParams, CompleteResult, CompletionInfo, ErrorData, GetPromptRequestParams,
-    GetPromptResponse, GetPromptResult, ListPromptsResult, ListResourcesResult,
-    PaginatedRequestParams, Prompt, PromptMessage, ReadResourceRequestParams, ReadResourceResponse,
-    ReadResourceResult, Reference, Resource, ResourceContents, Role, ServerCapabilities,
-    ServerConfig,
+    ArgumentInfo, ClientCapabilities, CompleteRequestParams, CompleteResult, CompletionContext,
+    CompletionInfo, ErrorData, GetPromptRequestParams, GetPromptResponse, GetPromptResult,
+    ListPromptsResult, ListResourcesResult, PaginatedRequestParams, Prompt, PromptMessage,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Reference, Resource,
+    ResourceContents, Role, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+    UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
 use serde_json::{Value, json};
 use testkit::mcp::serve;
 
-use crate::support::{Bridge, Client};
+use crate::support::{Bridge, Client, client};
 
 /// A server with two prompts, which it describes as it is told to, and two resources.
 #[derive(Clone)]
@@ -38,7 +41,12 @@ impl ServerHandler for Shelf {
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder();
         ServerConfig::new(
-            capabilities.enable_prompts().enable_resources().enable_completions().build(),
+            capabilities
+                .enable_prompts()
+                .enable_resources()
+                .enable_resources_subscribe()
+                .enable_completions()
+                .build(),
         )
     }
 
@@ -83,11 +91,30 @@ impl ServerHandler for Shelf {
 
     async fn complete(
         &self,
-        _: CompleteRequestParams,
+        asked: CompleteRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        self.note("completion");
+        let known = asked.context.and_then(|context| context.arguments);
+        self.note(format!("completion knowing {known:?}"));
         Ok(CompleteResult::new(CompletionInfo::default()))
+    }
+
+    async fn subscribe(
+        &self,
+        asked: SubscribeRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.note(format!("+{}", asked.uri));
+        Ok(())
+    }
+
+    async fn unsubscribe(
+        &self,
+        asked: UnsubscribeRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.note(format!("-{}", asked.uri));
+        Ok(())
     }
 }
 
@@ -157,7 +184,7 @@ async fn rules_decide_about_prompts_and_resources_and_each_call_has_its_row() {
     contains(&fault, "prompt \"curse\" of server \"shelf\" is refused: rule \"short\"");
     let completion = |uri: &str| {
         let of = Reference::for_resource(uri);
-        CompleteRequestParams::new(of, rmcp::model::ArgumentInfo::new("a", "b"))
+        CompleteRequestParams::new(of, ArgumentInfo::new("a", "b"))
     };
     let fault = client.complete(completion("shelf://secret")).await.unwrap_err().to_string();
     contains(&fault, "no rule allows it");
@@ -205,4 +232,87 @@ async fn a_prompt_that_says_something_else_is_refused_until_it_is_approved() {
     contains(&prompt(&client, "shelf__greet").await, "not the one that was approved");
     next.approve("shelf__prompt:greet").await;
     contains(&prompt(&client, "shelf__greet").await, "Hello.");
+}
+
+#[tokio::test]
+async fn what_is_completed_is_held_to_the_rules_with_all_that_the_server_is_sent() {
+    let shelf = Shelf::new();
+    let served = serve(shelf.clone(), StreamableHttpServerConfig::default()).await.unwrap();
+    let rules = json!([{ "name": "plain", "allow": ["shelf__*"], "arguments": {
+        "properties": { "a": { "const": "b" }, "c": { "const": "d" } } } }]);
+    let bridge = Bridge::configured(
+        json!({ "servers": { "shelf": { "url": served.url } }, "rules": rules }),
+    );
+    let bridge = bridge.await;
+    let client = bridge.client("/shelf", true).await;
+    let complete = async |of: Reference, name: &str, value: &str, known: &[(&str, &str)]| {
+        let known = known.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut asked = CompleteRequestParams::new(of, ArgumentInfo::new(name, value));
+        asked.context = Some(CompletionContext::with_arguments(known.collect()));
+        client.complete(asked).await.err().map(|fault| fault.to_string()).unwrap_or_default()
+    };
+    for of in [Reference::for_prompt("greet"), Reference::for_resource("shelf://{a}")] {
+        contains(&complete(of.clone(), "a", "x", &[]).await, "\"/a\" does not fit");
+        contains(&complete(of.clone(), "a", "b", &[("c", "x")]).await, "\"/c\" does not fit");
+        assert_eq!(complete(of.clone(), "a", "b", &[("c", "d")]).await, "");
+        // What is completed is what was decided on, and nothing else of its name is sent.
+        assert_eq!(complete(of, "a", "b", &[("a", "x")]).await, "");
+    }
+    let uri = Reference::for_resource("shelf://{uri}");
+    contains(&complete(uri, "uri", "shelf://open", &[]).await, "argument \"uri\"");
+    let one = [r#"completion knowing Some({"c": "d"})"#, "completion knowing Some({})"];
+    assert_eq!(*shelf.asked.lock().unwrap(), [one, one].concat());
+}
+
+#[tokio::test]
+async fn an_address_that_could_mean_another_is_refused_and_none_is_listened_to_for_good() {
+    let shelf = Shelf::new();
+    let served = serve(shelf.clone(), StreamableHttpServerConfig::default()).await.unwrap();
+    let rules = json!([{ "name": "once", "allow": ["shelf__resource:shelf://open*"],
+        "rate": { "calls": 1, "window_ms": 3_600_000 } }]);
+    let bridge = Bridge::configured(json!({
+        "servers": { "shelf": { "url": served.url } }, "rules": rules, "otherwise": "deny",
+    }))
+    .await;
+    let client = bridge.client("/shelf", false).await;
+    contains(
+        &read(&client, "shelf://open/%2E./secret").await,
+        "resource \"shelf://open/%2E./secret\" of server \"shelf\" is refused: it has a segment",
+    );
+    client.subscribe(SubscribeRequestParams::new("shelf://open")).await.unwrap();
+    let again = client.subscribe(SubscribeRequestParams::new("shelf://open")).await;
+    contains(&again.unwrap_err().to_string(), "has to wait: rule \"once\"");
+    for uri in ["shelf://open", "shelf://secret"] {
+        client.unsubscribe(UnsubscribeRequestParams::new(uri)).await.unwrap();
+    }
+    let asked = shelf.asked.lock().unwrap().clone();
+    assert_eq!(asked, ["+shelf://open", "-shelf://open", "-shelf://secret"]);
+    let told: Vec<String> = bridge.calls().await.iter().map(|call| call.join(" ")).collect();
+    assert_eq!(
+        told,
+        [
+            "resource:shelf://open/%2E./secret address denied",
+            "resource:shelf://open once ok",
+            "resource:shelf://open once denied",
+            "resource:shelf://open default ok",
+            "resource:shelf://secret default ok",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_key_learns_of_what_is_not_there_by_the_names_that_it_is_given() {
+    let served = serve(Shelf::new(), StreamableHttpServerConfig::default()).await.unwrap();
+    let bridge = Bridge::new(json!({ "shelf": { "url": served.url } })).await;
+    for (path, greet) in [("", "shelf__greet"), ("/shelf", "greet")] {
+        let told = async |tools: &'static str| {
+            let one = client(ClientCapabilities::default());
+            let client = bridge.client_with(one, path, true, Some(tools)).await;
+            prompt(&client, &format!("{greet}s")).await
+        };
+        let near = format!("there is no prompt \"{greet}s\"; there is {greet}");
+        contains(&told("shelf__prompt:*").await, &near);
+        // A tool of that name is not a prompt.
+        contains(&told("shelf__greet*").await, "the key may not use prompt");
+    }
 }

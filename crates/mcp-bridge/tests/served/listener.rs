@@ -98,7 +98,8 @@ async fn a_token_of_an_identity_provider_is_taken_by_its_audience_and_goes_no_fu
     let (_server, slow) = slow().await;
     let bridge: Config = serde_json::from_value(json!({
         "listen": "127.0.0.1:0", "store": "sqlite::memory:", "servers": { "slow": { "url": slow.url } },
-        "clients": { "url": url, "jwt": { "id": jwt } },
+        "clients": { "url": url, "jwt": { "id": jwt }, "tokens": { "dotted": {
+            "token": "0123456789.0123456789.0123456789", "tenant": "t", "user": "u" } } },
     }))
     .unwrap();
     let bridge = mcp_bridge::server(bridge, &Metrics::default()).await.unwrap();
@@ -128,6 +129,8 @@ async fn a_token_of_an_identity_provider_is_taken_by_its_audience_and_goes_no_fu
     let good = token(&signer, json!({}));
     for (shown, status, told) in [
         (Some(good.clone()), 200, ""),
+        (Some("0123456789.0123456789.0123456789".to_owned()), 200, ""),
+        (Some("9876543210.0123456789.0123456789".to_owned()), 401, "malformed"),
         (None, 401, "missing or wrong"),
         (Some("0123456789abcdef0123456789abcdef".to_owned()), 401, "missing or wrong"),
         (Some(token(&signer, json!({ "aud": "https://other/mcp" }))), 401, "for another audience"),

@@ -235,6 +235,40 @@ async fn what_changes_at_a_server_is_told_and_asked_for_anew() {
 }
 
 #[tokio::test]
+async fn what_is_listened_to_has_its_place_until_it_ends() {
+    let server = Changing::default();
+    let config = StreamableHttpServerConfig::default();
+    let served = testkit::mcp::serve(server.clone(), config).await.unwrap();
+    let rules = json!([{ "name": "one", "allow": ["changing__resource:*"], "concurrency": 1 }]);
+    let bridge = json!({ "servers": { "changing": { "url": served.url } }, "rules": rules });
+    let bridge = Bridge::configured(bridge).await;
+    let client = bridge.client("/changing", true).await;
+    let read = async || {
+        let asked = ReadResourceRequestParams::new("test://one");
+        client.read_resource(asked).await.unwrap_err().to_string()
+    };
+    let filter = SubscriptionFilter::builder().resource_subscription("test://one").build();
+    let mut told = client.listen(filter).await.unwrap();
+    let wait = Duration::from_secs(30);
+    // The first that is told says that it has begun.
+    let first = async {
+        loop {
+            server.change().await;
+            if let Ok(change) = tokio::time::timeout(Duration::from_millis(50), told.next()).await {
+                return change.unwrap();
+            }
+        }
+    };
+    assert!(tokio::time::timeout(wait, first).await.unwrap().is_some());
+    let fault = read().await;
+    assert!(fault.contains("rule \"one\" has 1 calls of a caller under way"), "{fault}");
+    server.ended.notify_waiters();
+    while tokio::time::timeout(wait, told.next()).await.unwrap().unwrap().is_some() {}
+    let fault = read().await;
+    assert!(fault.contains("-32602: test://one"), "the server's own: {fault}");
+}
+
+#[tokio::test]
 async fn a_server_that_never_says_that_it_will_tell_is_not_waited_for() {
     let answer = |asked: Json<Value>| async move {
         let result = match asked["method"].as_str().unwrap() {

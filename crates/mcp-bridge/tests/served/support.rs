@@ -27,7 +27,8 @@ use tokio::task::JoinHandle;
 use tower::Service as _;
 use types::{CallContext, TenantId, UserId};
 
-/// The bridge behind something that knows callers, as the gateway does: by `x-tenant` and `x-user`.
+/// The bridge behind something that knows callers, as the gateway does: by `x-tenant`, `x-user` and
+/// `x-tools`, the one pattern that the caller's key allows.
 pub(crate) struct Bridge {
     pub(crate) url: String,
     bridge: mcp_bridge::Bridge,
@@ -61,7 +62,10 @@ impl Bridge {
                     said.map_or(or, |said| said.to_str().unwrap()).to_owned()
                 };
                 let tenant = TenantId::new(said("x-tenant", "t")).unwrap();
-                let context = CallContext::new(tenant, UserId::new(said("x-user", "ann")).unwrap());
+                let mut context =
+                    CallContext::new(tenant, UserId::new(said("x-user", "ann")).unwrap());
+                context.tools =
+                    headers.contains_key("x-tools").then(|| [said("x-tools", "")].into());
                 let mut request = request.map(tonic::body::Body::new);
                 runtime::context::attach(&context, &mut request);
                 bridge.call(request).await.unwrap().map(axum::body::Body::new)
@@ -110,6 +114,17 @@ impl Bridge {
         path: &str,
         modern: bool,
     ) -> RunningService<RoleClient, H> {
+        self.client_with(client, path, modern, None).await
+    }
+
+    /// Connects a client whose key allows what one pattern says.
+    pub(crate) async fn client_with<H: ClientHandler>(
+        &self,
+        client: H,
+        path: &str,
+        modern: bool,
+        tools: Option<&'static str>,
+    ) -> RunningService<RoleClient, H> {
         let lifecycle = match modern {
             true => ClientLifecycleMode::Discover {
                 preferred_versions: vec![ProtocolVersion::V_2026_07_28],
@@ -117,7 +132,11 @@ impl Bridge {
             false => ClientLifecycleMode::Initialize,
         };
         let url = format!("{}{path}", self.url);
+        let shown = tools.map(|tools| {
+            (http::HeaderName::from_static("x-tools"), http::HeaderValue::from_static(tools))
+        });
         let config = StreamableHttpClientTransportConfig::with_uri(url);
+        let config = config.custom_headers(shown.into_iter().collect());
         let http = egress::client(egress::Reach::Anywhere).build().unwrap();
         let transport = StreamableHttpClientTransport::with_client(http, config);
         client.serve_with_lifecycle(transport, lifecycle).await.unwrap()
