@@ -15,8 +15,8 @@ pub struct Config {
     /// without its password.
     #[serde(serialize_with = "runtime::address::without_password")]
     pub database: SecretString,
-    /// How many connections to PostgreSQL are held at most: half of them by those who change collections, of which each
-    /// is changed by one at a time.
+    /// How many connections to PostgreSQL are held at most, 4 or more: half of them by those who change collections, of
+    /// which each is changed by one at a time; to re-index takes two.
     pub connections: u32,
     /// How long a call waits for a connection, in milliseconds.
     pub acquire_ms: u64,
@@ -365,7 +365,11 @@ impl Config {
         );
         anyhow::ensure!(self.ingest_workers > 0, "retriever.ingest_workers: 0 is less than 1");
         let connections = self.connections;
-        anyhow::ensure!(connections > 1, "retriever.connections: {connections} is less than 2");
+        anyhow::ensure!(
+            connections > 3,
+            "retriever.connections: {connections} is less than 4: half of them are for those who change collections, and \
+             to re-index takes two of that half"
+        );
         for embedding in self.embedding.iter().chain(&self.former_embeddings) {
             embedding.check()?;
         }
@@ -376,5 +380,18 @@ impl Config {
             rewriting.check()?;
         }
         self.fusion.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_enough_to_re_index() {
+        for (connections, is_enough) in [(0, false), (3, false), (4, true)] {
+            let checked = Config { connections, ..Config::default() }.check();
+            assert_eq!(checked.is_ok(), is_enough, "{connections}: {checked:?}");
+        }
     }
 }
