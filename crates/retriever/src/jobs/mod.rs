@@ -134,7 +134,7 @@ async fn done(store: &Store, queue: &Queue, lease: &LeaseId, task: Task) -> Resu
                 Ok(document.id)
             }
             Work::Fetch(put) => {
-                let put = store.fetch(&task.context, put).await?;
+                let put = collection.fetch(&task.context, put).await?;
                 let (document, _) = collection.put_under(&task.context, lease, put).await?;
                 Ok(document.id)
             }

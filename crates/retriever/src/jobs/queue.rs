@@ -304,11 +304,12 @@ impl Queue {
     }
 
     /// Removes the bytes of every tenant's documents that failed at `until_ms` or before, and says so in their reasons.
+    /// What is fetched has none: it is fetched anew.
     pub(crate) async fn drop_failed(&self, until_ms: i64) -> Result<(), Error> {
         transaction!(self.database, |tx| {
             let forget = tx.query(
                 "UPDATE tasks SET content = NULL, reason = reason || '; its bytes were dropped since: send it again'
-                 WHERE state = 'failed' AND content IS NOT NULL AND updated_at <= $1",
+                 WHERE state = 'failed' AND content IS NOT NULL AND NOT by_address AND updated_at <= $1",
             );
             forget.bind(until_ms).execute().await
         })?;

@@ -247,15 +247,6 @@ impl Store {
         address(&put.source).map(|_| ())
     }
 
-    /// Returns a document that is to be fetched, with what its address gives.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with the reason why it gives nothing.
-    pub(crate) async fn fetch(&self, context: &CallContext, put: Put) -> Result<Put, Error> {
-        let fetched = self.fetcher.fetch(context.privacy, &put.source).await?;
-        Ok(Put { media_type: fetched.media_type, content: fetched.content, ..put })
-    }
-
     /// Lists a tenant's collections by name.
     pub(crate) async fn collections(
         &self,
@@ -351,6 +342,25 @@ impl Collection<'_> {
             true => Ok(()),
             false => Err(Error::NoCollection(self.scope.collection.clone())),
         }
+    }
+
+    /// Returns a document that is to be fetched, with what its address gives. One that does not say whether it is private
+    /// is as private as what is stored of it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the reason why it gives nothing.
+    pub(crate) async fn fetch(&self, context: &CallContext, put: Put) -> Result<Put, Error> {
+        let private = match put.private {
+            Some(private) => private,
+            None => {
+                let id = self.document_id(&put.source);
+                let there = self.store.rows.find(&self.scope, &id).await?;
+                there.is_some_and(|(there, _)| there.private)
+            }
+        };
+        let privacy = if private { Privacy::Private } else { context.privacy };
+        let fetched = self.store.fetcher.fetch(privacy, &put.source).await?;
+        Ok(Put { media_type: fetched.media_type, content: fetched.content, ..put })
     }
 
     /// Stores and indexes a document in one transaction, in place of the one of the same source. Whoever `context`

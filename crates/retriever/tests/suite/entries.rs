@@ -52,6 +52,12 @@ async fn entries_are_what_waits_what_is_stored_and_what_failed(directory: &Path)
         add(&mut caller, &job, source, b"\xff").await.unwrap();
     }
     ended(&mut caller, &job).await;
+    // More than once, and told once.
+    for _ in 0..2 {
+        let job = begin(&mut caller).await;
+        add(&mut caller, &job, "a", b"\xff").await.unwrap();
+        ended(&mut caller, &job).await;
+    }
     let waiting = begin(&mut caller).await;
     let held = format!("{}/held", web.url);
     let source = held.clone();
@@ -117,6 +123,14 @@ async fn entries_are_what_waits_what_is_stored_and_what_failed(directory: &Path)
     let mut stranger = Caller::new(&peer, "b");
     assert!(list(&mut stranger, ListEntriesRequest::default()).await.0.is_empty());
     assert!(delete(&mut stranger, "b").await.is_err());
+
+    // Added again it waits, however often it failed before.
+    add(&mut caller, &waiting, "a", b"good words").await.unwrap();
+    for limit in 1..=2 {
+        let message = ListEntriesRequest { limit, ..ListEntriesRequest::default() };
+        let (entries, _) = list(&mut caller, message).await;
+        assert_eq!(shown(&entries)[0], ("a", TaskState::Queued));
+    }
 
     // What waits, is worked on, is stored or failed goes.
     for source in [&held, "a", "b", "d"] {

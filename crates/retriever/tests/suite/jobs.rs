@@ -4,10 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use proto::retriever::{
-    CreateCollectionRequest, CreateJobRequest, DeleteJobRequest, GetJobRequest, Job,
-    ListDocumentsRequest, ListJobsRequest, ListJobsResponse, RetryJobRequest, Task, TaskState,
+    AddToJobRequest, CreateCollectionRequest, CreateJobRequest, DeleteJobRequest, GetJobRequest,
+    Job, ListDocumentsRequest, ListJobsRequest, ListJobsResponse, PutDocumentRequest,
+    RetryJobRequest, Task, TaskState,
 };
 use retriever::{Config, Embedding, PeerAddresses};
+use testkit::web::Web;
 use types::ErrorKind;
 
 use super::{Caller, add, begin, config, ended, open, over_each, request, serve};
@@ -142,6 +144,9 @@ async fn the_bytes_of_what_failed_are_dropped_in_time_and_its_reason_stays(direc
     let job = begin(&mut caller).await;
     add(&mut caller, &job, "bad.md", b"\xff").await.unwrap();
     ended(&mut caller, &job).await;
+    let by_address = begin(&mut caller).await;
+    fetch(&mut caller, &by_address, "http://127.0.0.1:1/").await;
+    ended(&mut caller, &by_address).await;
     drop(caller);
     let mut caller = Caller::new(&open_for(directory, 1).await, "a");
     // A day has not gone by: it is there to be worked on again.
@@ -156,9 +161,45 @@ async fn the_bytes_of_what_failed_are_dropped_in_time_and_its_reason_stays(direc
     assert!(task.reason.contains("is not UTF-8"), "{}", task.reason);
     let retried = caller.client.retry_job(request(&caller.context, retry())).await.unwrap();
     assert_eq!(retried.into_inner().queued, 0, "there is nothing to be worked on");
+    let task = seen(&mut caller, &by_address, |_| true).await;
+    assert!(task.reason.ends_with("retriever.fetch.local_networks"), "{}", task.reason);
+    let retry = RetryJobRequest { job: by_address };
+    let retried = caller.client.retry_job(request(&caller.context, retry)).await.unwrap();
+    assert_eq!(retried.into_inner().queued, 1, "it is fetched anew");
     add(&mut caller, &job, "bad.md", b"better").await.unwrap();
     let (counts, _) = ended(&mut caller, &job).await;
     assert_eq!((counts.done, counts.failed), (1, 0));
+}
+
+over_each!(what_is_stored_as_private_is_fetched_as_private_when_nobody_says_otherwise);
+async fn what_is_stored_as_private_is_fetched_as_private_when_nobody_says_otherwise(
+    directory: &Path,
+) {
+    let web = Web::start().await.unwrap();
+    web.write("/a", "text/plain", "A public lamp.");
+    let address = format!("{}/a", web.url);
+    let mut caller = Caller::new(&open(directory).await, "a");
+    let message = PutDocumentRequest {
+        source: address.clone(),
+        media_type: "text/plain".to_owned(),
+        content: "A private lamp.".into(),
+        private: Some(true),
+        ..PutDocumentRequest::default()
+    };
+    caller.client.put_document(request(&caller.context, message)).await.unwrap();
+    let job = begin(&mut caller).await;
+    fetch(&mut caller, &job, &address).await;
+    let task = seen(&mut caller, &job, |task| task.state() == TaskState::Failed).await;
+    assert!(task.reason.contains("it is private, and its address"), "{}", task.reason);
+    assert_eq!(web.asked("/a"), 0, "nobody was asked");
+}
+
+async fn fetch(caller: &mut Caller, job: &str, address: &str) {
+    let source = address.to_owned();
+    let document =
+        Some(PutDocumentRequest { source, fetch: true, ..PutDocumentRequest::default() });
+    let message = AddToJobRequest { job: job.to_owned(), document };
+    caller.client.add_to_job(request(&caller.context, message)).await.unwrap();
 }
 
 async fn open_for(directory: &Path, ingest_failed_days: u32) -> runtime::transport::Peer {
