@@ -131,6 +131,15 @@ async fn what_a_killed_retriever_worked_on_another_does_when_the_lease_has_ended
     seen(&mut caller, &id, |job| job.done >= 20).await;
     killed.kill().await.unwrap();
     let mut db = shared.sql().await;
+    // What it had begun to commit the server still ends.
+    let gone = async {
+        let sessions = "SELECT COUNT(*) FROM pg_stat_activity
+                        WHERE datname = current_database() AND application_name = 'baton-retriever'";
+        while number(&mut db, sessions).await > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
     let running = "SELECT COUNT(*) FROM tasks WHERE state = 'running'";
     let cut_off = usize::try_from(number(&mut db, running).await).unwrap();
 
