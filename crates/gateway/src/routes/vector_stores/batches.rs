@@ -61,7 +61,7 @@ impl NewFileBatch {
     }
 }
 
-/// Adds files to a vector store, all of them or none.
+/// Adds files to a vector store. When one cannot be added those that wait are forgotten, and what was stored by then stays.
 #[utoipa::path(post, operation_id = "create_vector_store_file_batch", path = "/v1/vector_stores/{id}/file_batches", tag = "vector stores",
     params(("id" = String, Path, description = "The store")), request_body = NewFileBatch,
     responses((status = 200, description = "OpenAI's batch of vector store files, an ingest job"),

@@ -230,7 +230,10 @@ pub(super) async fn uploads(
     Ok(files)
 }
 
-/// Adds files to a store in one job, and returns its id: all of them, or none.
+/// Adds files to a store in one job, and returns its id.
+///
+/// # Errors
+/// If one of them cannot be added: those that wait are forgotten then, and what was stored by then stays.
 pub(super) async fn add(
     app: &App,
     context: &CallContext,
@@ -256,7 +259,9 @@ pub(super) async fn add(
         };
         if let Err(fault) = added.await {
             let request = runtime::context::request(context, DeleteJobRequest { job });
-            app.retriever().delete_job(request).await?;
+            if let Err(fault) = app.retriever().delete_job(request).await {
+                tracing::warn!(%fault, "files of a batch that was refused may still be added");
+            }
             return Err(fault);
         }
     }

@@ -54,7 +54,7 @@ pub(crate) enum Asked {
 pub(crate) struct Ranking {
     /// `none`: no reranker; `auto` or `default-2024-11-15`: where one is configured
     ranker: Option<String>,
-    /// Only passages of this score or more; 0 when absent
+    /// Only passages of this score or more; none is left out when absent
     score_threshold: Option<f64>,
 }
 
@@ -81,8 +81,8 @@ pub(crate) async fn search(
         }
     };
     let (rerank, least) = match search.ranking_options {
-        None => (None, 0.0),
-        Some(options) => (rerank(options.ranker)?, options.score_threshold.unwrap_or_default()),
+        None => (None, None),
+        Some(options) => (rerank(options.ranker)?, options.score_threshold),
     };
     let filter = filter::read(search.filters.as_ref(), "/filters")?;
     let mut rankings = Vec::with_capacity(queries.len());
@@ -100,8 +100,7 @@ pub(crate) async fn search(
         let reply = app.retriever().search(request).await.map_err(renamed)?;
         rankings.push(reply.into_inner().hits);
     }
-    let mut hits = best(rankings);
-    hits.retain(|hit| hit.score >= least);
+    let mut hits = best(rankings, least);
     hits.truncate(top_k as usize);
     Ok(axum::Json(json!({
         "object": "vector_store.search_results.page",
@@ -153,8 +152,9 @@ fn renamed(status: tonic::Status) -> Error {
     status.into()
 }
 
-/// Returns every passage once, by the best score that it has for one of the questions, best first.
-fn best(rankings: Vec<Vec<Hit>>) -> Vec<Hit> {
+/// Returns every passage once, by the best score that it has for one of the questions, best first; only those that have
+/// at `least` so much, if that is given.
+fn best(rankings: Vec<Vec<Hit>>, least: Option<f64>) -> Vec<Hit> {
     let mut best: Vec<Hit> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for hit in rankings.into_iter().flatten() {
@@ -168,6 +168,7 @@ fn best(rankings: Vec<Vec<Hit>>) -> Vec<Hit> {
             }
         }
     }
+    best.retain(|hit| least.is_none_or(|least| hit.score >= least));
     // Equal ones stay in the order in which they were found.
     best.sort_by(|one, other| other.score.total_cmp(&one.score));
     best
@@ -202,11 +203,19 @@ mod tests {
             vec![hit("a", 3.0), hit("b", 2.0), hit("c", 1.0)],
             vec![hit("c", 2.5), hit("b", 0.5)],
         ];
-        let best = best(rankings);
+        let best = best(rankings, None);
         let ids: Vec<_> =
             best.iter().map(|hit| hit.passage.as_ref().unwrap().id.as_str()).collect();
         assert_eq!(ids, ["a", "c", "b"]);
         assert_eq!(best[1].score, 2.5);
+    }
+
+    #[test]
+    fn a_score_is_compared_with_a_threshold_that_is_given() {
+        for (least, left) in [(None, 3), (Some(-1.0), 2), (Some(0.0), 1)] {
+            let hits = vec![hit("a", 0.0), hit("b", -1.0), hit("c", -2.0)];
+            assert_eq!(best(vec![hits], least).len(), left, "{least:?}");
+        }
     }
 
     #[test]
