@@ -23,6 +23,7 @@ use self::collections::create;
 pub(crate) use self::collections::{Collection, DEFAULT};
 pub(crate) use self::entries::Page;
 pub(crate) use self::reindex::Next;
+pub(crate) use self::vectors::Hashed;
 
 /// So many attributes a collection's documents have in all.
 const MOST_FIELDS: usize = 256;
@@ -91,8 +92,7 @@ pub(crate) struct NewPassage {
     pub(crate) start: u64,
     pub(crate) lines: (u32, u32),
     pub(crate) pages: (u32, u32),
-    /// The hash of what was embedded, and its vector.
-    pub(crate) vector: Option<([u8; 32], Vec<f32>)>,
+    pub(crate) vector: Option<Hashed>,
 }
 
 impl Rows {

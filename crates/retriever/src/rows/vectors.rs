@@ -11,6 +11,9 @@ use crate::index::Scope;
 /// So long a bought vector waits for its document.
 const KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
+/// A vector with the hash of what it is of.
+pub(crate) type Hashed = ([u8; 32], Vec<f32>);
+
 impl Rows {
     /// Returns the vectors that a tenant has already, by the hash of what was embedded. Two models never give one text
     /// one vector: the hash is of both.
@@ -50,7 +53,7 @@ impl Rows {
     pub(crate) async fn keep(
         &self,
         scope: &Scope,
-        vectors: &[([u8; 32], Vec<f32>)],
+        vectors: &[Hashed],
         now_ms: i64,
     ) -> Result<(), Error> {
         // Two that keep the same ones do so in one order.

@@ -26,7 +26,7 @@ use crate::jobs::{Added, Queue};
 use crate::parse::media_type;
 use crate::rerank::Reranker;
 use crate::rewrite::Rewriter;
-use crate::rows::{DEFAULT, New, NewPassage, Rows, on_the_wire, passage_id};
+use crate::rows::{DEFAULT, Hashed, New, NewPassage, Rows, on_the_wire, passage_id};
 use crate::{Config, Error};
 
 pub(crate) use self::search::Search;
@@ -443,9 +443,8 @@ impl Collection<'_> {
             }
             None => vec![None; texts.len()],
         };
-        let dimension = |vector: &Option<([u8; 32], Vec<f32>)>| {
-            vector.as_ref().map_or(0, |(_, vector)| vector.len() as u32)
-        };
+        let dimension =
+            |vector: &Option<Hashed>| vector.as_ref().map_or(0, |(_, vector)| vector.len() as u32);
         let (named, bought) = match &model {
             Some(model) => (model.identity.to_string(), model.embedder.is_bought()),
             None => (String::new(), false),

@@ -8,7 +8,7 @@ use super::{Collection, Store};
 use crate::Error;
 use crate::index::{Entries, Scope};
 use crate::jobs::Finished;
-use crate::rows::Next;
+use crate::rows::{Hashed, Next};
 
 impl Collection<'_> {
     /// Begins a job that makes vectors of the configured model for every document; whoever `context` names pays.
@@ -157,6 +157,3 @@ impl Collection<'_> {
         }
     }
 }
-
-/// A vector with the hash of what it is of.
-type Hashed = ([u8; 32], Vec<f32>);

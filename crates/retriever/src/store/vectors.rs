@@ -9,7 +9,7 @@ use types::{CallContext, Clock as _, SystemClock};
 use super::Collection;
 use crate::Error;
 use crate::embed::{Embedder, Side, normalise};
-use crate::rows;
+use crate::rows::{self, Hashed};
 
 /// A model and which one it is.
 pub(super) struct Model {
@@ -86,15 +86,15 @@ impl Collection<'_> {
         }
     }
 
-    /// Returns the vectors of some texts with the hashes of what was embedded; what the tenant has already is
-    /// not embedded again, nor what was `kept` before: as soon as it comes, where that is asked for.
+    /// Returns the vectors of some texts; what the tenant has already is not embedded again, nor what was `kept` before:
+    /// as soon as it comes, where that is asked for.
     pub(super) async fn vectors(
         &self,
         context: &CallContext,
         model: &Model,
         texts: &[String],
         kept: bool,
-    ) -> Result<Vec<([u8; 32], Vec<f32>)>, Error> {
+    ) -> Result<Vec<Hashed>, Error> {
         let hash = |text: &String| -> [u8; 32] {
             Sha256::new_with_prefix(&*model.identity)
                 .chain_update("\0")
