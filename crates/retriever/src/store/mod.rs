@@ -4,6 +4,7 @@ mod entries;
 mod reindex;
 mod search;
 mod vectors;
+mod write;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -11,22 +12,21 @@ use std::time::Duration;
 
 use proto::retriever::Document;
 use sha2::{Digest as _, Sha256};
-use types::{CallContext, Clock as _, LeaseId, Privacy, SystemClock, TenantId};
+use types::{CallContext, Clock as _, SystemClock, TenantId};
 
 use crate::attributes::Attributes;
-use crate::chunk::{Chunk, indexed};
 use crate::database::{Database, Lock};
 use crate::embed::Embedder;
 use crate::fetch::{Fetcher, address};
 use crate::fuse::Fusion;
 use crate::hash::hex;
-use crate::index::{Entries, Entry, Indexes, Scope};
-use crate::isolate::{Cut, Parsers};
+use crate::index::{Indexes, Scope};
+use crate::isolate::Parsers;
 use crate::jobs::{Added, Queue};
 use crate::parse::media_type;
 use crate::rerank::Reranker;
 use crate::rewrite::Rewriter;
-use crate::rows::{DEFAULT, Hashed, New, NewPassage, Rows, on_the_wire, passage_id};
+use crate::rows::{DEFAULT, Rows};
 use crate::{Config, Error};
 
 pub(crate) use self::search::Search;
@@ -342,166 +342,6 @@ impl Collection<'_> {
             true => Ok(()),
             false => Err(Error::NoCollection(self.scope.collection.clone())),
         }
-    }
-
-    /// Returns a document that is to be fetched, with what its address gives. One that does not say whether it is private
-    /// is as private as what is stored of it.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with the reason why it gives nothing.
-    pub(crate) async fn fetch(&self, context: &CallContext, put: Put) -> Result<Put, Error> {
-        let private = match put.private {
-            Some(private) => private,
-            None => {
-                let id = self.document_id(&put.source);
-                let there = self.store.rows.find(&self.scope, &id).await?;
-                there.is_some_and(|(there, _)| there.private)
-            }
-        };
-        let privacy = if private { Privacy::Private } else { context.privacy };
-        let fetched = self.store.fetcher.fetch(privacy, &put.source).await?;
-        Ok(Put { media_type: fetched.media_type, content: fetched.content, ..put })
-    }
-
-    /// Stores and indexes a document in one transaction, in place of the one of the same source. Whoever `context`
-    /// names pays for its vectors. Returns it, and false when all of it was there already.
-    pub(crate) async fn put(
-        &self,
-        context: &CallContext,
-        put: Put,
-    ) -> Result<(Document, bool), Error> {
-        self.write(context, put, None).await
-    }
-
-    /// As [`Self::put`], for whoever works on it for a job.
-    ///
-    /// # Errors
-    /// Also [`Error::Lost`] if the lease is another's by now; nothing changed.
-    pub(crate) async fn put_under(
-        &self,
-        context: &CallContext,
-        lease: &LeaseId,
-        put: Put,
-    ) -> Result<(Document, bool), Error> {
-        self.write(context, put, Some(lease)).await
-    }
-
-    async fn write(
-        &self,
-        context: &CallContext,
-        put: Put,
-        lease: Option<&LeaseId>,
-    ) -> Result<(Document, bool), Error> {
-        loop {
-            // Another model's vectors may have become the collection's meanwhile.
-            if let Some(done) = self.try_write(context, put.clone(), lease).await? {
-                return Ok(done);
-            }
-        }
-    }
-
-    /// As [`Self::put`]; none when the collection has gone to another model meanwhile.
-    async fn try_write(
-        &self,
-        context: &CallContext,
-        put: Put,
-        lease: Option<&LeaseId>,
-    ) -> Result<Option<(Document, bool)>, Error> {
-        let Put { source, media_type: given_type, content, attributes, private } = put;
-        let media_type = self.store.check(&source, &given_type, &content)?;
-        let collection = self.store.rows.collection(&self.scope).await?;
-        let model = self.model(context, &collection).await?;
-        let id = self.document_id(&source);
-        let sha256 = hex(&Sha256::digest(&content));
-        let found = self.store.rows.find(&self.scope, &id).await?;
-        let was_private = found.as_ref().is_some_and(|(document, _)| document.private);
-        if let Some((document, there)) = found
-            && document.content_sha256 == sha256
-            && document.media_type == media_type
-            && there == attributes
-            && private.is_none_or(|private| private == document.private)
-        {
-            return Ok(Some((document, false)));
-        }
-        let Cut { text, chunks } = self.store.parsers.cut(&source, media_type, &content).await?;
-        if chunks.len() > self.store.max_passages {
-            let (is, most) = (chunks.len(), self.store.max_passages);
-            let fault =
-                format!("{source:?} has {is} passages, at most {most} are allowed: split it");
-            return Err(Error::Invalid(fault));
-        }
-        let texts: Vec<String> =
-            chunks.iter().map(|one| indexed(&one.headings, &text[one.range.clone()])).collect();
-        let vectors = match &model {
-            Some(model) => {
-                let mut own = context.clone();
-                if private.unwrap_or(was_private) {
-                    own.privacy = Privacy::Private;
-                }
-                let kept = model.embedder.is_bought();
-                self.vectors(&own, model, &texts, kept).await?.into_iter().map(Some).collect()
-            }
-            None => vec![None; texts.len()],
-        };
-        let dimension =
-            |vector: &Option<Hashed>| vector.as_ref().map_or(0, |(_, vector)| vector.len() as u32);
-        let (named, bought) = match &model {
-            Some(model) => (model.identity.to_string(), model.embedder.is_bought()),
-            None => (String::new(), false),
-        };
-        let named = vectors.first().map(|vector| (named, dimension(vector)));
-        let (mut characters, mut bytes) = (0, 0);
-        let passages: Vec<NewPassage> = chunks
-            .into_iter()
-            .zip(vectors)
-            .map(|(chunk, vector)| {
-                characters += text[bytes..chunk.range.start].chars().count() as u64;
-                bytes = chunk.range.start;
-                let Chunk { range, headings, lines, pages } = chunk;
-                NewPassage { headings, range, start: characters, lines, pages, vector }
-            })
-            .collect();
-        let mut writing = self.writing().await?;
-        let current = self.current().await?;
-        if current.generation != collection.generation {
-            return Ok(None);
-        }
-        let private = match private {
-            Some(private) => private,
-            // Asked now that nobody else writes: silence does not lower what another has just raised.
-            None => {
-                let there = self.store.rows.find(&self.scope, &id).await?;
-                there.is_some_and(|(there, _)| there.private)
-            }
-        };
-        let document = Document {
-            id,
-            source,
-            media_type: media_type.to_owned(),
-            content_sha256: sha256,
-            passages: u32::try_from(passages.len()).unwrap_or(u32::MAX),
-            characters: text.chars().count() as u64,
-            updated_at_ms: SystemClock.now_ms(),
-            collection: self.scope.collection.clone(),
-            private,
-            attributes: on_the_wire(&attributes),
-        };
-        let new = New { document, attributes, text, passages, model: named, bought };
-        self.store.rows.write(&self.scope, &new, lease).await?;
-        let New { document, attributes, passages, .. } = new;
-        let entry = |((passage, text), position): ((NewPassage, String), i64)| Entry {
-            id: passage_id(&document.id, position),
-            text,
-            vector: passage.vector.map(|(_, vector)| vector),
-        };
-        let entries = Entries {
-            passages: passages.into_iter().zip(texts).zip(0..).map(entry).collect(),
-            fields: attributes.fields(&document),
-        };
-        let index = self.store.indexes.open(&current).await?;
-        let told = index.replace(&document.id, entries).await;
-        self.told(&mut writing, &document.id, told).await?;
-        Ok(Some((document, true)))
     }
 
     /// Forgets that the index has yet to hear of a document, if it has. One that outlives this process and is away
