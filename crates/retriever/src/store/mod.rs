@@ -5,9 +5,10 @@ mod reindex;
 mod search;
 mod vectors;
 mod write;
+mod writers;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::retriever::Document;
@@ -30,6 +31,7 @@ use crate::rows::{DEFAULT, Rows};
 use crate::{Config, Error};
 
 pub(crate) use self::search::Search;
+use self::writers::Writers;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -50,8 +52,7 @@ pub(crate) struct Store {
     max_passages: usize,
     /// So long the bytes of a document that failed in a job are kept, in milliseconds.
     failed_kept_ms: i64,
-    /// Who changes a collection holds its lock: rows and index change in one order.
-    writers: std::sync::Mutex<HashMap<Scope, Arc<tokio::sync::Mutex<()>>>>,
+    writers: Writers,
 }
 
 /// What reads texts.
@@ -126,7 +127,7 @@ impl Store {
             max_bytes: config.max_document_bytes,
             max_passages: config.max_document_passages,
             failed_kept_ms: i64::from(config.ingest_failed_days) * DAY_MS,
-            writers: Default::default(),
+            writers: Writers::default(),
         })
     }
 
@@ -433,12 +434,7 @@ impl Collection<'_> {
     /// Waits for the right to change it: first among those of this process, of whom one asks the others'.
     async fn writing(&self) -> Result<Writing, Error> {
         let Scope { tenant, collection, .. } = &self.scope;
-        let here = {
-            let scope = Scope { generation: 0, ..self.scope.clone() };
-            let mut writers = self.store.writers.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(writers.entry(scope).or_default())
-        };
-        let _here = here.lock_owned().await;
+        let _here = self.store.writers.of(&self.scope).lock_owned().await;
         let name = format!("retriever\n{tenant}\n{collection}");
         Ok(Writing { there: self.store.database.lock(&name).await?, _here })
     }
