@@ -3,8 +3,8 @@
 use std::ops::DerefMut;
 use std::time::Duration;
 
-use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryFutureExt as _};
+use futures::stream::{BoxStream, try_unfold};
+use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -183,12 +183,16 @@ impl<'c> Query<'c> {
         })
     }
 
-    /// Returns its rows as they come.
+    /// Returns its rows as they come; each is waited for as long as an answer is.
     pub(crate) fn stream(self) -> BoxStream<'c, Result<Row, Error>> {
         match self {
             Self::Sqlite(db, query) => query.fetch(db).map(|row| Ok(row.map(Row::Sqlite)?)).boxed(),
-            Self::Postgres(db, query, _) => {
-                query.fetch(db).map(|row| row.map(Row::Postgres).map_err(told)).boxed()
+            Self::Postgres(db, query, patience) => {
+                try_unfold(query.fetch(db), move |mut rows| async move {
+                    let row = within(patience, rows.try_next()).await;
+                    row.map(|row| row.map(|row| (Row::Postgres(row), rows)))
+                })
+                .boxed()
             }
         }
     }
@@ -276,11 +280,23 @@ fn code(fault: &sqlx::Error) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::places;
+    use sqlx::Connection as _;
+
+    use super::*;
 
     #[test]
     fn places_are_numbered_row_by_row() {
         assert_eq!(places(1, 2, 2), "($2, $3), ($4, $5)");
         assert_eq!(places(0, 1, 1), "($1)");
+    }
+
+    #[tokio::test]
+    async fn a_row_that_does_not_come_is_not_waited_for() {
+        let server = testkit::Postgres::start().unwrap();
+        let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+        let slow = sqlx::query("SELECT CAST(pg_sleep(3600) AS TEXT)");
+        let patience = Duration::from_millis(100);
+        let late = Query::Postgres(&mut connection, slow, patience).stream().try_next().await;
+        assert!(matches!(late, Err(Error::Store(sqlx::Error::Io(_)))));
     }
 }
