@@ -51,10 +51,10 @@ impl Presence {
     /// Takes the database, `shared` with others who share it, or for this retriever alone.
     ///
     /// # Errors
-    /// If others have it otherwise, or it cannot be reached.
+    /// If others have it otherwise, or it cannot be reached or says nothing.
     pub(super) async fn take(options: PgConnectOptions, shared: bool) -> anyhow::Result<Self> {
         let mut held = Held::default();
-        if !held.hold(&options, shared).await? {
+        if !within(PATIENCE, held.hold(&options, shared)).await? {
             match shared {
                 true => anyhow::bail!(
                     "a retriever without Qdrant has this database for itself: configure retriever.qdrant for it too"
