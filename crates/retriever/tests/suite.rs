@@ -14,6 +14,8 @@ mod reindexing;
 mod reranking;
 #[path = "suite/sharing.rs"]
 mod sharing;
+#[path = "suite/upgrade.rs"]
+mod upgrade;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -16,15 +16,14 @@ impl Queue {
     /// Returns a page of what waits, is worked on or failed, by source; of one source what waits or is worked on, or else
     /// what failed, of the newest job.
     pub(crate) async fn entries(&self, scope: &Scope, page: Page<'_>) -> Result<Vec<Entry>, Error> {
-        let (behind, order) = page.order();
         let mut db = self.database.read().await?;
         let rows = db.made(format!(
-            "SELECT source, state, reason, attributes, updated_at FROM
-             (SELECT t.source, t.state, t.reason, t.attributes, t.updated_at, ROW_NUMBER() OVER
-             (PARTITION BY t.source ORDER BY CASE t.state WHEN 'failed' THEN 1 ELSE 0 END, t.job DESC) AS place
-             FROM jobs j JOIN tasks t ON t.tenant = j.tenant AND t.job = j.id AND t.state <> 'done'
-             WHERE j.tenant = $1 AND j.collection = $2 AND j.model IS NULL AND ($3 = '' OR t.source {behind} $3))
-             AS open WHERE place = 1 ORDER BY source {order} LIMIT $4"
+            "SELECT t.source, t.state, t.reason, t.attributes, t.updated_at FROM tasks t
+             WHERE t.tenant = $1 AND t.collection = $2 AND t.state <> 'done' AND NOT EXISTS
+             (SELECT 1 FROM tasks o WHERE o.tenant = t.tenant AND o.collection = t.collection
+             AND o.source = t.source AND o.state <> 'done'
+             AND (o.state <> 'failed', o.job) > (t.state <> 'failed', t.job)) AND {}",
+            page.order("t.source")
         ));
         let rows = rows.bind(scope.tenant.as_str()).bind(&scope.collection);
         let rows = rows.bind(page.after).bind(i64::from(page.count)).all().await?;

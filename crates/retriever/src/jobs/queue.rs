@@ -477,12 +477,13 @@ async fn insert(
     // What is fetched has an empty content: it waits as others do, and is kept when it fails.
     tx.query(
         "INSERT INTO tasks (tenant, job, source, media_type, attributes, private, content, state, reason,
-         document, attempts, lease, due_at, updated_at, by_address)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', '', '', 0, '', $8, $8, $9)
+         document, attempts, lease, due_at, updated_at, by_address, collection)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 'queued', '', '', 0, '', $8, $8, $9,
+         (SELECT collection FROM jobs WHERE tenant = $1 AND id = $2))
          ON CONFLICT (tenant, job, source) DO UPDATE SET media_type = excluded.media_type,
          attributes = excluded.attributes, private = excluded.private, content = excluded.content,
          state = 'queued', reason = '', document = '', attempts = 0, lease = '', due_at = $8, updated_at = $8,
-         by_address = $9",
+         by_address = $9, collection = excluded.collection",
     )
     .bind(tenant.as_str())
     .bind(job)

@@ -18,21 +18,26 @@ pub(crate) struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// Returns how a source is compared with the one that it is behind, and in which order they come.
-    pub(crate) fn order(&self) -> (&'static str, &'static str) {
-        if self.backwards { ("<", "DESC") } else { (">", "ASC") }
+    /// Returns the last condition and the end of a `SELECT` of its rows, whose sources are in `column`: `$3` is the one that
+    /// they are behind, `$4` how many there are.
+    pub(crate) fn order(&self, column: &str) -> String {
+        match (self.backwards, self.after) {
+            // Every source is behind an empty one, for none is empty.
+            (false, _) => format!("{column} > $3 ORDER BY {column} LIMIT $4"),
+            (true, "") => format!("$3 = '' ORDER BY {column} DESC LIMIT $4"),
+            (true, _) => format!("{column} < $3 ORDER BY {column} DESC LIMIT $4"),
+        }
     }
 }
 
 impl Rows {
     /// Returns a page of the documents that are stored.
     pub(crate) async fn stored(&self, scope: &Scope, page: Page<'_>) -> Result<Vec<Entry>, Error> {
-        let (behind, order) = page.order();
         let mut db = self.database.read().await?;
         let rows = db.made(format!(
             "SELECT source, id, attributes, updated_at, CAST(octet_length(text) AS BIGINT) FROM documents
-             WHERE tenant = $1 AND collection = $2 AND ($3 = '' OR source {behind} $3)
-             ORDER BY source {order} LIMIT $4"
+             WHERE tenant = $1 AND collection = $2 AND {}",
+            page.order("source")
         ));
         let rows = rows.bind(scope.tenant.as_str()).bind(&scope.collection);
         let rows = rows.bind(page.after).bind(i64::from(page.count)).all().await?;

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use proto::retriever::{
-    AddToJobRequest, ChangeCollectionRequest, Collection, DeleteEntryRequest, Entry,
-    GetCollectionRequest, ListEntriesRequest, Metadata, PutDocumentRequest, TaskState,
+    AddToJobRequest, ChangeCollectionRequest, Collection, CreateCollectionRequest,
+    CreateJobRequest, DeleteEntryRequest, Entry, GetCollectionRequest, ListEntriesRequest,
+    Metadata, PutDocumentRequest, TaskState,
 };
 use retriever::{Config, Fetch};
 use testkit::web::Web;
@@ -58,6 +59,17 @@ async fn entries_are_what_waits_what_is_stored_and_what_failed(directory: &Path)
         add(&mut caller, &job, "a", b"\xff").await.unwrap();
         ended(&mut caller, &job).await;
     }
+    // Another collection's are none of them, also when they are newer.
+    let name = "other".to_owned();
+    let message = CreateCollectionRequest { name: name.clone(), ..Default::default() };
+    caller.client.create_collection(request(&caller.context, message)).await.unwrap();
+    let message = CreateJobRequest { collection: name.clone(), documents: Vec::new() };
+    let reply = caller.client.create_job(request(&caller.context, message)).await.unwrap();
+    let job = reply.into_inner().job.unwrap().id;
+    add(&mut caller, &job, "c", b"\xff").await.unwrap();
+    ended(&mut caller, &job).await;
+    let message = ListEntriesRequest { collection: name, ..ListEntriesRequest::default() };
+    assert_eq!(shown(&list(&mut caller, message).await.0), [("c", TaskState::Failed)]);
     let waiting = begin(&mut caller).await;
     let held = format!("{}/held", web.url);
     let source = held.clone();
