@@ -5,6 +5,7 @@ pub mod measure;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -109,6 +110,26 @@ impl System {
             }
         };
         tokio::time::timeout(Duration::from_secs(60), seen).await?
+    }
+
+    /// Waits until an ingest job is as `wanted` says, and returns it.
+    ///
+    /// # Errors
+    /// As [`System::send`], or if it is not within two minutes; the error says how it was last.
+    pub async fn job(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let mut last = Value::Null;
+        let seen = async {
+            loop {
+                (_, last) = self.get(&format!("/api/v1/ingest/{id}")).await?;
+                if wanted(&last) {
+                    return anyhow::Ok(());
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let seen = tokio::time::timeout(Duration::from_secs(120), seen).await;
+        seen.with_context(|| format!("job {id} is not as wanted: {last}"))??;
+        Ok(last)
     }
 
     /// Returns where the data lies.

@@ -42,20 +42,6 @@ async fn search(system: &System, privacy: &str) -> (StatusCode, Value) {
     send(system, "/api/v1/search", &headers, body).await
 }
 
-/// Waits until a job is as `wanted` says.
-async fn seen(system: &System, job: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let wait = async {
-        loop {
-            let (_, shown) = system.get(&format!("/api/v1/ingest/{job}")).await.unwrap();
-            if wanted(&shown) {
-                return shown;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap()
-}
-
 async fn begin(system: &System, user: &str) -> String {
     let headers = [("content-type", "application/json"), ("x-baton-user", user)];
     let (status, job) = send(system, "/api/v1/ingest", &headers, "{}".to_owned()).await;
@@ -101,7 +87,7 @@ async fn vectors_are_bought_once_by_whoever_wants_them_and_never_of_what_is_priv
             let path = format!("/api/v1/ingest/{job}/documents?source={source}&privacy={privacy}");
             assert_eq!(send(&system, &path, &[], format!("About {source}.")).await.0, 202);
         }
-        let shown = seen(&system, &job, |shown| shown["state"] == "ended").await;
+        let shown = system.job(&job, |shown| shown["state"] == "ended").await.unwrap();
         let states: Vec<_> =
             shown["documents"].as_array().unwrap().iter().map(|one| &one["state"]).collect();
         assert_eq!(states, ["done", "failed"], "{shown}");
@@ -133,7 +119,7 @@ async fn documents_wait_for_a_model_that_is_away_and_one_of_two_is_none() {
             document["state"] == "queued"
                 && document["reason"].as_str().is_some_and(|why| !why.is_empty())
         };
-        let shown = seen(&system, &job, waits).await;
+        let shown = system.job(&job, waits).await.unwrap();
         let reason = shown["documents"][0]["reason"].as_str().unwrap();
         assert!(reason.contains("m-embed") && reason.contains("cannot connect"), "{reason}");
         let put = send(&system, "/api/v1/documents?source=b.txt", &[], "Pears.".to_owned()).await;
@@ -141,7 +127,7 @@ async fn documents_wait_for_a_model_that_is_away_and_one_of_two_is_none() {
         let provider = Provider::start().await.unwrap();
         system.configure(&settings(&provider.url, "m-embed")).unwrap();
         system.hang_up().unwrap();
-        let shown = seen(&system, &job, |shown| shown["state"] == "ended").await;
+        let shown = system.job(&job, |shown| shown["state"] == "ended").await.unwrap();
         assert_eq!(shown["counts"]["done"], 1, "{shown}");
 
         let system = System::start(shape, &settings(&provider.url, "two")).await.unwrap();
@@ -186,7 +172,7 @@ async fn a_collection_goes_to_another_model_also_through_kill_9() {
             assert!(hits.iter().all(|hit| hit["explanation"]["dense"].is_number()), "{found}");
         };
         for kill in 0..3 {
-            seen(&system, &id, |shown| shown["counts"]["running"] != 0).await;
+            system.job(&id, |shown| shown["counts"]["running"] != 0).await.unwrap();
             finds_ten(&system).await;
             let data = system.kill().await.unwrap();
             if kill == 2 {
@@ -194,7 +180,7 @@ async fn a_collection_goes_to_another_model_also_through_kill_9() {
             }
             system = System::start_in(data, shape, &next).await.unwrap();
         }
-        let shown = seen(&system, &id, |shown| shown["state"] == "ended").await;
+        let shown = system.job(&id, |shown| shown["state"] == "ended").await.unwrap();
         assert_eq!(shown["counts"]["done"], 20, "{shown}");
         let gone_over = async {
             loop {

@@ -15,24 +15,10 @@ async fn begin(system: &System, body: &Value) -> String {
     serde_json::from_str::<Value>(&job).unwrap()["id"].as_str().unwrap().to_owned()
 }
 
-/// Waits until a job is as `wanted` says.
-async fn seen(system: &System, job: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let wait = async {
-        loop {
-            let (_, shown) = system.get(&format!("/api/v1/ingest/{job}")).await.unwrap();
-            if wanted(&shown) {
-                return shown;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap()
-}
-
 /// Fetches addresses and returns what became of each.
 async fn fetched(system: &System, body: &Value) -> Vec<Value> {
     let job = begin(system, body).await;
-    let mut shown = seen(system, &job, |shown| shown["state"] == "ended").await;
+    let mut shown = system.job(&job, |shown| shown["state"] == "ended").await.unwrap();
     shown["documents"].as_array_mut().unwrap().drain(..).collect()
 }
 
@@ -86,12 +72,12 @@ async fn a_page_is_fetched_and_fetched_again_when_it_has_changed() {
 
         // A failed one is fetched anew when it is tried again.
         let job = begin(&system, &json!({ "urls": [format!("{}/late", web.url)] })).await;
-        seen(&system, &job, |shown| shown["counts"]["failed"] == 1).await;
+        system.job(&job, |shown| shown["counts"]["failed"] == 1).await.unwrap();
         web.write("/late", "text/plain", "Late, but here.");
         let retried =
             system.post(&format!("/api/v1/ingest/{job}/retry"), &json!({})).await.unwrap();
         assert_eq!(retried.1, json!({ "queued": 1 }).to_string());
-        seen(&system, &job, |shown| shown["counts"]["done"] == 1).await;
+        system.job(&job, |shown| shown["counts"]["done"] == 1).await.unwrap();
         assert_eq!(found(&system, "late").await.len(), 1);
     }
 }

@@ -19,19 +19,6 @@ async fn begin(system: &System) -> String {
     serde_json::from_str::<Value>(&job).unwrap()["id"].as_str().unwrap().to_owned()
 }
 
-async fn ended(system: &System, job: &str) -> Value {
-    let wait = async {
-        loop {
-            let (_, shown) = system.get(&format!("/api/v1/ingest/{job}")).await.unwrap();
-            if shown["state"] == "ended" {
-                return shown;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(120), wait).await.unwrap()
-}
-
 /// Returns the name and the text of one of 500 files of seven kinds.
 fn file(number: usize) -> (String, String) {
     let text = match number % 7 {
@@ -96,7 +83,7 @@ async fn told(system: &System) {
     assert_eq!(add(system, &job, "a.md", "# A\n\nThe valve.").await.unwrap(), 202);
     assert_eq!(add(system, &job, "b.md", "nul \0").await.unwrap(), 202);
     assert_eq!(add(system, "job_none", "a.md", "x").await.unwrap(), 404);
-    let shown = ended(system, &job).await;
+    let shown = system.job(&job, |shown| shown["state"] == "ended").await.unwrap();
     assert_eq!(shown["counts"], json!({ "queued": 0, "running": 0, "done": 1, "failed": 1 }));
     let states: Vec<_> =
         shown["documents"].as_array().unwrap().iter().map(|one| &one["state"]).collect();
@@ -149,7 +136,7 @@ async fn killed_twenty_times(settings: &str) {
         let (source, text) = file(number);
         assert_eq!(add(&system, &job, &source, &text).await.unwrap(), 202);
     }
-    let shown = ended(&system, &job).await;
+    let shown = system.job(&job, |shown| shown["state"] == "ended").await.unwrap();
     assert_eq!(shown["counts"], json!({ "queued": 0, "running": 0, "done": FILES, "failed": 0 }));
 
     let clean = System::start(Shape::One, "").await.unwrap();
