@@ -27,12 +27,13 @@ pub use alerts::WebhookConfig;
 pub use config::Config;
 pub use error::Error;
 pub use keys::Keys;
-pub use ledger::postgres::{Pool, Postgres};
+pub use ledger::postgres::Postgres;
 pub use ledger::sqlite::Sqlite;
 pub use ledger::{
     Alert, Correction, Entry, Ledger, Maintenance, Move, Order, Reservation, Rules, Statement,
 };
 pub use period::Period;
+pub use postgres_link::Pool;
 pub use scope::{Kind, Scope};
 pub use service::Service;
 pub use usage::{Audited, Calls, Cost, Group, Usage, chained};

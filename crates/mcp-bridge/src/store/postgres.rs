@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use async_trait::async_trait;
+use postgres_link::Pool;
 use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use types::TenantId;
 
 use super::{Call, Decider, Known, Pin, Seen, Store};
@@ -21,7 +20,7 @@ type Db = sqlx::Postgres;
 const ACQUIRE: Duration = Duration::from_secs(2);
 
 /// How long one statement may take; the server ends it, and the call fails, when it takes longer.
-const STATEMENT_MS: &str = "5000";
+const STATEMENT: (&str, &str) = ("statement_timeout", "5000");
 
 /// Pins and calls in a PostgreSQL database, which may be another service's too.
 ///
@@ -36,17 +35,10 @@ impl Postgres {
     /// connections.
     ///
     /// # Errors
-    /// If `url` is malformed, the server does not answer, or its migrations fail.
+    /// If `url` is malformed, the server does not answer for a minute or refuses, or its migrations fail.
     pub async fn open(url: &str, connections: u32) -> anyhow::Result<Self> {
-        let options: PgConnectOptions = url.parse().context("a malformed address")?;
-        let options = options
-            .application_name("baton-mcp-bridge")
-            .options([("statement_timeout", STATEMENT_MS), ("synchronous_commit", "on")]);
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE)
-            .connect_with(options)
-            .await?;
+        let size = Pool { connections, acquire: ACQUIRE };
+        let pool = postgres_link::connect(url, "baton-mcp-bridge", &[STATEMENT], size).await?;
         let mut migrations = sqlx::migrate!("migrations/postgres");
         // The database's other services have a table of their own for theirs.
         migrations.dangerous_set_table_name("bridge_migrations");

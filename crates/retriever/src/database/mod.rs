@@ -6,11 +6,11 @@ mod presence;
 mod session;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use postgres_link::Pool;
 use secrecy::ExposeSecret as _;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, PgPool, Postgres, Row as _, SqlitePool, Transaction};
 
@@ -28,9 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a lock is waited for.
 const LOCK: Duration = Duration::from_secs(60);
 const LOCK_MS: &str = "60000";
-/// How long a server is waited for that is not there at the start, and how long between two looks.
-const START: Duration = Duration::from_secs(60);
-const AGAIN: Duration = Duration::from_millis(200);
 
 /// A database.
 #[derive(Debug)]
@@ -86,25 +83,21 @@ impl Database {
     }
 
     async fn postgres(config: &Config, shared: bool) -> anyhow::Result<Self> {
-        let options: PgConnectOptions =
-            config.database.expose_secret().parse().context("a malformed address")?;
-        let options = options.application_name("baton-retriever");
+        let address = config.database.expose_secret();
+        let options = postgres_link::options(address, "baton-retriever", &[])?;
+        let acquire = Duration::from_millis(config.acquire_ms);
         let pool = |connections, timeout| {
             let options = options.clone().options([
                 ("statement_timeout", timeout),
-                ("synchronous_commit", "on"),
                 // Whoever holds a lock may wait for an index.
                 ("idle_in_transaction_session_timeout", "0"),
             ]);
-            PgPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(Duration::from_millis(config.acquire_ms))
-                .connect_lazy_with(options)
+            postgres_link::pool(options, Pool { connections, acquire })
         };
         let of_locks = config.connections / 2;
         let (locks, pool) =
             (pool(of_locks, LOCK_MS), pool(config.connections - of_locks, STATEMENT_MS));
-        connected(&pool).await?;
+        postgres_link::connected(&pool).await?;
         let presence = Box::new(Presence::take(options, shared).await?);
         let mut migrations = sqlx::migrate!("migrations/postgres");
         // The database's other services have a table of their own for theirs.
@@ -187,31 +180,5 @@ impl Lock {
             Some(tx) => within(PATIENCE, tx.ping()).await.is_ok(),
             None => true,
         }
-    }
-}
-
-/// Waits until a server takes connections that may be about to start.
-async fn connected(pool: &PgPool) -> anyhow::Result<()> {
-    let started = Instant::now();
-    loop {
-        match pool.acquire().await {
-            Ok(_) => return Ok(()),
-            Err(fault) if is_passing(&fault) && started.elapsed() < START => {
-                tracing::warn!(%fault, "the database is not there yet");
-                tokio::time::sleep(AGAIN).await;
-            }
-            Err(fault) => return Err(fault.into()),
-        }
-    }
-}
-
-/// Tells whether a server that does not take a connection may do so soon.
-fn is_passing(fault: &sqlx::Error) -> bool {
-    match fault {
-        sqlx::Error::Database(told) => {
-            told.code().is_some_and(|code| code.starts_with("57") || code.starts_with("53"))
-        }
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
-        _ => false,
     }
 }

@@ -7,12 +7,14 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::sync::Mutex;
 
+use super::PATIENCE;
 use super::session::within;
-use super::{AGAIN, PATIENCE};
 use crate::Error;
 
 /// How long whoever is about to end is waited for.
 const LEAVING: Duration = Duration::from_secs(3);
+/// How long between two looks whether it has.
+const AGAIN: Duration = Duration::from_millis(200);
 
 const NAME: &str = "retriever presence";
 

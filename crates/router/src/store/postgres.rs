@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use postgres_link::Pool;
 use sqlx::{PgPool, Row as _};
 use types::{Clock, TenantId};
 
@@ -16,7 +15,7 @@ use crate::Error;
 const ACQUIRE: Duration = Duration::from_secs(2);
 
 /// How long one statement may take; the server ends it, and the call fails, when it takes longer.
-const STATEMENT_MS: &str = "5000";
+const STATEMENT: (&str, &str) = ("statement_timeout", "5000");
 
 /// Responses in a PostgreSQL database, which may be another service's too.
 ///
@@ -39,22 +38,15 @@ impl Postgres {
     /// connections.
     ///
     /// # Errors
-    /// If `url` is malformed, the server does not answer, or its migrations fail.
+    /// If `url` is malformed, the server does not answer for a minute or refuses, or its migrations fail.
     pub async fn open(
         url: &str,
         connections: u32,
         terms: Terms,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
-        let options: PgConnectOptions = url.parse().context("a malformed address")?;
-        let options = options
-            .application_name("baton-router")
-            .options([("statement_timeout", STATEMENT_MS), ("synchronous_commit", "on")]);
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE)
-            .connect_with(options)
-            .await?;
+        let size = Pool { connections, acquire: ACQUIRE };
+        let pool = postgres_link::connect(url, "baton-router", &[STATEMENT], size).await?;
         let mut migrations = sqlx::migrate!("migrations/postgres");
         // The database's other services have a table of their own for theirs.
         migrations.dangerous_set_table_name("router_migrations");

@@ -4,11 +4,10 @@ pub(crate) mod moves;
 mod queue;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use postgres_link::{Pool, connect};
 use sqlx::{Connection as _, PgPool, Row as _};
 use types::{Clock, TenantId};
 
@@ -19,26 +18,16 @@ use crate::ledger::{Alert, Entry, Ledger, Maintenance, Move, Order, Statement};
 use crate::usage::{self, Audited, Calls, Cost, Group, Usage};
 use crate::{Error, Kind, Period, Rules, Scope};
 
-/// How long one statement may take; the server ends it, and the call fails, when it takes longer.
-const STATEMENT_MS: &str = "5000";
+/// How connections are known to the server.
+const SERVICE: &str = "baton-budget";
 
-/// How long a server is waited for that is not there when the ledger is opened, and how long between two
-/// looks.
-const START: Duration = Duration::from_secs(60);
-const AGAIN: Duration = Duration::from_millis(200);
+/// How long one statement may take; the server ends it, and the call fails, when it takes longer.
+const STATEMENT: (&str, &str) = ("statement_timeout", "5000");
 
 /// The ledger finds every row by its key. Left to itself the server, which cannot know how few they are,
 /// would read whole tables.
-const BY_KEY: [(&str, &str); 2] = [("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
-
-/// How large the pool is, and how long is waited for one of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Pool {
-    /// Connections at most.
-    pub connections: u32,
-    /// How long a call waits for one.
-    pub acquire: Duration,
-}
+const BY_KEY: [(&str, &str); 3] =
+    [STATEMENT, ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
 
 /// The ledger in a PostgreSQL database.
 ///
@@ -72,13 +61,14 @@ impl Postgres {
         rules: Rules,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
-        let main = connect(url, pool, &BY_KEY).await?;
+        let main = connect(url, SERVICE, &BY_KEY, pool).await?;
         sqlx::migrate!("migrations/postgres").run(&main).await?;
         sqlx::raw_sql(queue::PROBE)
             .execute(&main)
             .await
             .context("what has been committed cannot be waited for")?;
-        let reports = connect(reports.unwrap_or(url), pool, &[]).await.context("reports")?;
+        let reports = connect(reports.unwrap_or(url), SERVICE, &[STATEMENT], pool);
+        let reports = reports.await.context("reports")?;
         let queue = Arc::new(Queue::new(main, rules, Arc::clone(&clock)));
         Ok(Self { queue, reports, clock })
     }
@@ -86,40 +76,6 @@ impl Postgres {
     /// Returns the connections to what is written.
     pub(crate) fn pool(&self) -> &PgPool {
         self.queue.pool()
-    }
-}
-
-async fn connect(url: &str, pool: Pool, settings: &[(&str, &str)]) -> anyhow::Result<PgPool> {
-    let options: PgConnectOptions = url.parse().context("a malformed address")?;
-    let options = options
-        .application_name("baton-budget")
-        .options([("statement_timeout", STATEMENT_MS), ("synchronous_commit", "on")])
-        .options(settings.iter().copied());
-    let open = PgPoolOptions::new()
-        .max_connections(pool.connections)
-        .acquire_timeout(pool.acquire)
-        .connect_lazy_with(options);
-    let started = Instant::now();
-    loop {
-        match open.acquire().await {
-            Ok(_) => return Ok(open),
-            Err(fault) if is_passing(&fault) && started.elapsed() < START => {
-                tracing::warn!(%fault, "the database is not there yet");
-                tokio::time::sleep(AGAIN).await;
-            }
-            Err(fault) => return Err(fault.into()),
-        }
-    }
-}
-
-/// Tells whether a server that does not take a connection may do so soon.
-fn is_passing(fault: &sqlx::Error) -> bool {
-    match fault {
-        sqlx::Error::Database(told) => {
-            told.code().is_some_and(|code| code.starts_with("57") || code.starts_with("53"))
-        }
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
-        _ => false,
     }
 }
 

@@ -354,15 +354,8 @@ pub(super) enum Failed {
 impl From<sqlx::Error> for Failed {
     fn from(fault: sqlx::Error) -> Self {
         match &fault {
-            // The server goes down or comes up, or has no connection left.
-            sqlx::Error::Database(told)
-                if told
-                    .code()
-                    .is_some_and(|code| code.starts_with("57") || code.starts_with("53")) =>
-            {
-                Self::Down(fault)
-            }
-            sqlx::Error::Database(_) => Self::Refused(fault),
+            sqlx::Error::Database(_) if !postgres_link::is_passing(&fault) => Self::Refused(fault),
+            // The server goes down or comes up, or has no connection left, or nothing is heard of it.
             _ => Self::Down(fault),
         }
     }
