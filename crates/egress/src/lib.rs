@@ -4,6 +4,7 @@
 //! connected to: names are resolved here, and what is out of reach is not given to the connection. A name
 //! that changes its address after the check is checked again, because the check is the resolution.
 
+mod body;
 mod sent;
 mod server;
 
@@ -22,6 +23,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, ClientBuilder};
 use url::Url;
 
+pub use body::{Unread, read};
 pub use sent::{Outgoing, Sent};
 pub use server::{Answer, Error, Server};
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use egress::Reach;
-use futures::StreamExt as _;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use reqwest::{Client, Url};
@@ -149,12 +148,7 @@ fn is_loopback(host: &str) -> bool {
 
 async fn fetch(client: &Client, url: &Url) -> anyhow::Result<Vec<u8>> {
     let reply = client.get(url.clone()).send().await?.error_for_status()?;
-    let (mut body, mut parts) = (Vec::new(), reply.bytes_stream());
-    while let Some(part) = parts.next().await {
-        body.extend_from_slice(&part?);
-        ensure!(body.len() <= MOST_BYTES, "more than {MOST_BYTES} bytes");
-    }
-    Ok(body)
+    Ok(egress::read(reply, MOST_BYTES).await?)
 }
 
 /// Reads the keys of a JSON Web Key Set that check signatures taken here; others are left alone.

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use egress::Reach;
+use bytes::Bytes;
+use egress::{Reach, Unread};
 use encoding_rs::{Encoding, UTF_8};
-use futures::StreamExt as _;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Client, Response, StatusCode, Url};
 use types::Privacy;
@@ -118,25 +117,17 @@ impl Fetcher {
         if reply.status() != StatusCode::OK {
             return Err(invalid(format!("{url} answered {}", reply.status())));
         }
-        let most = self.max_bytes;
-        let large = || invalid(format!("{url} has more than the {most} bytes that are allowed"));
-        let length = reply.content_length().unwrap_or_default();
-        if usize::try_from(length).map_or(true, |length| length > most) {
-            return Err(large());
-        }
         let headers = reply.headers().clone();
         if let Some(coding) = headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
             return Err(invalid(format!("{url} is encoded as {coding:?}, which nobody asked for")));
         }
-        let (mut content, mut pieces) = (BytesMut::new(), reply.bytes_stream());
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|fault| invalid(format!("{url}: {}", told(&fault))))?;
-            content.extend_from_slice(&piece);
-            if content.len() > most {
-                return Err(large());
+        let content = egress::read(reply, self.max_bytes).await.map_err(|fault| match fault {
+            Unread::TooLarge(most) => {
+                invalid(format!("{url} has more than the {most} bytes that are allowed"))
             }
-        }
-        Ok(typed(url, &headers, content.freeze()))
+            Unread::Broken(fault) => invalid(format!("{url}: {}", told(&fault))),
+        })?;
+        Ok(typed(url, &headers, content.into()))
     }
 }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use egress::Reach;
-use futures::StreamExt as _;
+use egress::{Reach, Unread};
 use reqwest::{Client, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -70,15 +69,10 @@ impl Remote {
         if !status.is_success() {
             return Err(Fault::Failed(format!("the reranker answered {}", status.as_u16())));
         }
-        let mut whole = Vec::new();
-        let mut pieces = response.bytes_stream();
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|_| broken("it broke off"))?;
-            whole.extend_from_slice(&piece);
-            if whole.len() > LARGEST {
-                return Err(broken("it is too large"));
-            }
-        }
+        let whole = egress::read(response, LARGEST).await.map_err(|fault| match fault {
+            Unread::TooLarge(_) => broken("it is too large"),
+            Unread::Broken(_) => broken("it broke off"),
+        })?;
         scores(&whole, passages.len())
     }
 }
