@@ -1,5 +1,6 @@
 //! Batches of files for vector stores: ingest jobs by another name.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -10,8 +11,8 @@ use serde_json::{Map, Value, json};
 use types::{CallContext, ErrorKind, JobId};
 
 use super::super::{Json, Path};
-use super::MOST_FILES;
 use super::files::{NewStoreFile, add, upload};
+use super::{MOST_FILES, whole};
 use crate::auth::Grant;
 use crate::{App, Error};
 
@@ -33,9 +34,13 @@ pub(crate) struct NewFileBatch {
 
 impl NewFileBatch {
     /// Returns each file with what is said of it.
+    ///
+    /// # Errors
+    /// If that is not 1 to 500 different files, or is said in two ways.
     fn files(self) -> Result<Vec<NewStoreFile>, Error> {
         let Self { file_ids, files, attributes, chunking_strategy } = self;
-        let files = match (file_ids, files) {
+        let field = if files.is_some() { "/files" } else { "/file_ids" };
+        let files: Vec<NewStoreFile> = match (file_ids, files) {
             (Some(ids), None) => ids
                 .into_iter()
                 .map(|file_id| NewStoreFile {
@@ -51,12 +56,15 @@ impl NewFileBatch {
             (None, Some(files)) => files,
             _ => return Err(Error::invalid("/file_ids: is needed, or files, and not both")),
         };
-        match files.len() {
-            1..=MOST_FILES => Ok(files),
-            other => {
-                let fault = format!("/file_ids: has {other}, 1 to {MOST_FILES} are allowed");
-                Err(Error::invalid(fault))
-            }
+        let count = files.len();
+        if !(1..=MOST_FILES).contains(&count) {
+            let fault = format!("{field}: has {count}, 1 to {MOST_FILES} are allowed");
+            return Err(Error::invalid(fault));
+        }
+        let mut ids = HashSet::new();
+        match files.iter().find(|file| !ids.insert(&file.file_id)) {
+            None => Ok(files),
+            Some(twice) => Err(Error::invalid(format!("{field}: has {:?} twice", twice.file_id))),
         }
     }
 }
@@ -79,9 +87,12 @@ pub(crate) async fn create(
     for file in new.files()? {
         uploaded.push(upload(&app, &context, file).await?);
     }
-    let job = add(&app, &context, &store, uploaded).await?;
-    let job = find(&app, &context, &store, job).await?;
-    Ok(axum::Json(shown(&job, false)))
+    whole(async move {
+        let job = add(&app, &context, &store, uploaded).await?;
+        let job = find(&app, &context, &store, job).await?;
+        Ok(axum::Json(shown(&job, false)))
+    })
+    .await
 }
 
 /// Tells how far a batch of files is.

@@ -17,7 +17,7 @@ use types::{CallContext, DocumentId, ErrorKind, FileId};
 
 use super::super::documents::read_attributes;
 use super::super::{Json, Path, Query, filter};
-use super::{cut_by_itself, page_size};
+use super::{cut_by_itself, page_size, whole};
 use crate::auth::Grant;
 use crate::{App, Error};
 
@@ -81,8 +81,11 @@ pub(crate) async fn create(
         updated_at_ms: uploaded.file.created_at_ms,
         ..Entry::default()
     };
-    add(&app, &context, &store, vec![uploaded]).await?;
-    Ok(axum::Json(shown(&store, &entry)))
+    whole(async move {
+        add(&app, &context, &store, vec![uploaded]).await?;
+        Ok(axum::Json(shown(&store, &entry)))
+    })
+    .await
 }
 
 /// Lists a vector store's files.

@@ -16,7 +16,8 @@ use proto::retriever::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use types::{CallContext, VectorStoreId, allows};
+use tracing::Instrument as _;
+use types::{CallContext, ErrorKind, VectorStoreId, allows};
 
 use self::files::{Uploaded, add, uploads};
 use super::{Json, Path, Query};
@@ -73,7 +74,7 @@ pub(crate) struct Page {
 /// Makes a vector store: OpenAI's. It is a collection of documents, whose name is the store's id.
 #[utoipa::path(post, operation_id = "create_vector_store", path = "/v1/vector_stores", tag = "vector stores", request_body = NewStore,
     responses((status = 200, description = "OpenAI's vector store"), (status = 400, description = "Something that it cannot be"),
-        (status = 404, description = "There is no such file")))]
+        (status = 404, description = "There is no such file"), (status = 429, description = "Too many documents wait")))]
 pub(crate) async fn create(
     State(app): State<App>,
     Extension(context): Extension<CallContext>,
@@ -94,19 +95,22 @@ pub(crate) async fn create(
         title: new.name.unwrap_or_default(),
         metadata: new.metadata.unwrap_or_default().into_iter().collect(),
     };
-    let request = runtime::context::request(&context, request);
-    app.retriever().create_collection(request).await?;
-    let files: Vec<Uploaded> = files.into_iter().map(Uploaded::from).collect();
-    if !files.is_empty()
-        && let Err(fault) = add(&app, &context, &name, files).await
-    {
-        // All of it, or nothing.
-        let request = DeleteCollectionRequest { name };
+    whole(async move {
         let request = runtime::context::request(&context, request);
-        app.retriever().delete_collection(request).await?;
-        return Err(fault);
-    }
-    one(&app, &context, name).await
+        app.retriever().create_collection(request).await?;
+        let files: Vec<Uploaded> = files.into_iter().map(Uploaded::from).collect();
+        if !files.is_empty()
+            && let Err(fault) = add(&app, &context, &name, files).await
+        {
+            // All of it, or nothing.
+            let request = DeleteCollectionRequest { name };
+            let request = runtime::context::request(&context, request);
+            app.retriever().delete_collection(request).await?;
+            return Err(fault);
+        }
+        one(&app, &context, name).await
+    })
+    .await
 }
 
 /// Lists vector stores.
@@ -200,6 +204,14 @@ pub(crate) async fn delete(
     let request = runtime::context::request(&context, request);
     app.retriever().delete_collection(request).await?;
     Ok(axum::Json(json!({ "id": id, "object": "vector_store.deleted", "deleted": true })))
+}
+
+/// Does what makes several changes to its end or back, also when its client goes away in the middle.
+async fn whole<T: Send + 'static>(
+    changes: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::spawn(changes.in_current_span()).await;
+    done.map_err(|fault| Error::new(ErrorKind::Internal, format!("it did not end: {fault}")))?
 }
 
 async fn one(app: &App, context: &CallContext, name: String) -> Result<axum::Json<Value>, Error> {
