@@ -10,6 +10,7 @@ have_postgres() { have postgres || compgen -G "/usr/lib/postgresql/*/bin/postgre
 missing=()
 have_postgres || missing+=(postgresql)
 have redis-server || missing+=(redis-server)
+have openssl || missing+=(openssl)
 have git || missing+=(git)
 have npm || missing+=(npm)
 # A network of a test's own, in which what leaves is counted.

@@ -47,7 +47,8 @@ impl System {
         Self::start_in(tempfile::tempdir()?, shape, settings).await
     }
 
-    /// As [`System::start`], on the data in a directory.
+    /// As [`System::start`], on the data in a directory. An `authority.pem` there signs the certificates that are
+    /// believed.
     ///
     /// # Errors
     /// As [`System::start`].
@@ -256,6 +257,9 @@ pub fn priced(provider: &str) -> String {
 
 fn in_directory(command: &mut Command, data: &Path) {
     command.current_dir(data).args(["--config", "baton.toml"]);
+    if data.join("authority.pem").exists() {
+        command.env("SSL_CERT_FILE", "authority.pem").env_remove("SSL_CERT_DIR");
+    }
     // A line for each call between services, unless the settings say what is logged.
     let settings = std::fs::read_to_string(data.join("baton.toml")).unwrap_or_default();
     if !settings.contains("[telemetry]") {

@@ -12,6 +12,7 @@ mod configuration;
 mod conversing;
 mod crashing;
 mod embedding;
+mod encrypting;
 mod faults;
 mod fetching;
 mod ingesting;
