@@ -25,9 +25,13 @@ const SERVICE: &str = "baton-budget";
 const STATEMENT: (&str, &str) = ("statement_timeout", "5000");
 
 /// The ledger finds every row by its key. Left to itself the server, which cannot know how few they are,
-/// would read whole tables.
-const BY_KEY: [(&str, &str); 3] =
-    [STATEMENT, ("enable_hashjoin", "off"), ("enable_mergejoin", "off")];
+/// would read whole tables, or plan each statement anew for as many as there are this time.
+const BY_KEY: [(&str, &str); 4] = [
+    STATEMENT,
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+];
 
 /// The ledger in a PostgreSQL database.
 ///

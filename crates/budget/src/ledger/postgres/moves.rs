@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{PgConnection, Row as _};
 use types::{NanoUsd, ReservationId, TenantId};
 
@@ -13,17 +12,23 @@ use crate::ledger::kept::{AccountKey, Kept, ReservationKey, State};
 use crate::ledger::{Alert, Entry, TRIED, again_after, columns, scopes_from, scopes_to, verify};
 use crate::{Error, Kind, Period, Rules, Scope};
 
-/// An account's columns with their types, as rows travel.
-macro_rules! typed {
+/// Accounts as they travel: `unnest` of an array for each column, from the first parameter on.
+macro_rules! accounts {
     () => {
-        "tenant TEXT, kind TEXT, name TEXT, moved_at BIGINT, limit_daily BIGINT, limit_weekly BIGINT, \
-         limit_monthly BIGINT, limit_total BIGINT, spent_daily BIGINT, spent_weekly BIGINT, \
-         spent_monthly BIGINT, spent_total BIGINT, held_daily BIGINT, held_weekly BIGINT, \
-         held_monthly BIGINT, held_total BIGINT"
+        concat!(
+            "unnest($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], $7::BIGINT[],
+               $8::BIGINT[], $9::BIGINT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[], $14::BIGINT[],
+               $15::BIGINT[], $16::BIGINT[]) AS row (tenant, kind, name, ",
+            columns!(),
+            ")"
+        )
     };
 }
 
-/// Notes the reservations that are there, and locks them.
+type Query<'a> = sqlx::query::Query<'a, sqlx::Postgres, PgArguments>;
+
+/// Notes the reservations that are there, and locks them, in the order of `keys`: rows are joined one after the other
+/// (see [`super::BY_KEY`]), so that nobody stands in another's way crosswise.
 pub(super) async fn find(
     db: &mut PgConnection,
     keys: BTreeSet<ReservationKey>,
@@ -38,7 +43,7 @@ pub(super) async fn find(
         "SELECT tenant, id, scopes, amount, settled, state, made_at, expires_at, ended_at
          FROM reservations JOIN unnest($1::TEXT[], $2::TEXT[]) AS wanted (of, this)
            ON tenant = of AND id = this
-         ORDER BY tenant, id FOR UPDATE OF reservations",
+         FOR UPDATE OF reservations",
     )
     .bind(tenants)
     .bind(ids)
@@ -66,22 +71,20 @@ pub(super) async fn open(
     rules: &Rules,
     now: i64,
 ) -> Result<(), sqlx::Error> {
-    let rows: Vec<Value> =
-        keys.iter().map(|key| row(key, &Account::new(rules.limits(key.1.kind()), now))).collect();
-    sqlx::query(concat!(
+    let new = |key: &AccountKey| Account::new(rules.limits(key.1.kind()), now);
+    let new: Vec<Account> = keys.iter().map(new).collect();
+    let query = sqlx::query(concat!(
         "INSERT INTO accounts (tenant, kind, name, ",
         columns!(),
-        ") SELECT * FROM json_to_recordset($1::JSON) AS row (",
-        typed!(),
-        ") ON CONFLICT DO NOTHING"
-    ))
-    .bind(json!(rows).to_string())
-    .execute(db)
-    .await?;
+        ") SELECT * FROM ",
+        accounts!(),
+        " ON CONFLICT DO NOTHING"
+    ));
+    bind_accounts(query, keys.iter().zip(&new)).execute(db).await?;
     Ok(())
 }
 
-/// Notes accounts, and locks them.
+/// Notes accounts, and locks them, as [`find`] does reservations.
 pub(super) async fn load(
     db: &mut PgConnection,
     keys: &BTreeSet<AccountKey>,
@@ -98,7 +101,7 @@ pub(super) async fn load(
         columns!(),
         " FROM accounts JOIN unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) AS wanted (of, what, called)
            ON tenant = of AND kind = what AND name = called
-         ORDER BY tenant, kind, name FOR NO KEY UPDATE OF accounts"
+         FOR NO KEY UPDATE OF accounts"
     ))
     .bind(tenants)
     .bind(kinds)
@@ -134,21 +137,25 @@ pub(super) fn read(row: &PgRow, at: usize) -> Result<Account, sqlx::Error> {
     Ok(account)
 }
 
-/// Writes an account as it travels.
-fn row((tenant, scope): &AccountKey, account: &Account) -> Value {
-    let mut row = Map::new();
-    let mut put = |name: String, value: Value| drop(row.insert(name, value));
-    put("tenant".to_owned(), tenant.as_str().into());
-    put("kind".to_owned(), scope.kind().as_str().into());
-    put("name".to_owned(), scope.name().into());
-    put("moved_at".to_owned(), account.moved_at.into());
-    for (at, period) in Period::ALL.iter().enumerate() {
-        let period = period.as_str();
-        put(format!("limit_{period}"), account.limits[at].into());
-        put(format!("spent_{period}"), account.spent[at].into());
-        put(format!("held_{period}"), account.held[at].into());
+/// Binds accounts as they travel.
+fn bind_accounts<'a>(
+    query: Query<'a>,
+    all: impl Iterator<Item = (&'a AccountKey, &'a Account)> + Clone,
+) -> Query<'a> {
+    let text = |of: fn(&'a AccountKey) -> &'a str| all.clone().map(|one| of(one.0)).collect();
+    let (tenants, kinds, names): (Vec<_>, Vec<_>, Vec<_>) =
+        (text(|key| key.0.as_str()), text(|key| key.1.kind().as_str()), text(|key| key.1.name()));
+    let moved: Vec<i64> = all.clone().map(|one| one.1.moved_at).collect();
+    let mut query = query.bind(tenants).bind(kinds).bind(names).bind(moved);
+    for period in 0..Period::ALL.len() {
+        query = query.bind(all.clone().map(|one| one.1.limits[period]).collect::<Vec<_>>());
     }
-    Value::Object(row)
+    for of in [|one: &'a Account| &one.spent, |one: &'a Account| &one.held] {
+        for period in 0..Period::ALL.len() {
+            query = query.bind(all.clone().map(|one| of(one.1)[period]).collect::<Vec<i64>>());
+        }
+    }
+    query
 }
 
 /// Keeps what a book changed.
@@ -157,28 +164,12 @@ pub(super) async fn keep(
     book: &Book<'_>,
     now: i64,
 ) -> Result<(), sqlx::Error> {
-    let accounts: Vec<Value> = book.moved().map(|(key, account)| row(key, account)).collect();
-    let reservation = |(key, kept): (&ReservationKey, &Kept)| {
-        json!({
-            "tenant": key.0, "id": key.1, "scopes": scopes_to(&kept.scopes), "amount": kept.amount,
-            "settled": kept.settled, "state": kept.state.as_str(), "made_at": kept.made_at,
-            "expires_at": kept.expires_at, "ended_at": kept.ended_at,
-        })
-    };
-    let changed: Vec<Value> = book.changed().map(reservation).collect();
-    let made: Vec<Value> = book.made().map(reservation).collect();
-    let line = |line: &Line| {
-        json!({
-            "tenant": line.tenant, "reservation": line.reservation, "kind": line.kind,
-            "spent": line.spent, "held": line.held, "scopes": scopes_to(&line.scopes),
-            "counts_at": line.counts_at, "at": now, "reason": line.reason, "author": line.author,
-        })
-    };
-    let lines: Vec<Value> = book.changes.lines.iter().map(line).collect();
+    let accounts: Vec<_> = book.moved().collect();
+    let (changed, made): (Vec<_>, Vec<_>) = (book.changed().collect(), book.made().collect());
     if accounts.is_empty() && changed.is_empty() && made.is_empty() {
         return Ok(());
     }
-    sqlx::query(concat!(
+    let query = sqlx::query(concat!(
         "WITH moved AS (
            UPDATE accounts SET moved_at = row.moved_at,
              limit_daily = row.limit_daily, limit_weekly = row.limit_weekly,
@@ -187,34 +178,65 @@ pub(super) async fn keep(
              spent_monthly = row.spent_monthly, spent_total = row.spent_total,
              held_daily = row.held_daily, held_weekly = row.held_weekly,
              held_monthly = row.held_monthly, held_total = row.held_total
-           FROM json_to_recordset($1::JSON) AS row (",
-        typed!(),
-        ") WHERE accounts.tenant = row.tenant AND accounts.kind = row.kind AND accounts.name = row.name
+           FROM ",
+        accounts!(),
+        " WHERE accounts.tenant = row.tenant AND accounts.kind = row.kind AND accounts.name = row.name
          ), changed AS (
            UPDATE reservations SET state = row.state, settled = row.settled,
              expires_at = row.expires_at, ended_at = row.ended_at
-           FROM json_to_recordset($2::JSON) AS row (tenant TEXT, id TEXT, settled BIGINT, state TEXT,
-             expires_at BIGINT, ended_at BIGINT)
+           FROM unnest($17::TEXT[], $18::TEXT[], $19::TEXT[], $20::BIGINT[], $21::BIGINT[], $22::BIGINT[])
+             AS row (tenant, id, state, settled, expires_at, ended_at)
            WHERE reservations.tenant = row.tenant AND reservations.id = row.id
          ), made AS (
-           INSERT INTO reservations
-             (tenant, id, scopes, amount, settled, state, made_at, expires_at, ended_at)
-           SELECT * FROM json_to_recordset($3::JSON) AS row (tenant TEXT, id TEXT, scopes TEXT, amount BIGINT,
-             settled BIGINT, state TEXT, made_at BIGINT, expires_at BIGINT, ended_at BIGINT)
+           INSERT INTO reservations (tenant, id, state, settled, expires_at, ended_at, scopes, amount, made_at)
+           SELECT * FROM unnest($23::TEXT[], $24::TEXT[], $25::TEXT[], $26::BIGINT[], $27::BIGINT[],
+             $28::BIGINT[], $29::TEXT[], $30::BIGINT[], $31::BIGINT[])
          )
          INSERT INTO history
-           (tenant, reservation, kind, spent, held, scopes, counts_at, at, reason, author)
-         SELECT * FROM json_to_recordset($4::JSON) AS row (tenant TEXT, reservation TEXT, kind TEXT, spent
-           BIGINT, held BIGINT, scopes TEXT, counts_at BIGINT, at BIGINT, reason TEXT, author TEXT)"
-    ))
-    .bind(json!(accounts).to_string())
-    .bind(json!(changed).to_string())
-    .bind(json!(made).to_string())
-    .bind(json!(lines).to_string())
-    .execute(&mut *db)
-    .await?;
+           (tenant, reservation, kind, scopes, reason, author, spent, held, counts_at, at)
+         SELECT *, $32::BIGINT FROM unnest($33::TEXT[], $34::TEXT[], $35::TEXT[], $36::TEXT[], $37::TEXT[],
+           $38::TEXT[], $39::BIGINT[], $40::BIGINT[], $41::BIGINT[])"
+    ));
+    let query = bind_accounts(query, accounts.iter().copied());
+    let query = bind_reservations(bind_reservations(query, &changed), &made);
+    let scopes: Vec<String> = made.iter().map(|one| scopes_to(&one.1.scopes)).collect();
+    let amounts: Vec<i64> = made.iter().map(|one| one.1.amount).collect();
+    let times: Vec<i64> = made.iter().map(|one| one.1.made_at).collect();
+    let query = query.bind(scopes).bind(amounts).bind(times).bind(now);
+    bind_lines(query, &book.changes.lines).execute(&mut *db).await?;
     past(db, book).await?;
     alerts(db, book, now).await
+}
+
+/// Binds what of reservations changes, as it travels.
+fn bind_reservations<'a>(query: Query<'a>, all: &[(&'a ReservationKey, &'a Kept)]) -> Query<'a> {
+    let texts = |of: fn(&(&'a ReservationKey, &'a Kept)) -> &'a str| all.iter().map(of).collect();
+    let (tenants, ids, states): (Vec<_>, Vec<_>, Vec<_>) = (
+        texts(|one| one.0.0.as_str()),
+        texts(|one| one.0.1.as_str()),
+        texts(|one| one.1.state.as_str()),
+    );
+    let settled: Vec<Option<i64>> = all.iter().map(|one| one.1.settled).collect();
+    let expires: Vec<i64> = all.iter().map(|one| one.1.expires_at).collect();
+    let ended: Vec<Option<i64>> = all.iter().map(|one| one.1.ended_at).collect();
+    query.bind(tenants).bind(ids).bind(states).bind(settled).bind(expires).bind(ended)
+}
+
+/// Binds lines of the history as they travel.
+fn bind_lines<'a>(query: Query<'a>, all: &'a [Line]) -> Query<'a> {
+    let texts = |of: fn(&'a Line) -> &'a str| all.iter().map(of).collect::<Vec<_>>();
+    let numbers = |of: fn(&Line) -> i64| all.iter().map(of).collect::<Vec<_>>();
+    let scopes: Vec<String> = all.iter().map(|line| scopes_to(&line.scopes)).collect();
+    query
+        .bind(texts(|line| line.tenant.as_str()))
+        .bind(texts(|line| line.reservation.as_str()))
+        .bind(texts(|line| line.kind))
+        .bind(scopes)
+        .bind(texts(|line| &line.reason))
+        .bind(texts(|line| &line.author))
+        .bind(numbers(|line| line.spent))
+        .bind(numbers(|line| line.held))
+        .bind(numbers(|line| line.counts_at))
 }
 
 /// Keeps what moved in windows that are over.
