@@ -6,6 +6,9 @@
 //!
 //! A transaction gives its rows free before it is on the disk, so that the next one, which wants some of them, does not
 //! wait for that too. Whatever it makes of what it finds there comes to the disk behind it, or not at all.
+//!
+//! As most want the rows of the same tenant, one of this process's transactions is at accounts at a time, and one before it
+//! looks for reservations: what comes meanwhile goes together in the next, and does not wait for rows in small pieces.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -85,7 +88,13 @@ pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     /// Accounts that are known to be there.
     known: Mutex<HashSet<AccountKey>>,
+    /// Whoever has it has taken what waits, and looks for its reservations.
+    finding: Arc<tokio::sync::Mutex<()>>,
+    /// Whoever has it is at accounts.
+    moving: tokio::sync::Mutex<()>,
 }
+
+type Turn = tokio::sync::OwnedMutexGuard<()>;
 
 #[derive(Default)]
 struct Waiting {
@@ -100,7 +109,8 @@ struct Asked {
 
 impl Queue {
     pub(super) fn new(pool: PgPool, rules: Rules, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, rules, clock, waiting: Mutex::default(), known: Mutex::default() }
+        let (waiting, known, finding, moving) = Default::default();
+        Self { pool, rules, clock, waiting, known, finding, moving }
     }
 
     pub(super) fn pool(&self) -> &PgPool {
@@ -156,7 +166,7 @@ impl Queue {
                 .into_iter()
                 .map(|(tenant, id)| Work::Move(Move::Expire { tenant, id }))
                 .collect();
-            self.attempt(&over.iter().collect::<Vec<_>>()).await?;
+            self.attempt(&over.iter().collect::<Vec<_>>(), None).await?;
             if last {
                 return Ok(count);
             }
@@ -164,14 +174,14 @@ impl Queue {
     }
 
     /// Does what was asked and answers.
-    async fn serve(self: &Arc<Self>, asked: Vec<Asked>) {
+    async fn serve(self: &Arc<Self>, asked: Vec<Asked>, turn: Turn) {
         if asked.is_empty() {
             return;
         }
         let (works, askers): (Vec<_>, Vec<_>) =
             asked.into_iter().map(|one| (one.work, one.asker)).unzip();
         let all: Vec<&Work> = works.iter().collect();
-        let answers = match self.attempt(&all).await {
+        let answers = match self.attempt(&all, Some(turn)).await {
             Ok(answers) => answers,
             // One of them is in the way of the others.
             Err(Failed::Refused(_)) if all.len() > 1 => {
@@ -206,7 +216,7 @@ impl Queue {
     async fn alone(self: &Arc<Self>, work: &Work) -> Result<i64, Error> {
         let mut attempts = 1..=ATTEMPTS;
         loop {
-            match (self.attempt(&[work]).await, attempts.next()) {
+            match (self.attempt(&[work], None).await, attempts.next()) {
                 (Ok(mut answers), _) => return answers.pop().unwrap_or(Err(Error::Busy)),
                 (Err(Failed::Refused(fault)), Some(_)) if is_in_the_way(&fault) => {}
                 (Err(failed), _) => return Err(failed.into()),
@@ -214,8 +224,12 @@ impl Queue {
         }
     }
 
-    /// Does works in one transaction; returns an answer each.
-    async fn attempt(self: &Arc<Self>, works: &[&Work]) -> Result<Vec<Result<i64, Error>>, Failed> {
+    /// Does works in one transaction; returns an answer each. Who has a turn gives it away as soon as the next may have it.
+    async fn attempt(
+        self: &Arc<Self>,
+        works: &[&Work],
+        turn: Option<Turn>,
+    ) -> Result<Vec<Result<i64, Error>>, Failed> {
         let now = self.clock.now_ms();
         let mut connection = Lent(Some(self.pool.acquire().await?));
         let mut plans = Vec::with_capacity(works.len());
@@ -225,7 +239,7 @@ impl Queue {
         let transact = async {
             let db = connection.get()?;
             self.open(db, &plans, now).await?;
-            self.transact(db, plans, now).await
+            self.transact(db, plans, now, turn).await
         };
         let done = tokio::time::timeout(TRANSACTION, transact).await;
         let done = done.unwrap_or(Err(Failed::Down(sqlx::Error::PoolTimedOut)));
@@ -269,9 +283,10 @@ impl Queue {
         db: &mut sqlx::PgConnection,
         plans: Plans<'_>,
         now: i64,
+        turn: Option<Turn>,
     ) -> Result<Vec<Result<i64, Error>>, Failed> {
         sqlx::raw_sql(BEGIN).execute(&mut *db).await?;
-        let done = self.within(db, plans, now).await;
+        let done = self.within(db, plans, now, turn).await;
         let end = if done.is_ok() { COMMIT } else { "ROLLBACK" };
         // Nobody knows what was committed.
         sqlx::raw_sql(end).execute(db).await.map_err(Failed::Down)?;
@@ -284,10 +299,16 @@ impl Queue {
         db: &mut sqlx::PgConnection,
         plans: Plans<'_>,
         now: i64,
+        turn: Option<Turn>,
     ) -> Result<Vec<Result<i64, Error>>, Failed> {
         let mut book = Book::new(&self.rules, now);
         let moves = || plans.iter().flat_map(|(_, moves)| moves.iter().flatten());
         moves::find(db, moves().filter_map(Move::reservation).collect(), &mut book).await?;
+        let _moving = match turn {
+            Some(_) => Some(self.moving.lock().await),
+            None => None,
+        };
+        drop(turn);
         let needed: BTreeSet<AccountKey> = moves().flat_map(|one| book.needs(one)).collect();
         moves::load(db, &needed, &mut book).await?;
         if needed.iter().any(|key| !book.knows(key)) {
@@ -400,6 +421,7 @@ impl Leader {
     async fn lead(mut self) {
         self.begun = true;
         loop {
+            let turn = Arc::clone(&self.queue.finding).lock_owned().await;
             // Those who are about to ask come along.
             tokio::task::yield_now().await;
             let asked: Vec<Asked> = {
@@ -412,7 +434,7 @@ impl Leader {
             };
             // Who went away wants nothing any more.
             self.queue
-                .serve(asked.into_iter().filter(|one| !one.asker.is_closed()).collect())
+                .serve(asked.into_iter().filter(|one| !one.asker.is_closed()).collect(), turn)
                 .await;
         }
     }
