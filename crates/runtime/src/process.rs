@@ -119,7 +119,7 @@ where
 }
 
 /// Reads the command line and the configuration, installs telemetry, binds, runs `serve` until
-/// Ctrl-C or SIGTERM, and returns the exit code: 0 done, 1 failed, 2 wrong usage.
+/// Ctrl-C or SIGTERM, also while it is made ready, and returns the exit code: 0 done, 1 failed, 2 wrong usage.
 pub async fn run<C, F, Fut>(name: &'static str, serve: F) -> ExitCode
 where
     C: Serialize + DeserializeOwned + Default,
@@ -162,6 +162,7 @@ where
         return Ok(());
     }
     let _flush = telemetry::init(name, &process.telemetry)?;
+    let stop = shutdown::on_signal()?;
     let own = SocketAddr::from(([127, 0, 0, 1], default_port(name)));
     let listener = bind(process.listen.unwrap_or(own)).await?;
     let operations = bind(process.operations).await?;
@@ -171,14 +172,25 @@ where
         operations = %operations.local_addr()?,
         "serving"
     );
-    let (health, metrics, stop) = (Health::default(), Metrics::default(), shutdown::on_signal());
+    let (health, metrics) = (Health::default(), Metrics::default());
     let probes = probes::router(health.clone(), metrics.clone());
     // Probes answer until the very end, so they have a stop of their own.
     let ended = CancellationToken::new();
     let probes =
         tokio::spawn(http::serve(probes, operations, ended.clone(), Duration::from_secs(1)));
     let drain = Duration::from_millis(process.drain_ms);
-    let result = serve(config, Node { listener, health, metrics, reload, stop, drain }).await;
+    // Whoever still waits for a database serves nobody.
+    let before = (health.clone(), stop.clone());
+    let stopped = async move {
+        before.1.cancelled().await;
+        if before.0.is_started() {
+            std::future::pending().await
+        }
+    };
+    let result = tokio::select! {
+        result = serve(config, Node { listener, health, metrics, reload, stop, drain }) => result,
+        () = stopped => Ok(()),
+    };
     ended.cancel();
     probes.await??;
     tracing::info!(service = name, "stopped");

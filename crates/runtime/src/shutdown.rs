@@ -6,28 +6,32 @@ use tokio_util::sync::CancellationToken;
 
 use crate::probes::Health;
 
-/// Returns a token that is cancelled by Ctrl-C or SIGTERM.
-#[must_use]
-pub fn on_signal() -> CancellationToken {
+/// Returns a token that is cancelled by Ctrl-C or SIGTERM, from now on.
+///
+/// # Errors
+/// If they cannot be listened for.
+pub fn on_signal() -> std::io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let token = stop.clone();
-    tokio::spawn(async move {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            match signal(SignalKind::terminate()) {
-                Ok(mut terminate) => tokio::select! {
-                    _ = tokio::signal::ctrl_c() => {}
-                    _ = terminate.recv() => {}
-                },
-                Err(_) => drop(tokio::signal::ctrl_c().await),
+    #[cfg(unix)]
+    let asked = {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
             }
         }
-        #[cfg(not(unix))]
-        drop(tokio::signal::ctrl_c().await);
+    };
+    #[cfg(not(unix))]
+    let asked = async { drop(tokio::signal::ctrl_c().await) };
+    tokio::spawn(async move {
+        asked.await;
         token.cancel();
     });
-    stop
+    Ok(stop)
 }
 
 /// Waits for `stop`, says "not ready" for `delay`, so that nobody sends more, and then closes.

@@ -35,7 +35,7 @@ pub(crate) async fn run(
 }
 
 async fn serve(mut config: Config, common: Common, reload: Reload) -> anyhow::Result<()> {
-    let stop = runtime::shutdown::on_signal();
+    let stop = runtime::shutdown::on_signal()?;
     // Bound before anything is opened: a port in use is the commonest fault.
     let http = bind(config.listen).await?;
     let address = http.local_addr()?;
@@ -46,7 +46,11 @@ async fn serve(mut config: Config, common: Common, reload: Reload) -> anyhow::Re
     };
     let (health, metrics) = (Health::default(), Metrics::default());
     discover::local_servers(&mut config);
-    let node = Node::start(&config, &metrics).await?;
+    let node = tokio::select! {
+        node = Node::start(&config, &metrics) => node?,
+        // It waits for its databases, and serves nobody.
+        () = stop.cancelled() => return Ok(()),
+    };
     let found = discover::told(&config, &node.router.found());
     let url = format!("http://{}", http.local_addr()?);
     let operations_url = match &operations {

@@ -176,3 +176,18 @@ async fn a_server_that_moves_is_found_where_its_name_leads() {
     insist(&ledger, "r2").await;
     assert_eq!(state(&ledger, "a", Period::Daily).await, (0, 2));
 }
+
+#[tokio::test]
+async fn a_process_that_waits_for_its_server_is_told_to_stop_and_does() {
+    let mut server = testkit::Postgres::start().unwrap();
+    server.stop().unwrap();
+    let url = server.url();
+    let set_up = |command: &mut tokio::process::Command| {
+        command.env("BATON_BUDGET__LEDGER", url);
+    };
+    let process = testkit::Process::service("budget", set_up).await.unwrap();
+    let stopped = tokio::time::timeout(Duration::from_secs(20), process.stop()).await;
+    let (status, log) = stopped.unwrap().unwrap();
+    assert!(status.success(), "{log}");
+    assert!(!log.contains("the database is there"), "{log}");
+}
