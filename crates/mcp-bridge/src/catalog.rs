@@ -3,9 +3,12 @@
 //! A client's name is `server__tool`. It is never taken apart: what it means stands in the catalogue.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use rmcp::model::{Prompt, Tool};
 use types::tool_name;
+
+use crate::gate::Checked;
 
 /// Between a server's name, which has no underscore, and its tool's.
 const SEPARATOR: &str = "__";
@@ -33,13 +36,14 @@ pub(crate) struct Catalog<T> {
     all: Vec<Offered<T>>,
     by_name: HashMap<String, usize>,
     by_own_name: HashMap<String, usize>,
+    checked: OnceLock<Vec<Arc<Checked>>>,
 }
 
 impl<T: Named> Catalog<T> {
     /// Takes what a client can name; the log says of the others why they are left out.
     pub(crate) fn new(server: &str, items: Vec<T>) -> Self {
-        let mut catalog =
-            Self { all: Vec::new(), by_name: HashMap::new(), by_own_name: HashMap::new() };
+        let (all, by_name, by_own_name, checked) = Default::default();
+        let mut catalog = Self { all, by_name, by_own_name, checked };
         for item in items {
             let name = tool_name(server, item.name());
             let taken = catalog.by_name.contains_key(&name).then_some("its name is taken");
@@ -57,6 +61,15 @@ impl<T: Named> Catalog<T> {
 
     pub(crate) fn all(&self) -> &[Offered<T>] {
         &self.all
+    }
+
+    /// Returns each with what is known of its definition, which `check` finds out once.
+    pub(crate) fn checked(
+        &self,
+        check: impl FnMut(&T) -> Arc<Checked>,
+    ) -> (&[Offered<T>], &[Arc<Checked>]) {
+        let items = || self.all.iter().map(|one| &one.item);
+        (&self.all, self.checked.get_or_init(|| items().map(check).collect()))
     }
 
     /// Returns what clients call `name`.

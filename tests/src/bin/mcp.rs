@@ -52,14 +52,12 @@ async fn main() -> anyhow::Result<()> {
     }
     let system = System::start(Shape::One, &settings).await?;
     let url = format!("{}/mcp", system.url);
-    let begun = Instant::now();
-    let tools = listed(&system, &url).await?;
-    let cold = begun.elapsed();
+    let (tools, cold) = listed(&system, &url).await?;
     let mut taken = Vec::new();
     for _ in 0..LISTS {
-        let begun = Instant::now();
-        ensure!(listed(&system, &url).await? == tools, "a list is not as it was");
-        taken.push(begun.elapsed());
+        let (same, time) = listed(&system, &url).await?;
+        ensure!(same == tools, "a list is not as it was");
+        taken.push(time);
     }
     taken.sort_unstable();
     println!(
@@ -93,10 +91,13 @@ async fn calls(system: &System, url: &str, count: u32) -> anyhow::Result<Vec<Dur
     Ok(taken)
 }
 
-/// Returns how many tools are listed.
-async fn listed(system: &System, url: &str) -> anyhow::Result<usize> {
-    let list = ask(system, url, "tools/list").await?;
-    Ok(list["result"]["tools"].as_array().map_or(0, Vec::len))
+/// Returns how many tools are listed, and how long it took until the list was there.
+async fn listed(system: &System, url: &str) -> anyhow::Result<(usize, Duration)> {
+    let begun = Instant::now();
+    let text = text(request(system.client(), url, "tools/list")).await?;
+    let taken = begun.elapsed();
+    let list = read(&text)?;
+    Ok((list["result"]["tools"].as_array().map_or(0, Vec::len), taken))
 }
 
 async fn ask(system: &System, url: &str, method: &str) -> anyhow::Result<Value> {
@@ -121,10 +122,18 @@ fn request(client: &Client, url: &str, method: &str) -> RequestBuilder {
     request.json(&json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }))
 }
 
-/// Reads an answer, as JSON or as the one event of a stream.
+/// Waits for an answer and reads it.
 async fn answer(request: RequestBuilder) -> anyhow::Result<Value> {
-    let text = request.send().await?.error_for_status()?.text().await?;
-    let line = text.lines().find_map(|line| line.strip_prefix("data:")).unwrap_or(&text);
+    read(&text(request).await?)
+}
+
+async fn text(request: RequestBuilder) -> anyhow::Result<String> {
+    Ok(request.send().await?.error_for_status()?.text().await?)
+}
+
+/// Reads an answer, as JSON or as the one event of a stream.
+fn read(text: &str) -> anyhow::Result<Value> {
+    let line = text.lines().find_map(|line| line.strip_prefix("data:")).unwrap_or(text);
     let answer: Value = serde_json::from_str(line)?;
     ensure!(answer.get("result").is_some(), "{answer}");
     Ok(answer)

@@ -49,6 +49,12 @@ enum Of {
     Prompt(Prompt),
 }
 
+impl std::fmt::Debug for Checked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checked").field("named", &self.named).finish_non_exhaustive()
+    }
+}
+
 impl AsRef<Self> for Checked {
     fn as_ref(&self) -> &Self {
         self

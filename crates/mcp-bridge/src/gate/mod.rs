@@ -35,14 +35,15 @@ pub(crate) use pins::{Difference, differences};
 pub(crate) use subject::Kind;
 
 use self::audit::Audit;
-pub(crate) use self::checked::Defined;
-use self::checked::{Checked, Checks};
+use self::checked::Checks;
+pub(crate) use self::checked::{Checked, Defined};
 use self::limits::Limits;
 use self::metrics::Counts;
 use self::pins::{Pins, Shown};
 use self::policy::{Policy, patterns_of};
 use self::subject::Subject;
 use crate::Error;
+use crate::catalog::{Catalog, Offered};
 use crate::config::{Config, Described};
 use crate::store::{self, Store};
 
@@ -65,10 +66,10 @@ pub(crate) struct Gate {
 
 /// What of a list is shown.
 #[derive(Debug)]
-pub(crate) struct Judged<T> {
-    pub(crate) shown: Vec<T>,
-    /// What is not shown, by its server's name for it, with the reason for each.
-    pub(crate) refused: Vec<(String, String)>,
+pub(crate) struct Judged<'a, T> {
+    pub(crate) shown: Vec<&'a Offered<T>>,
+    /// What is not shown, with the reason for each.
+    pub(crate) refused: Vec<(&'a Offered<T>, String)>,
 }
 
 impl Gate {
@@ -133,25 +134,26 @@ impl Gate {
 
     /// Decides which of a server's tools or prompts a caller is shown. What is wrong with one hides no
     /// other.
-    pub(crate) async fn judge<T: Defined>(
+    pub(crate) async fn judge<'a, T: Defined>(
         &self,
         context: &CallContext,
         server: &Described,
-        items: Vec<T>,
-    ) -> Judged<T> {
+        catalog: &'a Catalog<T>,
+    ) -> Judged<'a, T> {
         let check = |item: &T| self.checks.of(&server.name, item, &self.counts);
-        let checked: Vec<_> = items.iter().map(check).collect();
-        let faults = self.faults(&server.name, &checked).await;
+        let (all, checked) = catalog.checked(check);
+        let faults = self.faults(&server.name, checked).await;
         let mut judged = Judged { shown: Vec::new(), refused: Vec::new() };
-        for ((item, checked), fault) in items.into_iter().zip(checked).zip(faults) {
-            let subject = Subject::new(T::KIND, &server.name, item.name(), Some(checked));
+        for ((one, checked), fault) in all.iter().zip(checked).zip(faults) {
+            let checked = Some(Arc::clone(checked));
+            let subject = Subject::new(T::KIND, &server.name, one.item.name(), checked);
             let reason = match self.may(context, &subject) {
                 Err(denial) => Some(denial.reason()),
                 Ok(_) => fault.map(|(_, fault)| fault),
             };
             match reason {
-                None => judged.shown.push(item.only_pinned()),
-                Some(reason) => judged.refused.push((subject.own, reason)),
+                None => judged.shown.push(one),
+                Some(reason) => judged.refused.push((one, reason)),
             }
         }
         judged

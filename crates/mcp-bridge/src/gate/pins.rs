@@ -164,15 +164,20 @@ impl Pins {
 
     fn unseen(&self, servers: &Servers, server: &str, shown: &[Shown<'_>]) -> Vec<Seen> {
         let known = servers.get(server);
+        let is_unknown = |one: &&Shown<'_>| {
+            let tools = known.and_then(|known| known.get(one.tool));
+            !tools.is_some_and(|tools| tools.decided.contains_key(&one.definition.digest))
+        };
+        let mut unknown = shown.iter().filter(is_unknown).peekable();
+        if unknown.peek().is_none() {
+            return Vec::new();
+        }
         let names = known.into_iter().flat_map(HashMap::keys);
         let mut names: BTreeSet<&str> = names.map(String::as_str).collect();
         let mut new = Vec::new();
-        for one in shown {
-            let tools = known.and_then(|known| known.get(one.tool));
+        for one in unknown {
             let digest = one.definition.digest;
-            let is_known = tools.is_some_and(|tools| tools.decided.contains_key(&digest));
-            let has_room = names.contains(one.tool) || names.len() < self.config.max_tools;
-            if is_known || !has_room {
+            if !names.contains(one.tool) && names.len() >= self.config.max_tools {
                 continue;
             }
             names.insert(one.tool);

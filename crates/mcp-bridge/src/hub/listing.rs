@@ -73,15 +73,15 @@ impl Hub {
         upstream: &Upstream,
         catalog: &Catalog<T>,
     ) -> (Vec<Offered<T>>, Vec<Refused>) {
-        let items = catalog.all().iter().map(|one| one.item.clone()).collect();
-        let judged = self.gate.judge(context, &upstream.server, items).await;
-        let name = |own: &str| catalog.own(own).map(|one| one.name.clone());
+        let judged = self.gate.judge(context, &upstream.server, catalog).await;
         let shown = judged.shown.into_iter();
-        let shown = shown.filter_map(|item| Some(Offered { name: name(item.name())?, item }));
+        let shown = shown.map(|Offered { name, item }| Offered {
+            name: name.clone(),
+            item: item.clone().only_pinned(),
+        });
         let server = &upstream.server.name;
         let refused = judged.refused.into_iter();
-        let refused =
-            refused.filter_map(|(own, reason)| Some((server.clone(), name(&own)?, reason)));
+        let refused = refused.map(|(one, reason)| (server.clone(), one.name.clone(), reason));
         (shown.collect(), refused.collect())
     }
 
