@@ -91,6 +91,7 @@ enum Command {
         server: Server,
     },
     /// Measure the search on your own judged queries
+    #[command(group(clap::ArgGroup::new("models").args(["model", "rerank"]).multiple(true)))]
     Eval {
         /// A folder with corpus.jsonl, queries.jsonl and qrels.tsv
         folder: PathBuf,
@@ -100,6 +101,9 @@ enum Command {
         /// A reranker: a directory of a cross-encoder in Hugging Face layout
         #[arg(long)]
         rerank: Option<PathBuf>,
+        /// A shared library of ONNX Runtime, which computes the directories' ONNX models
+        #[arg(long, requires = "models")]
+        onnxruntime: Option<PathBuf>,
     },
     /// Look at the audit log of private calls
     Audit {
@@ -214,8 +218,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Search { query, top_k, collection, server } => {
             ingest::search(&cli.common, (query, top_k), collection, &server).await
         }
-        Command::Eval { folder, model, rerank } => {
-            eval::run(&cli.common, folder, model, rerank).await
+        Command::Eval { folder, model, rerank, onnxruntime } => {
+            eval::run(&cli.common, folder, (model, rerank), onnxruntime).await
         }
         Command::Audit { command: Audit::Verify { head, server } } => {
             audit::verify(cli.common, server, head).await

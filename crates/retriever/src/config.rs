@@ -116,6 +116,9 @@ impl Fusion {
 pub struct Embedding {
     /// A directory in Hugging Face layout.
     pub model: Option<PathBuf>,
+    /// A shared library of ONNX Runtime, which computes the directory's ONNX model; without it `model.safetensors` is
+    /// computed here.
+    pub onnxruntime: Option<PathBuf>,
     /// So many cores work at once at most; 0: all.
     pub threads: usize,
     /// A route of the router, or a model of it, that leads to one embedding model.
@@ -126,7 +129,7 @@ pub struct Embedding {
 
 impl Default for Embedding {
     fn default() -> Self {
-        Self { model: None, threads: 0, route: None, batch: 64 }
+        Self { model: None, onnxruntime: None, threads: 0, route: None, batch: 64 }
     }
 }
 
@@ -135,6 +138,10 @@ impl Embedding {
         anyhow::ensure!(
             self.model.is_some() != self.route.is_some(),
             "retriever.embedding: needs model (a directory) or route (one of the router), and not both"
+        );
+        anyhow::ensure!(
+            self.onnxruntime.is_none() || self.model.is_some(),
+            "retriever.embedding.onnxruntime: computes a model (a directory), and there is none"
         );
         let batch = self.batch;
         anyhow::ensure!(
@@ -149,8 +156,10 @@ impl Embedding {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rerank {
-    /// A directory of a BERT-family cross-encoder in Hugging Face layout.
+    /// A directory of a cross-encoder in Hugging Face layout, of the BERT family or in ONNX.
     pub model: Option<PathBuf>,
+    /// A shared library of ONNX Runtime, as for an embedding model.
+    pub onnxruntime: Option<PathBuf>,
     /// So many cores work at once at most; 0: all.
     pub threads: usize,
     /// A server on this machine, or in a network that is as good.
@@ -181,7 +190,14 @@ pub struct Endpoint {
 
 impl Default for Rerank {
     fn default() -> Self {
-        Self { model: None, threads: 0, endpoint: None, candidates: 50, deadline_ms: 10_000 }
+        Self {
+            model: None,
+            onnxruntime: None,
+            threads: 0,
+            endpoint: None,
+            candidates: 50,
+            deadline_ms: 10_000,
+        }
     }
 }
 
@@ -190,6 +206,10 @@ impl Rerank {
         anyhow::ensure!(
             self.model.is_some() != self.endpoint.is_some(),
             "retriever.rerank: needs model (a directory) or endpoint, and not both"
+        );
+        anyhow::ensure!(
+            self.onnxruntime.is_none() || self.model.is_some(),
+            "retriever.rerank.onnxruntime: computes a model (a directory), and there is none"
         );
         let (candidates, most) = (self.candidates, 1000);
         anyhow::ensure!(

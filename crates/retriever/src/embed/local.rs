@@ -1,4 +1,5 @@
-//! A BERT-family sentence-transformers model from a directory in Hugging Face layout. Nothing is downloaded.
+//! A sentence-transformers model from a directory in Hugging Face layout: of the BERT family, or any that is there in
+//! ONNX. Nothing is downloaded.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,14 +10,12 @@ use sha2::{Digest as _, Sha256};
 use tokenizers::Tokenizer;
 use types::CallContext;
 
+use super::batch::batches;
 use super::bert::{Bert, Shape, Text};
-use super::files::{bytes, missing, optional, read, tokenizer};
+use super::files::{Sizes, bytes, missing, optional, read, tokenizer};
+use super::onnx::{self, Onnx, Wanted};
 use super::{Embedder, Fault, Side};
 
-/// So many texts are computed at once at most, …
-const BATCH: usize = 32;
-/// … and so many tokens: what is in flight needs some 20 kB a token.
-const BATCH_TOKENS: usize = 8192;
 /// So many texts are taken at once: some batches, so that no core waits for the last of each.
 const AT_ONCE: usize = 256;
 
@@ -29,11 +28,19 @@ struct Model {
     identity: String,
     dimension: usize,
     tokenizer: Tokenizer,
-    bert: Bert,
+    network: Network,
     pooling: Pooling,
     normalised: bool,
     prompts: Prompts,
     threads: rayon::ThreadPool,
+}
+
+/// What makes vectors of tokens.
+#[derive(Debug)]
+enum Network {
+    /// Ours.
+    Bert(Box<Bert>),
+    Onnx(Box<Onnx>),
 }
 
 /// How the vectors of a text's tokens become its own.
@@ -91,20 +98,26 @@ struct Extras {
 impl Local {
     /// Reads a model: `config.json`, `tokenizer.json`, `model.safetensors`, `modules.json`, the pooling module's
     /// `config.json`, and where they are there `sentence_bert_config.json` (the longest text) and
-    /// `config_sentence_transformers.json` (prompts). At most `threads` work at once; 0 is as many as there
+    /// `config_sentence_transformers.json` (prompts). With a library of ONNX Runtime it computes `onnx/model.onnx`
+    /// or `model.onnx`, and `model.safetensors` is not read. At most `threads` work at once; 0 is as many as there
     /// are cores. Reads and computes: not for a thread that others wait for.
     ///
     /// # Errors
     /// [`Fault::Model`] with every file that is missing, or with what in one of them is not supported.
-    pub fn open(directory: &Path, threads: usize) -> Result<Self, Fault> {
+    pub fn open(
+        directory: &Path,
+        onnxruntime: Option<&Path>,
+        threads: usize,
+    ) -> Result<Self, Fault> {
         let fault = |fault: Fault| match fault {
             Fault::Model(what) => Fault::Model(format!("model {}: {what}", directory.display())),
             failed => failed,
         };
-        Model::open(directory, threads).map(|model| Self(Arc::new(model))).map_err(fault)
+        let model = Model::open(directory, onnxruntime, threads);
+        model.map(|model| Self(Arc::new(model))).map_err(fault)
     }
 
-    /// Returns the hash of weights, tokenizer and pooling.
+    /// Returns the hash of weights, tokenizer and pooling; that of a network in ONNX says so.
     #[must_use]
     pub fn identity(&self) -> &str {
         &self.0.identity
@@ -123,41 +136,52 @@ impl Local {
     /// [`Fault::Failed`] when there are none.
     pub async fn embed(&self, texts: Vec<String>, side: Side) -> Result<Vec<Vec<f32>>, Fault> {
         let model = Arc::clone(&self.0);
-        let work = move || model.threads.install(|| model.embed(&texts, side));
+        let work = move || model.embed(&texts, side);
         tokio::task::spawn_blocking(work).await.map_err(|fault| Fault::Failed(fault.to_string()))?
     }
 }
 
 impl Model {
-    fn open(directory: &Path, threads: usize) -> Result<Self, Fault> {
-        let needed = ["config.json", "tokenizer.json", "model.safetensors", "modules.json"];
-        missing(directory, &needed)?;
+    fn open(directory: &Path, onnxruntime: Option<&Path>, threads: usize) -> Result<Self, Fault> {
+        let onnx = onnxruntime.map(|library| (library, onnx::File::find(directory)));
+        let weights = onnx.as_ref().map_or("model.safetensors", |(_, file)| file.name);
+        missing(directory, &["config.json", "tokenizer.json", weights, "modules.json"])?;
         let modules = read::<Vec<Module>>(&directory.join("modules.json"))?;
         let pooling = modules.iter().find(|module| module.kind() == "Pooling");
         if let Some(pooling) = pooling {
             missing(directory, &[&format!("{}/config.json", pooling.path)])?;
         }
-        let shape: Shape = read(&directory.join("config.json"))?;
-        let (pooling, normalised) = layout(directory, &modules, shape.hidden_size)?;
-        let (dimension, longest) = (shape.hidden_size, shape.max_position_embeddings);
+        let sizes: Sizes = read(&directory.join("config.json"))?;
+        let dimension = sizes.hidden()?;
+        let (pooling, normalised) = layout(directory, &modules, dimension)?;
         let limits = optional::<Limits>(&directory.join("sentence_bert_config.json"))?;
-        let limit = limits.and_then(|limits| limits.max_seq_length).unwrap_or(longest);
-        let max_length = limit.min(longest);
+        let limit = limits.and_then(|limits| limits.max_seq_length).unwrap_or(usize::MAX);
+        let max_length = limit.min(sizes.longest());
 
+        let threads = super::files::threads(threads, "embed")?;
         let mut hash = Sha256::new();
-        let weights = bytes(&directory.join("model.safetensors"))?;
-        hash.update(&weights);
-        let bert = Bert::new(shape, &weights)?;
-        drop(weights);
+        let network = match onnx {
+            None => {
+                let shape: Shape = read(&directory.join("config.json"))?;
+                let weights = bytes(&directory.join(weights))?;
+                hash.update(&weights);
+                Network::Bert(Box::new(Bert::new(shape, &weights)?))
+            }
+            Some((library, file)) => {
+                file.hash(&mut hash)?;
+                let limits = onnx::Limits { longest: max_length, padding: sizes.padding() };
+                let (count, wanted) = (threads.current_num_threads(), Wanted::Vectors(dimension));
+                Network::Onnx(Box::new(Onnx::open(&file, library, count, wanted, limits)?))
+            }
+        };
         let words = bytes(&directory.join("tokenizer.json"))?;
         hash.update(&words);
         hash.update(format!("{pooling:?} {normalised} {max_length}"));
-        let identity = crate::hash::hex(&hash.finalize());
+        let identity = network.identity(&crate::hash::hex(&hash.finalize()));
         let tokenizer = tokenizer(&words, max_length)?;
-        let threads = super::files::threads(threads, "embed")?;
         let extras = directory.join("config_sentence_transformers.json");
         let prompts = optional::<Extras>(&extras)?.unwrap_or_default().prompts;
-        Ok(Self { identity, dimension, tokenizer, bert, pooling, normalised, prompts, threads })
+        Ok(Self { identity, dimension, tokenizer, network, pooling, normalised, prompts, threads })
     }
 
     fn embed(&self, texts: &[String], side: Side) -> Result<Vec<Vec<f32>>, Fault> {
@@ -165,23 +189,17 @@ impl Model {
             Side::Query => &self.prompts.query,
             Side::Document => &self.prompts.document,
         };
-        let prompted = texts.iter().map(|text| format!("{prompt}{text}")).collect();
+        let prompted: Vec<String> = texts.iter().map(|text| format!("{prompt}{text}")).collect();
         let encoded = self
-            .tokenizer
-            .encode_batch_fast::<String>(prompted, true)
+            .threads
+            .install(|| self.tokenizer.encode_batch_fast(prompted, true))
             .map_err(|fault| Fault::Failed(fault.to_string()))?;
         let tokens: Vec<Vec<u32>> = encoded.iter().map(|text| text.get_ids().to_vec()).collect();
         let mut vectors = vec![Vec::new(); tokens.len()];
-        let (mut batch, mut held) = (Vec::new(), 0);
-        for at in 0..tokens.len() {
-            if batch.len() == BATCH || (held > 0 && held + tokens[at].len() > BATCH_TOKENS) {
-                self.compute(&tokens, &std::mem::take(&mut batch), &mut vectors)?;
-                held = 0;
-            }
-            batch.push(at);
-            held += tokens[at].len();
+        let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
+        for batch in batches(&lengths) {
+            self.compute(&tokens, &batch, &mut vectors)?;
         }
-        self.compute(&tokens, &batch, &mut vectors)?;
         Ok(vectors)
     }
 
@@ -192,7 +210,10 @@ impl Model {
         vectors: &mut [Vec<f32>],
     ) -> Result<(), Fault> {
         let texts: Vec<Text<'_>> = batch.iter().map(|at| tokens[*at].as_slice().into()).collect();
-        let states = self.bert.forward(&texts)?;
+        let states = match &self.network {
+            Network::Bert(bert) => self.threads.install(|| bert.forward(&texts)),
+            Network::Onnx(onnx) => onnx.forward(&texts),
+        }?;
         let mut rest = states.as_slice();
         for (at, text) in batch.iter().zip(texts) {
             let (own, after) = rest.split_at(text.tokens.len() * self.dimension);
@@ -228,6 +249,16 @@ impl Embedder for Local {
 
     fn at_once(&self) -> usize {
         AT_ONCE
+    }
+}
+
+impl Network {
+    /// Other networks' vectors of the same text are other vectors.
+    fn identity(&self, hash: &str) -> String {
+        match self {
+            Self::Bert(_) => hash.to_owned(),
+            Self::Onnx(_) => format!("onnx:{hash}"),
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! From texts to vectors.
 
+pub(crate) mod batch;
 pub(crate) mod bert;
+mod external;
 pub(crate) mod files;
 mod local;
+pub(crate) mod onnx;
 mod remote;
 mod together;
 
