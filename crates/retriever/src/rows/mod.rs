@@ -528,6 +528,9 @@ mod tests {
         let begins = ["SCAN w", "SEARCH p USING", "SEARCH d USING"];
         assert_eq!(steps.len(), begins.len(), "{steps:?}");
         let mut steps = steps.iter().zip(begins);
-        assert!(steps.all(|(step, begin)| step.starts_with(begin)), "it reads more than it is asked for");
+        assert!(
+            steps.all(|(step, begin)| step.starts_with(begin)),
+            "it reads more than it is asked for"
+        );
     }
 }
