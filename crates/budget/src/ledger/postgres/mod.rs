@@ -24,13 +24,17 @@ const SERVICE: &str = "baton-budget";
 /// How long one statement may take; the server ends it, and the call fails, when it takes longer.
 const STATEMENT: (&str, &str) = ("statement_timeout", "5000");
 
-/// The ledger finds every row by its key. Left to itself the server, which cannot know how few they are,
-/// would read whole tables, or plan each statement anew for as many as there are this time.
-const BY_KEY: [(&str, &str); 4] = [
+/// Moves find every row by its key. Left to itself the server, which cannot know how few they are, would read whole
+/// tables, or plan each statement anew. Nobody holds another's rows for long: who waits for them in vain is refused and
+/// goes alone, and a replica that froze in a transaction loses it.
+const OF_MOVES: [(&str, &str); 7] = [
     STATEMENT,
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    ("enable_seqscan", "off"),
     ("plan_cache_mode", "force_generic_plan"),
+    ("lock_timeout", "1000"),
+    ("idle_in_transaction_session_timeout", "10000"),
 ];
 
 /// The ledger in a PostgreSQL database.
@@ -65,8 +69,12 @@ impl Postgres {
         rules: Rules,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
-        let main = connect(url, SERVICE, &BY_KEY, pool).await?;
-        sqlx::migrate!("migrations/postgres").run(&main).await?;
+        // Whoever else migrates is waited for longer than for rows.
+        let one = Pool { connections: 1, ..pool };
+        let migrating = connect(url, SERVICE, &[STATEMENT], one).await?;
+        sqlx::migrate!("migrations/postgres").run(&migrating).await?;
+        migrating.close().await;
+        let main = connect(url, SERVICE, &OF_MOVES, pool).await?;
         sqlx::raw_sql(queue::PROBE)
             .execute(&main)
             .await

@@ -27,8 +27,8 @@ macro_rules! accounts {
 
 type Query<'a> = sqlx::query::Query<'a, sqlx::Postgres, PgArguments>;
 
-/// Notes the reservations that are there, and locks them, in the order of `keys`: rows are joined one after the other
-/// (see [`super::BY_KEY`]), so that nobody stands in another's way crosswise.
+/// Notes the reservations that are there, and locks them one after the other in the order of `keys`, so that nobody
+/// stands in another's way crosswise.
 pub(super) async fn find(
     db: &mut PgConnection,
     keys: BTreeSet<ReservationKey>,
@@ -40,10 +40,11 @@ pub(super) async fn find(
     let of = |(tenant, id): &ReservationKey| (tenant.to_string(), id.to_string());
     let (tenants, ids): (Vec<_>, Vec<_>) = keys.iter().map(of).unzip();
     let rows = sqlx::query(
-        "SELECT tenant, id, scopes, amount, settled, state, made_at, expires_at, ended_at
-         FROM reservations JOIN unnest($1::TEXT[], $2::TEXT[]) AS wanted (of, this)
-           ON tenant = of AND id = this
-         FOR UPDATE OF reservations",
+        "SELECT found.* FROM unnest($1::TEXT[], $2::TEXT[]) AS wanted (of, this)
+         CROSS JOIN LATERAL (
+           SELECT tenant, id, scopes, amount, settled, state, made_at, expires_at, ended_at
+           FROM reservations WHERE tenant = of AND id = this FOR UPDATE
+         ) AS found",
     )
     .bind(tenants)
     .bind(ids)
@@ -93,15 +94,21 @@ pub(super) async fn load(
     if keys.is_empty() {
         return Ok(());
     }
+    let words =
+        |key: &'_ AccountKey| (key.0.to_string(), key.1.kind().as_str(), key.1.name().to_owned());
+    let mut keys: Vec<_> = keys.iter().map(words).collect();
+    // By words, as every version has done.
+    keys.sort_unstable();
     let tenants: Vec<&str> = keys.iter().map(|key| key.0.as_str()).collect();
-    let kinds: Vec<&str> = keys.iter().map(|key| key.1.kind().as_str()).collect();
-    let names: Vec<&str> = keys.iter().map(|key| key.1.name()).collect();
+    let kinds: Vec<&str> = keys.iter().map(|key| key.1).collect();
+    let names: Vec<&str> = keys.iter().map(|key| key.2.as_str()).collect();
     let rows = sqlx::query(concat!(
-        "SELECT tenant, kind, name, ",
+        "SELECT found.* FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) AS wanted (of, what, called)
+         CROSS JOIN LATERAL (
+           SELECT tenant, kind, name, ",
         columns!(),
-        " FROM accounts JOIN unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) AS wanted (of, what, called)
-           ON tenant = of AND kind = what AND name = called
-         FOR NO KEY UPDATE OF accounts"
+        " FROM accounts WHERE tenant = of AND kind = what AND name = called FOR NO KEY UPDATE
+         ) AS found"
     ))
     .bind(tenants)
     .bind(kinds)

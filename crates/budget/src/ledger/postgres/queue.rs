@@ -48,7 +48,7 @@ const WAITING: usize = 20_000;
 /// How long a transaction may take; a server that froze says nothing.
 const TRANSACTION: Duration = Duration::from_secs(5);
 
-/// How long somebody waits for an answer: for a transaction, and the one before it.
+/// How long somebody waits for an answer: for a transaction, and those before it.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// How often what others were in the way of is tried.
@@ -90,11 +90,16 @@ pub(super) struct Queue {
     known: Mutex<HashSet<AccountKey>>,
     /// Whoever has it has taken what waits, and looks for its reservations.
     finding: Arc<tokio::sync::Mutex<()>>,
-    /// Whoever has it is at accounts.
+    /// Whoever has it reads and changes accounts; its commit is not waited for.
     moving: tokio::sync::Mutex<()>,
 }
 
+/// Of [`Queue::finding`].
 type Turn = tokio::sync::OwnedMutexGuard<()>;
+
+/// What a leader goes with: a connection, or why there is none, and a turn. What goes [`Queue::alone`] has no turn, and
+/// goes beside.
+type Way = (sqlx::Result<PoolConnection<sqlx::Postgres>>, Turn);
 
 #[derive(Default)]
 struct Waiting {
@@ -109,8 +114,15 @@ struct Asked {
 
 impl Queue {
     pub(super) fn new(pool: PgPool, rules: Rules, clock: Arc<dyn Clock>) -> Self {
-        let (waiting, known, finding, moving) = Default::default();
-        Self { pool, rules, clock, waiting, known, finding, moving }
+        Self {
+            pool,
+            rules,
+            clock,
+            waiting: Mutex::default(),
+            known: Mutex::default(),
+            finding: Arc::default(),
+            moving: tokio::sync::Mutex::default(),
+        }
     }
 
     pub(super) fn pool(&self) -> &PgPool {
@@ -174,20 +186,30 @@ impl Queue {
     }
 
     /// Does what was asked and answers.
-    async fn serve(self: &Arc<Self>, asked: Vec<Asked>, turn: Turn) {
+    async fn serve(self: &Arc<Self>, asked: Vec<Asked>, way: Way) {
         if asked.is_empty() {
             return;
         }
         let (works, askers): (Vec<_>, Vec<_>) =
             asked.into_iter().map(|one| (one.work, one.asker)).unzip();
         let all: Vec<&Work> = works.iter().collect();
-        let answers = match self.attempt(&all, Some(turn)).await {
+        let mut done = self.attempt(&all, Some(way)).await;
+        if let Err(Failed::Refused(fault)) = &done
+            && all.len() > 1
+            && is_in_the_way(fault)
+        {
+            // Somebody made what one of them is about while they looked; now it can be found.
+            done = self.attempt(&all, None).await;
+        }
+        let answers = match done {
             Ok(answers) => answers,
             // One of them is in the way of the others.
             Err(Failed::Refused(_)) if all.len() > 1 => {
                 let mut answers = Vec::with_capacity(all.len());
-                for work in all {
-                    answers.push(self.alone(work).await);
+                for (work, asker) in all.into_iter().zip(&askers) {
+                    // Who went away meanwhile is not in the way of the others.
+                    let gone = asker.is_closed();
+                    answers.push(if gone { Err(Error::Busy) } else { self.alone(work).await });
                 }
                 answers
             }
@@ -228,10 +250,14 @@ impl Queue {
     async fn attempt(
         self: &Arc<Self>,
         works: &[&Work],
-        turn: Option<Turn>,
+        way: Option<Way>,
     ) -> Result<Vec<Result<i64, Error>>, Failed> {
         let now = self.clock.now_ms();
-        let mut connection = Lent(Some(self.pool.acquire().await?));
+        let (connection, turn) = match way {
+            Some((connection, turn)) => (connection, Some(turn)),
+            None => (self.pool.acquire().await, None),
+        };
+        let mut connection = Lent(Some(connection?));
         let mut plans = Vec::with_capacity(works.len());
         for work in works {
             plans.push((*work, work.moves()));
@@ -421,6 +447,11 @@ impl Leader {
     async fn lead(mut self) {
         self.begun = true;
         loop {
+            if lock(&self.queue.waiting).asked.is_empty() {
+                return;
+            }
+            // First: where there is none, nobody else waits for that.
+            let connection = self.queue.pool.acquire().await;
             let turn = Arc::clone(&self.queue.finding).lock_owned().await;
             // Those who are about to ask come along.
             tokio::task::yield_now().await;
@@ -433,9 +464,8 @@ impl Leader {
                 waiting.asked.drain(..count).collect()
             };
             // Who went away wants nothing any more.
-            self.queue
-                .serve(asked.into_iter().filter(|one| !one.asker.is_closed()).collect(), turn)
-                .await;
+            let asked = asked.into_iter().filter(|one| !one.asker.is_closed()).collect();
+            self.queue.serve(asked, (connection, turn)).await;
         }
     }
 }
