@@ -1,5 +1,7 @@
 -- There may be many tasks.
 SET LOCAL statement_timeout = 0;
+-- Whoever froze with a lock is not waited for, with everybody behind.
+SET LOCAL lock_timeout = '30s';
 
 -- Into which collection something is on its way; NULL of a re-index, whose documents are there.
 ALTER TABLE tasks ADD COLUMN collection TEXT COLLATE "C";

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use proto::retriever::Document;
 use sha2::{Digest as _, Sha256};
+use tokio::task::JoinHandle;
 use types::{CallContext, Clock as _, SystemClock, TenantId};
 
 use crate::attributes::Attributes;
@@ -105,10 +106,7 @@ impl Store {
         let database = Arc::new(Database::open(config, shared).await?);
         let rows = Rows::new(Arc::clone(&database), shared);
         if !indexes.outlives() {
-            rows.every(async |scope, document, entries| {
-                indexes.open(&scope).await?.replace(&document, entries).await
-            })
-            .await?;
+            fill(&rows, &*indexes).await?;
         }
         let rerank = config.rerank.clone().unwrap_or_default();
         // A PostgreSQL that others share; of a SQLite file there is one retriever.
@@ -482,4 +480,25 @@ fn check_source(source: &str) -> Result<(), Error> {
         return Err(Error::Invalid(fault.to_owned()));
     }
     Ok(())
+}
+
+/// Tells indexes of all that is stored: of a document while the next is read.
+async fn fill(rows: &Rows, indexes: &dyn Indexes) -> anyhow::Result<()> {
+    let told = |done: Result<_, tokio::task::JoinError>| {
+        done.unwrap_or_else(|fault| Err(Error::Broken(fault.into())))
+    };
+    let mut last: Option<JoinHandle<Result<(), Error>>> = None;
+    rows.every(async |scope, document, entries| {
+        let index = indexes.open(&scope).await?;
+        let next = tokio::spawn(async move { index.replace(&document, entries).await });
+        match last.replace(next) {
+            Some(before) => told(before.await),
+            None => Ok(()),
+        }
+    })
+    .await?;
+    match last {
+        Some(last) => Ok(told(last.await)?),
+        None => Ok(()),
+    }
 }
