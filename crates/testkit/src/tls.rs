@@ -34,7 +34,7 @@ impl Front {
     /// Starts a front of the server at `url`, such as `http://127.0.0.1:4711`.
     ///
     /// # Errors
-    /// If `openssl` is not installed or makes no certificate (version 3 is needed), or no port is free.
+    /// If `openssl` is not installed, is older than version 3 or makes no certificate, or no port is free.
     pub async fn start(url: &str) -> anyhow::Result<Self> {
         let behind = url.strip_prefix("http://").context("it is not http")?.to_owned();
         let files = tempfile::tempdir()?;
