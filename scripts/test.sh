@@ -13,6 +13,7 @@ have redis-server || missing+=(redis-server)
 have openssl || missing+=(openssl)
 have git || missing+=(git)
 have npm || missing+=(npm)
+have cc || missing+=(gcc)
 # A network of a test's own, in which what leaves is counted.
 have ip || missing+=(iproute2)
 have unshare || missing+=(util-linux)

@@ -127,6 +127,13 @@ refused(
 refused(
     bad_request, lambda: files.create(store.id, file_id=file.id, attributes={"A": 1}), "/attributes/A"
 )
+batches = client.vector_stores.file_batches
+ids = [file.id, file.id]
+refused(bad_request, lambda: batches.create(store.id, file_ids=ids), "/file_ids: ", "twice")
+one = {"file_id": file.id}
+for some, said in (([one, one], "twice"), ([], "has 0"), ([one] * 501, "has 501")):
+    refused(bad_request, lambda: batches.create(store.id, files=some), "/files: ", said)
+assert client.vector_stores.retrieve(store.id).file_counts.total == 3
 search = client.vector_stores.search
 typo = {"type": "eq", "key": "yaer", "value": 1}
 refused(bad_request, lambda: search(store.id, query="x", filters=typo), "/filters/key", "yaer")

@@ -12,6 +12,9 @@ use tempfile::TempDir;
 use testkit::Process;
 use tokio::process::Command;
 
+/// A file in a system's directory that signs the certificates that are believed, if it is there.
+pub const AUTHORITY: &str = "authority.pem";
+
 /// How the services are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
@@ -47,8 +50,7 @@ impl System {
         Self::start_in(tempfile::tempdir()?, shape, settings).await
     }
 
-    /// As [`System::start`], on the data in a directory. An `authority.pem` there signs the certificates that are
-    /// believed.
+    /// As [`System::start`], on the data in a directory, which may have an [`AUTHORITY`].
     ///
     /// # Errors
     /// As [`System::start`].
@@ -257,8 +259,8 @@ pub fn priced(provider: &str) -> String {
 
 fn in_directory(command: &mut Command, data: &Path) {
     command.current_dir(data).args(["--config", "baton.toml"]);
-    if data.join("authority.pem").exists() {
-        command.env("SSL_CERT_FILE", "authority.pem").env_remove("SSL_CERT_DIR");
+    if data.join(AUTHORITY).exists() {
+        command.env("SSL_CERT_FILE", AUTHORITY).env_remove("SSL_CERT_DIR");
     }
     // A line for each call between services, unless the settings say what is logged.
     let settings = std::fs::read_to_string(data.join("baton.toml")).unwrap_or_default();

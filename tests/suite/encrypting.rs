@@ -1,6 +1,6 @@
 //! Providers that speak TLS: one whose certificate this machine believes is asked, and no other.
 
-use journeys::{Shape, System, priced};
+use journeys::{AUTHORITY, Shape, System, priced};
 use serde_json::Value;
 use testkit::provider::Provider;
 use testkit::tls::Front;
@@ -13,7 +13,7 @@ async fn a_provider_is_believed_by_its_certificate() {
     for shape in Shape::ALL {
         for (authority, is_believed) in [(&front.authority, true), (&other.authority, false)] {
             let data = tempfile::tempdir().unwrap();
-            std::fs::write(data.path().join("authority.pem"), authority).unwrap();
+            std::fs::write(data.path().join(AUTHORITY), authority).unwrap();
             let system = System::start_in(data, shape, &priced(&front.url)).await.unwrap();
             let before = provider.requests();
             for (asked, pongs) in [("ping", 1), ("chunks 2000", 2000), ("ping", 1)] {

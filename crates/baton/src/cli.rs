@@ -219,7 +219,7 @@ pub async fn run(cli: Cli) -> ExitCode {
             ingest::search(&cli.common, (query, top_k), collection, &server).await
         }
         Command::Eval { folder, model, rerank, onnxruntime } => {
-            eval::run(&cli.common, folder, (model, rerank), onnxruntime).await
+            eval::run(&cli.common, folder, model, rerank, onnxruntime).await
         }
         Command::Audit { command: Audit::Verify { head, server } } => {
             audit::verify(cli.common, server, head).await

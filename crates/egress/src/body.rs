@@ -1,4 +1,4 @@
-//! Answers that are read whole, and no further than somebody has room for them.
+//! Reads the body of an answer, up to a limit.
 
 use reqwest::Response;
 

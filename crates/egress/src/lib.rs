@@ -4,7 +4,7 @@
 //! connected to: names are resolved here, and what is out of reach is not given to the connection. A name
 //! that changes its address after the check is checked again, because the check is the resolution.
 
-mod body;
+pub mod body;
 mod sent;
 mod server;
 
@@ -23,7 +23,6 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, ClientBuilder};
 use url::Url;
 
-pub use body::{Unread, read};
 pub use sent::{Outgoing, Sent};
 pub use server::{Answer, Error, Server};
 

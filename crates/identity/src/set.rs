@@ -148,7 +148,7 @@ fn is_loopback(host: &str) -> bool {
 
 async fn fetch(client: &Client, url: &Url) -> anyhow::Result<Vec<u8>> {
     let reply = client.get(url.clone()).send().await?.error_for_status()?;
-    Ok(egress::read(reply, MOST_BYTES).await?)
+    Ok(egress::body::read(reply, MOST_BYTES).await?)
 }
 
 /// Reads the keys of a JSON Web Key Set that check signatures taken here; others are left alone.

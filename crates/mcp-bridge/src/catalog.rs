@@ -1,4 +1,4 @@
-//! What one server offers, and the names that clients call it by. Pure.
+//! What one server offers, the names that clients call it by, and what was found out of each definition.
 //!
 //! A client's name is `server__tool`. It is never taken apart: what it means stands in the catalogue.
 
@@ -36,14 +36,19 @@ pub(crate) struct Catalog<T> {
     all: Vec<Offered<T>>,
     by_name: HashMap<String, usize>,
     by_own_name: HashMap<String, usize>,
+    /// One of each of `all`, from the first time that it is asked for.
     checked: OnceLock<Vec<Arc<Checked>>>,
 }
 
 impl<T: Named> Catalog<T> {
     /// Takes what a client can name; the log says of the others why they are left out.
     pub(crate) fn new(server: &str, items: Vec<T>) -> Self {
-        let (all, by_name, by_own_name, checked) = Default::default();
-        let mut catalog = Self { all, by_name, by_own_name, checked };
+        let mut catalog = Self {
+            all: Vec::new(),
+            by_name: HashMap::new(),
+            by_own_name: HashMap::new(),
+            checked: OnceLock::new(),
+        };
         for item in items {
             let name = tool_name(server, item.name());
             let taken = catalog.by_name.contains_key(&name).then_some("its name is taken");

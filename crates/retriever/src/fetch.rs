@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use egress::{Reach, Unread};
+use egress::Reach;
+use egress::body::Unread;
 use encoding_rs::{Encoding, UTF_8};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Client, Response, StatusCode, Url};
@@ -121,7 +122,8 @@ impl Fetcher {
         if let Some(coding) = headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
             return Err(invalid(format!("{url} is encoded as {coding:?}, which nobody asked for")));
         }
-        let content = egress::read(reply, self.max_bytes).await.map_err(|fault| match fault {
+        let content = egress::body::read(reply, self.max_bytes).await;
+        let content = content.map_err(|fault| match fault {
             Unread::TooLarge(most) => {
                 invalid(format!("{url} has more than the {most} bytes that are allowed"))
             }

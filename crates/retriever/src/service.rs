@@ -78,7 +78,7 @@ impl RetrieverService for Service {
         let (store, put) = (Arc::clone(&self.store), read(message, &context)?);
         let put =
             async move { store.collection(context.tenant.clone(), name)?.put(&context, put).await };
-        let (document, changed) = whole(put).await?;
+        let (document, changed) = detached(put).await?;
         Ok(Response::new(PutDocumentResponse { document: Some(document), changed }))
     }
 
@@ -108,7 +108,7 @@ impl RetrieverService for Service {
     ) -> tonic::Result<Response<DeleteDocumentResponse>> {
         let (store, tenant) = (Arc::clone(&self.store), runtime::context::read(&request)?.tenant);
         let DeleteDocumentRequest { id, collection } = request.into_inner();
-        whole(async move { store.collection(tenant, collection)?.delete(&id).await }).await?;
+        detached(async move { store.collection(tenant, collection)?.delete(&id).await }).await?;
         Ok(Response::new(DeleteDocumentResponse {}))
     }
 
@@ -185,7 +185,7 @@ impl RetrieverService for Service {
     ) -> tonic::Result<Response<DeleteCollectionResponse>> {
         let (store, tenant) = (Arc::clone(&self.store), runtime::context::read(&request)?.tenant);
         let name = named(&request.get_ref().name)?.to_owned();
-        whole(async move { store.collection(tenant, name)?.remove().await }).await?;
+        detached(async move { store.collection(tenant, name)?.remove().await }).await?;
         Ok(Response::new(DeleteCollectionResponse {}))
     }
 
@@ -305,7 +305,8 @@ impl RetrieverService for Service {
     ) -> tonic::Result<Response<DeleteEntryResponse>> {
         let (store, tenant) = (Arc::clone(&self.store), runtime::context::read(&request)?.tenant);
         let DeleteEntryRequest { collection, source } = request.into_inner();
-        whole(async move { store.collection(tenant, collection)?.forget(&source).await }).await?;
+        detached(async move { store.collection(tenant, collection)?.forget(&source).await })
+            .await?;
         Ok(Response::new(DeleteEntryResponse {}))
     }
 }
@@ -336,7 +337,7 @@ fn raised(private: Option<bool>, context: &CallContext) -> Option<bool> {
 }
 
 /// Works to the end also when whoever asked has gone: rows and index never part.
-async fn whole<T: Send + 'static>(
+async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     let done = tokio::spawn(work.in_current_span());

@@ -119,7 +119,8 @@ where
 }
 
 /// Reads the command line and the configuration, installs telemetry, binds, runs `serve` until
-/// Ctrl-C or SIGTERM, also while it is made ready, and returns the exit code: 0 done, 1 failed, 2 wrong usage.
+/// Ctrl-C or SIGTERM, and returns the exit code: 0 done, 1 failed, 2 wrong usage. A signal before it
+/// has started ends it at once.
 pub async fn run<C, F, Fut>(name: &'static str, serve: F) -> ExitCode
 where
     C: Serialize + DeserializeOwned + Default,
@@ -140,7 +141,8 @@ pub fn exit(name: &str, result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// As [`run`], with a command line that was read already.
+/// As [`run`], with a command line that was read already: it runs `serve` until Ctrl-C or SIGTERM. A signal
+/// before it has started ends it at once.
 ///
 /// # Errors
 /// If the configuration is wrong, an address is taken, or `serve` fails.
@@ -180,10 +182,10 @@ where
         tokio::spawn(http::serve(probes, operations, ended.clone(), Duration::from_secs(1)));
     let drain = Duration::from_millis(process.drain_ms);
     // Whoever still waits for a database serves nobody.
-    let before = (health.clone(), stop.clone());
+    let (started, asked) = (health.clone(), stop.clone());
     let stopped = async move {
-        before.1.cancelled().await;
-        if before.0.is_started() {
+        asked.cancelled().await;
+        if started.is_started() {
             std::future::pending().await
         }
     };

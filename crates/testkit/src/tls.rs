@@ -14,8 +14,9 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Makes an authority, and a certificate of its for this machine.
+/// What `openssl req` makes an authority of.
 const AUTHORITY: &str = "-subj /CN=authority -keyout authority.key -out authority.pem";
+/// What it makes a front's own certificate of, for `localhost`, which that authority signs.
 const OWN: &str = "-subj /CN=front -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
     -CA authority.pem -CAkey authority.key -keyout own.key -out own.pem";
 
@@ -33,12 +34,12 @@ impl Front {
     /// Starts a front of the server at `url`, such as `http://127.0.0.1:4711`.
     ///
     /// # Errors
-    /// If `openssl` is not installed or makes no certificate, or no port is free.
+    /// If `openssl` is not installed, is older than version 3 or makes no certificate, or no port is free.
     pub async fn start(url: &str) -> anyhow::Result<Self> {
         let behind = url.strip_prefix("http://").context("it is not http")?.to_owned();
         let files = tempfile::tempdir()?;
         for certificate in [AUTHORITY, OWN] {
-            request(files.path(), certificate)?;
+            certify(files.path(), certificate)?;
         }
         let authority = std::fs::read_to_string(files.path().join("authority.pem"))?;
         let own = CertificateDer::from_pem_file(files.path().join("own.pem"))?;
@@ -55,9 +56,9 @@ impl Front {
                 let (acceptor, behind) = (acceptor.clone(), behind.clone());
                 tokio::spawn(async move {
                     // Whoever does not believe the certificate hangs up.
-                    let Ok(mut secret) = acceptor.accept(stream).await else { return };
+                    let Ok(mut encrypted) = acceptor.accept(stream).await else { return };
                     let Ok(mut plain) = TcpStream::connect(behind).await else { return };
-                    let _ = copy_bidirectional(&mut secret, &mut plain).await;
+                    let _ = copy_bidirectional(&mut encrypted, &mut plain).await;
                 });
             }
         });
@@ -71,7 +72,7 @@ impl Drop for Front {
     }
 }
 
-fn request(place: &Path, certificate: &str) -> anyhow::Result<()> {
+fn certify(place: &Path, certificate: &str) -> anyhow::Result<()> {
     let made = Command::new("openssl")
         .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split(' '))
         .args(certificate.split_whitespace())

@@ -13,7 +13,8 @@ use crate::cli::{Common, Failure};
 pub(crate) async fn run(
     common: &Common,
     folder: PathBuf,
-    (model, rerank): (Option<PathBuf>, Option<PathBuf>),
+    model: Option<PathBuf>,
+    rerank: Option<PathBuf>,
     onnxruntime: Option<PathBuf>,
 ) -> Result<(), Failure> {
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {

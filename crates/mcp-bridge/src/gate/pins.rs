@@ -168,6 +168,7 @@ impl Pins {
             let tools = known.and_then(|known| known.get(one.tool));
             !tools.is_some_and(|tools| tools.decided.contains_key(&one.definition.digest))
         };
+        // Mostly all of it is known: names are gathered only where something is not.
         let mut unknown = shown.iter().filter(is_unknown).peekable();
         if unknown.peek().is_none() {
             return Vec::new();

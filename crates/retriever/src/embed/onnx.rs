@@ -14,8 +14,8 @@ use super::Fault;
 use super::bert::Text;
 use super::files::bytes;
 
-/// A model is tried with a text of so many tokens at most: enough for the trap that two of BERT's descendants' 514
-/// positions are none, and little enough for what reads books.
+/// A model is tried with a text of at most so many tokens: enough to notice when RoBERTa's 514 positions are taken for
+/// 514 tokens, though they hold 512, and little enough for models with a long context.
 const TRIED: usize = 1024;
 /// What a library with Microsoft's telemetry holds, and what keeps it from being sent.
 const TELEMETRY: &str = "events.data.microsoft.com";
@@ -310,8 +310,8 @@ fn environment(library: &Path) -> Result<Environment, Fault> {
     Ok(environment)
 }
 
-/// Refuses a library that would tell Microsoft of what it computes, as its own builds do since 1.29: it asks its
-/// environment alone, and before anybody can ask it
+/// Refuses a library with Microsoft's telemetry, which is known by the address that it holds, unless its own switch is
+/// set: Microsoft's builds have it since 1.29, and ask the environment alone, before anybody can ask them
 /// ([Privacy.md](https://github.com/microsoft/onnxruntime/blob/v1.32.0/docs/Privacy.md), November 2026).
 #[allow(clippy::disallowed_methods, reason = "what the library reads of this process")]
 fn refuse_telemetry(library: &Path) -> Result<(), String> {

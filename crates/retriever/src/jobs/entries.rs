@@ -23,7 +23,7 @@ impl Queue {
              (SELECT 1 FROM tasks o WHERE o.tenant = t.tenant AND o.collection = t.collection
              AND o.source = t.source AND o.state <> 'done'
              AND (o.state <> 'failed', o.job) > (t.state <> 'failed', t.job)) AND {}",
-            page.order("t.source")
+            page.rest_of_select("t.source")
         ));
         let rows = rows.bind(scope.tenant.as_str()).bind(&scope.collection);
         let rows = rows.bind(page.after).bind(i64::from(page.count)).all().await?;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use egress::{Reach, Unread};
+use egress::Reach;
+use egress::body::Unread;
 use reqwest::{Client, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -69,7 +70,7 @@ impl Remote {
         if !status.is_success() {
             return Err(Fault::Failed(format!("the reranker answered {}", status.as_u16())));
         }
-        let whole = egress::read(response, LARGEST).await.map_err(|fault| match fault {
+        let whole = egress::body::read(response, LARGEST).await.map_err(|fault| match fault {
             Unread::TooLarge(_) => broken("it is too large"),
             Unread::Broken(_) => broken("it broke off"),
         })?;

@@ -18,12 +18,13 @@ pub(crate) struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// Returns the last condition and the end of a `SELECT` of its rows, whose sources are in `column`: `$3` is the one that
-    /// they are behind, `$4` how many there are.
-    pub(crate) fn order(&self, column: &str) -> String {
+    /// Returns how a `SELECT` of this page ends, from its last condition on. `column` holds the sources; `$3` is the source
+    /// before the page, `$4` its length.
+    pub(crate) fn rest_of_select(&self, column: &str) -> String {
         match (self.backwards, self.after) {
             // Every source is behind an empty one, for none is empty.
             (false, _) => format!("{column} > $3 ORDER BY {column} LIMIT $4"),
+            // There is none before it; a statement has to name every parameter that is bound.
             (true, "") => format!("$3 = '' ORDER BY {column} DESC LIMIT $4"),
             (true, _) => format!("{column} < $3 ORDER BY {column} DESC LIMIT $4"),
         }
@@ -37,7 +38,7 @@ impl Rows {
         let rows = db.made(format!(
             "SELECT source, id, attributes, updated_at, CAST(octet_length(text) AS BIGINT) FROM documents
              WHERE tenant = $1 AND collection = $2 AND {}",
-            page.order("source")
+            page.rest_of_select("source")
         ));
         let rows = rows.bind(scope.tenant.as_str()).bind(&scope.collection);
         let rows = rows.bind(page.after).bind(i64::from(page.count)).all().await?;

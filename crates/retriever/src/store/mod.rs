@@ -1,11 +1,11 @@
 //! Documents and what finds them: rows and index kept as one.
 
 mod entries;
+mod locks;
 mod reindex;
 mod search;
 mod vectors;
 mod write;
-mod writers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ use crate::rewrite::Rewriter;
 use crate::rows::{DEFAULT, Rows};
 use crate::{Config, Error};
 
+use self::locks::Locks;
 pub(crate) use self::search::Search;
-use self::writers::Writers;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -53,7 +53,7 @@ pub(crate) struct Store {
     max_passages: usize,
     /// So long the bytes of a document that failed in a job are kept, in milliseconds.
     failed_kept_ms: i64,
-    writers: Writers,
+    locks: Locks,
 }
 
 /// What reads texts.
@@ -125,7 +125,7 @@ impl Store {
             max_bytes: config.max_document_bytes,
             max_passages: config.max_document_passages,
             failed_kept_ms: i64::from(config.ingest_failed_days) * DAY_MS,
-            writers: Writers::default(),
+            locks: Locks::default(),
         })
     }
 
@@ -432,7 +432,7 @@ impl Collection<'_> {
     /// Waits for the right to change it: first among those of this process, of whom one asks the others'.
     async fn writing(&self) -> Result<Writing, Error> {
         let Scope { tenant, collection, .. } = &self.scope;
-        let _here = self.store.writers.of(&self.scope).lock_owned().await;
+        let _here = self.store.locks.of(&self.scope).lock_owned().await;
         let name = format!("retriever\n{tenant}\n{collection}");
         Ok(Writing { there: self.store.database.lock(&name).await?, _here })
     }

@@ -90,9 +90,9 @@ impl Collection<'_> {
         let Cut { text, chunks } = self.cut(&source, media_type, &content).await?;
         let texts: Vec<String> =
             chunks.iter().map(|one| indexed(&one.headings, &text[one.range.clone()])).collect();
-        let is_private = private.unwrap_or(was_private);
-        let vectors = self.embedded(context, model.as_ref(), &texts, is_private).await?;
-        let passages = passages(&text, chunks, vectors);
+        let embed_privately = private.unwrap_or(was_private);
+        let vectors = self.embed(context, model.as_ref(), &texts, embed_privately).await?;
+        let passages = to_passages(&text, chunks, vectors);
         let mut writing = self.writing().await?;
         let current = self.current().await?;
         if current.generation != collection.generation {
@@ -117,7 +117,7 @@ impl Collection<'_> {
         let new = New { document, attributes, text, passages, model, bought };
         self.store.rows.write(&self.scope, &new, lease).await?;
         let New { document, attributes, passages, .. } = new;
-        let entries = entries(&document, &attributes, passages, texts);
+        let entries = to_entries(&document, &attributes, passages, texts);
         let index = self.store.indexes.open(&current).await?;
         let told = index.replace(&document.id, entries).await;
         self.told(&mut writing, &document.id, told).await?;
@@ -151,7 +151,7 @@ impl Collection<'_> {
     }
 
     /// Returns the vectors of a document's passages, made as privately as it is; none of each without a model.
-    async fn embedded(
+    async fn embed(
         &self,
         context: &CallContext,
         model: Option<&Model>,
@@ -169,7 +169,7 @@ impl Collection<'_> {
 }
 
 /// Returns the passages of a text as they are stored, each with its vector.
-fn passages(text: &str, chunks: Vec<Chunk>, vectors: Vec<Option<Hashed>>) -> Vec<NewPassage> {
+fn to_passages(text: &str, chunks: Vec<Chunk>, vectors: Vec<Option<Hashed>>) -> Vec<NewPassage> {
     let (mut characters, mut bytes) = (0, 0);
     let passage = |(chunk, vector): (Chunk, Option<Hashed>)| {
         let Chunk { range, headings, lines, pages } = chunk;
@@ -189,7 +189,7 @@ fn model_of(model: Option<&Model>, passages: &[NewPassage]) -> Option<(String, u
 }
 
 /// Returns what is indexed of a document, whose passages are indexed as these texts.
-fn entries(
+fn to_entries(
     document: &Document,
     attributes: &Attributes,
     passages: Vec<NewPassage>,

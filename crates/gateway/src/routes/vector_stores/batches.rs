@@ -12,7 +12,7 @@ use types::{CallContext, ErrorKind, JobId};
 
 use super::super::{Json, Path};
 use super::files::{NewStoreFile, add, upload};
-use super::{MOST_FILES, whole};
+use super::{MOST_FILES, detached};
 use crate::auth::Grant;
 use crate::{App, Error};
 
@@ -36,7 +36,7 @@ impl NewFileBatch {
     /// Returns each file with what is said of it.
     ///
     /// # Errors
-    /// If that is not 1 to 500 different files, or is said in two ways.
+    /// If there are none, more than [`MOST_FILES`], or one twice, or both fields are given.
     fn files(self) -> Result<Vec<NewStoreFile>, Error> {
         let Self { file_ids, files, attributes, chunking_strategy } = self;
         let field = if files.is_some() { "/files" } else { "/file_ids" };
@@ -87,7 +87,7 @@ pub(crate) async fn create(
     for file in new.files()? {
         uploaded.push(upload(&app, &context, file).await?);
     }
-    whole(async move {
+    detached(async move {
         let job = add(&app, &context, &store, uploaded).await?;
         let job = find(&app, &context, &store, job).await?;
         Ok(axum::Json(shown(&job, false)))

@@ -17,7 +17,7 @@ use types::{CallContext, DocumentId, ErrorKind, FileId};
 
 use super::super::documents::read_attributes;
 use super::super::{Json, Path, Query, filter};
-use super::{cut_by_itself, page_size, whole};
+use super::{cut_by_itself, detached, page_size, undoing};
 use crate::auth::Grant;
 use crate::{App, Error};
 
@@ -81,7 +81,7 @@ pub(crate) async fn create(
         updated_at_ms: uploaded.file.created_at_ms,
         ..Entry::default()
     };
-    whole(async move {
+    detached(async move {
         add(&app, &context, &store, vec![uploaded]).await?;
         Ok(axum::Json(shown(&store, &entry)))
     })
@@ -261,7 +261,8 @@ pub(super) async fn add(
             Ok::<_, Error>(())
         };
         if let Err(fault) = added.await {
-            let request = runtime::context::request(context, DeleteJobRequest { job });
+            let request = DeleteJobRequest { job };
+            let request = runtime::context::request(&undoing(context), request);
             if let Err(fault) = app.retriever().delete_job(request).await {
                 tracing::warn!(%fault, "files of a batch that was refused may still be added");
             }

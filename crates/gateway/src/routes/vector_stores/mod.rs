@@ -7,6 +7,7 @@ pub(crate) mod search;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::State;
@@ -26,6 +27,8 @@ use crate::{App, Error};
 
 /// A store begins with so many files at most.
 const MOST_FILES: usize = 500;
+/// So long it may take to undo what was begun, however long its call had.
+const UNDONE: Duration = Duration::from_secs(30);
 
 /// A store to be made.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -95,7 +98,7 @@ pub(crate) async fn create(
         title: new.name.unwrap_or_default(),
         metadata: new.metadata.unwrap_or_default().into_iter().collect(),
     };
-    whole(async move {
+    detached(async move {
         let request = runtime::context::request(&context, request);
         app.retriever().create_collection(request).await?;
         let files: Vec<Uploaded> = files.into_iter().map(Uploaded::from).collect();
@@ -104,8 +107,10 @@ pub(crate) async fn create(
         {
             // All of it, or nothing.
             let request = DeleteCollectionRequest { name };
-            let request = runtime::context::request(&context, request);
-            app.retriever().delete_collection(request).await?;
+            let request = runtime::context::request(&undoing(&context), request);
+            if let Err(fault) = app.retriever().delete_collection(request).await {
+                tracing::warn!(%fault, "a vector store that was refused is there still");
+            }
             return Err(fault);
         }
         one(&app, &context, name).await
@@ -206,12 +211,21 @@ pub(crate) async fn delete(
     Ok(axum::Json(json!({ "id": id, "object": "vector_store.deleted", "deleted": true })))
 }
 
-/// Does what makes several changes to its end or back, also when its client goes away in the middle.
-async fn whole<T: Send + 'static>(
+/// Runs to its end also when its client goes away, though not when the process ends. What is undone after a fault is
+/// up to `changes`.
+async fn detached<T: Send + 'static>(
     changes: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     let done = tokio::spawn(changes.in_current_span()).await;
-    done.map_err(|fault| Error::new(ErrorKind::Internal, format!("it did not end: {fault}")))?
+    done.unwrap_or_else(|fault| {
+        tracing::error!(%fault, "changes to a vector store did not end");
+        Err(Error::new(ErrorKind::Internal, "internal error"))
+    })
+}
+
+/// Returns the context of whatever undoes what a call began: that call's own time may be over.
+fn undoing(context: &CallContext) -> CallContext {
+    CallContext { deadline: Some(Instant::now() + UNDONE), ..context.clone() }
 }
 
 async fn one(app: &App, context: &CallContext, name: String) -> Result<axum::Json<Value>, Error> {
