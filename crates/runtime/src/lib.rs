@@ -19,3 +19,9 @@ pub mod spans;
 pub mod telemetry;
 mod trace;
 pub mod transport;
+
+/// The allocator of every program here: a call allocates some thousand times, and SQLite with it.
+// A sanitizer has its own.
+#[cfg(not(fuzzing))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
