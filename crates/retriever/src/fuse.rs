@@ -1,5 +1,7 @@
 //! From two scores of each passage to one. Pure, and the same for every store.
 
+use std::cmp::Ordering;
+
 use rustc_hash::FxHashMap;
 
 /// How much of its document's best score a passage gains.
@@ -62,7 +64,7 @@ pub(crate) struct Ranked {
     pub(crate) score: f32,
 }
 
-/// Returns candidates best first; equals by id. To each one's score is added `document_weight` times the best
+/// Returns candidates best first; equals of a document in its order. To each one's score is added `document_weight` times the best
 /// score within its document: a passage of a document that answers well stands before a stray one.
 #[must_use]
 pub(crate) fn rank(
@@ -123,8 +125,16 @@ pub(crate) fn across(rankings: Vec<Vec<Ranked>>) -> Vec<Ranked> {
 
 fn sort(ranked: &mut [Ranked]) {
     ranked.sort_by(|a, b| {
-        b.score.total_cmp(&a.score).then_with(|| a.candidate.id.cmp(&b.candidate.id))
+        b.score.total_cmp(&a.score).then_with(|| in_order(&a.candidate.id, &b.candidate.id))
     });
+}
+
+/// Compares the ids of passages, which end in their position: by document, then by position.
+fn in_order(a: &str, b: &str) -> Ordering {
+    fn key(id: &str) -> (Option<&str>, usize, &str) {
+        (id.rsplit_once('-').map(|(document, _)| document), id.len(), id)
+    }
+    key(a).cmp(&key(b))
 }
 
 fn convex(candidates: &[Candidate], dense_weight: f32) -> Vec<f32> {
@@ -150,7 +160,7 @@ fn reciprocal(candidates: &[Candidate], k: f32) -> Vec<f32> {
             .filter_map(|(at, candidate)| Some((at, of(candidate)?)))
             .collect();
         order.sort_by(|a, b| {
-            b.1.total_cmp(&a.1).then_with(|| candidates[a.0].id.cmp(&candidates[b.0].id))
+            b.1.total_cmp(&a.1).then_with(|| in_order(&candidates[a.0].id, &candidates[b.0].id))
         });
         for ((at, _), rank) in order.into_iter().zip(1_u16..) {
             scores[at] += 1.0 / (k + f32::from(rank));
@@ -229,6 +239,16 @@ mod tests {
         let ranked = rank(some(), Fusion::default(), 0.3);
         assert_eq!(ids(&ranked), ["z", "y", "x"]);
         assert!((ranked[1].score - 3.5).abs() < 1e-6 && ranked[1].fused == 2.0);
+    }
+
+    #[test]
+    fn equals_of_a_document_stand_in_its_order() {
+        let some = ["b-1", "a-b-10", "a-b-9", "a-b-100", "a-b-1"];
+        let some = some.map(|id| candidate(id, "", 1.0, Some(1.0))).to_vec();
+        for fusion in [Fusion::default(), Fusion::Rrf { k: 60.0 }] {
+            let ranked = rank(some.clone(), fusion, 0.3);
+            assert_eq!(ids(&ranked), ["a-b-1", "a-b-9", "a-b-10", "a-b-100", "b-1"]);
+        }
     }
 
     #[test]
