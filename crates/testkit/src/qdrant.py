@@ -101,8 +101,8 @@ class Points(wire.PointsServicer):
         for one in request.query_points:
             found = LOCAL.query_points(
                 request.collection_name,
-                query=GrpcToRest.convert_query(one.query),
-                using=one.using,
+                query=GrpcToRest.convert_query(one.query) if one.HasField("query") else None,
+                using=one.using or None,
                 query_filter=condition(one),
                 limit=one.limit,
                 with_payload=True,

@@ -65,6 +65,27 @@ async fn what_one_side_finds_has_both_scores(indexes: &dyn Indexes) {
     assert!(candidates.iter().all(|one| one.dense.is_none()), "{candidates:?}");
 }
 
+/// What answers a question may go on in other words.
+async fn what_stands_beside_the_best_is_found_without_a_word_of_the_query(indexes: &dyn Indexes) {
+    let index = indexes.open(&scope("one")).await.unwrap();
+    // The document's first words are every passage's context.
+    let beginning = "pear ".repeat(40);
+    let text = |at| match at {
+        0 => &*beginning,
+        15 => "apple",
+        _ => "pear",
+    };
+    let passages: Vec<_> = (0..30).map(|at| (text(at), [1.0, 0.0])).collect();
+    index.replace("d", entries("d", &passages, &[])).await.unwrap();
+    index.replace("e", entries("e", &[("pear", [1.0, 0.0])], &[])).await.unwrap();
+    let query = Query { text: "apple".to_owned(), ..Query::default() };
+    let candidates = index.search(query).await.unwrap().candidates;
+    let found: BTreeSet<String> = candidates.iter().map(|one| one.id.clone()).collect();
+    let expected: BTreeSet<String> = (5..=25).map(|at| format!("d-{at}")).collect();
+    assert_eq!(found, expected);
+    assert!(candidates.iter().all(|one| (one.keyword > 0.0) == (one.id == "d-15")));
+}
+
 async fn what_was_replaced_or_removed_is_not_found(indexes: &dyn Indexes) {
     let index = indexes.open(&scope("one")).await.unwrap();
     let index = &*index;
@@ -269,6 +290,7 @@ fn holds(filter: &Filter, fields: &BTreeMap<String, Vec<Value>>) -> bool {
 
 async fn all(indexes: Arc<dyn Indexes>) {
     what_one_side_finds_has_both_scores(&*indexes).await;
+    what_stands_beside_the_best_is_found_without_a_word_of_the_query(&*indexes).await;
     what_was_replaced_or_removed_is_not_found(&*indexes).await;
     a_collection_finds_its_own_passages_alone(&*indexes).await;
     filters_hold_on_both_sides(&*indexes).await;

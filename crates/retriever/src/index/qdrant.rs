@@ -203,7 +203,7 @@ impl Collection {
         let mut known: HashMap<String, Scored> = HashMap::new();
         for ((side, _), points) in sides.iter().zip(&first) {
             for point in points {
-                Scored::of(&mut known, point, side);
+                Scored::of(&mut known, point).score(side, point.score);
             }
         }
         // What one side found is scored by the other as well, and so are the passages around the best.
@@ -212,25 +212,29 @@ impl Collection {
             None => Vec::new(),
         };
         let around: Vec<PointId> = around.iter().map(|id| point_id(id)).collect();
-        let others = sides.iter().map(|(side, asked)| {
-            let missing = known.values().filter(|one| !one.has(side)).map(|one| point_id(&one.id));
-            let ids: Vec<PointId> = missing.chain(around.iter().cloned()).collect();
-            let limit = ids.len().max(1) as u64;
+        let of = |ids: Vec<PointId>| {
             QueryPointsBuilder::new(&self.name)
-                .query(asked.clone())
-                .using(*side)
-                .limit(limit)
+                .limit(ids.len().max(1) as u64)
                 .filter(Conditions::must([Condition::has_id(ids)]))
                 .with_payload(true)
-                .build()
+        };
+        let others = sides.iter().map(|(side, asked)| {
+            let missing = known.values().filter(|one| !one.has(side)).map(|one| point_id(&one.id));
+            let ids = missing.chain(around.iter().cloned()).collect();
+            of(ids).query(asked.clone()).using(*side).build()
         });
-        let second = self.query(others.collect()).await?;
+        let has_vectors = sides.iter().any(|(side, _)| *side == DENSE);
+        // A side of words returns nothing that holds none of them.
+        let plain = (!has_vectors && !around.is_empty()).then(|| of(around.clone()).build());
+        let second = self.query(others.chain(plain).collect()).await?;
         for ((side, _), points) in sides.iter().zip(&second) {
             for point in points {
-                Scored::of(&mut known, point, side);
+                Scored::of(&mut known, point).score(side, point.score);
             }
         }
-        let has_vectors = sides.iter().any(|(side, _)| *side == DENSE);
+        for point in second.iter().skip(sides.len()).flatten() {
+            Scored::of(&mut known, point);
+        }
         let candidates = known.into_values().map(|one| Candidate {
             keyword: one.keyword.unwrap_or_default(),
             dense: one.dense.or(has_vectors.then_some(0.0)),
@@ -408,18 +412,22 @@ impl Scored {
         if side == WORDS { self.keyword.is_some() } else { self.dense.is_some() }
     }
 
-    fn of(known: &mut HashMap<String, Self>, point: &ScoredPoint, side: &str) {
+    /// Returns what is known of a passage.
+    fn of<'a>(known: &'a mut HashMap<String, Self>, point: &ScoredPoint) -> &'a mut Self {
         let text = |key: &str| match point.payload.get(key).and_then(|value| value.kind.as_ref()) {
             Some(qdrant_client::qdrant::value::Kind::StringValue(text)) => text.clone(),
             _ => String::new(),
         };
-        let one = known.entry(text("id")).or_insert_with_key(|id| Self {
+        known.entry(text("id")).or_insert_with_key(|id| Self {
             id: id.clone(),
             document: text("document"),
             keyword: None,
             dense: None,
-        });
-        if side == WORDS { one.keyword = Some(point.score) } else { one.dense = Some(point.score) }
+        })
+    }
+
+    fn score(&mut self, side: &str, score: f32) {
+        if side == WORDS { self.keyword = Some(score) } else { self.dense = Some(score) }
     }
 }
 
