@@ -88,6 +88,9 @@ async fn judged_queries_are_measured() {
     assert_eq!(refused.code, 1);
     let missing = "model .: has no config.json, tokenizer.json, model.safetensors, modules.json";
     assert!(refused.errors.contains(missing), "{}", refused.errors);
+    let refused = baton(place.path(), &["eval", ".", "--qdrant", "http://127.0.0.1:1"]).await;
+    assert_eq!(refused.code, 4, "{}", refused.errors);
+    assert!(refused.errors.contains("qdrant: "), "{}", refused.errors);
 }
 
 #[tokio::test]

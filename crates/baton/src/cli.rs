@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use crate::commands::budget::{self, Budget};
 use crate::commands::chat::{self, Chat};
 use crate::commands::client::Server;
+use crate::commands::eval::{self, Eval};
 use crate::commands::import::Source;
 use crate::commands::keys::{self, Keys};
 use crate::commands::tools::{self, Tools};
-use crate::commands::{ask, audit, eval, import, ingest, maintenance, up};
+use crate::commands::{ask, audit, import, ingest, maintenance, up};
 
 /// A self-hosted multi-agent RAG orchestrator.
 #[derive(Debug, clap::Parser)]
@@ -91,20 +92,7 @@ enum Command {
         server: Server,
     },
     /// Measure the search on your own judged queries
-    #[command(group(clap::ArgGroup::new("models").args(["model", "rerank"]).multiple(true)))]
-    Eval {
-        /// A folder with corpus.jsonl, queries.jsonl and qrels.tsv
-        folder: PathBuf,
-        /// An embedding model: a directory in Hugging Face layout
-        #[arg(long)]
-        model: Option<PathBuf>,
-        /// A reranker: a directory of a cross-encoder in Hugging Face layout
-        #[arg(long)]
-        rerank: Option<PathBuf>,
-        /// A shared library of ONNX Runtime, which computes the directories' ONNX models
-        #[arg(long, requires = "models")]
-        onnxruntime: Option<PathBuf>,
-    },
+    Eval(Eval),
     /// Look at the audit log of private calls
     Audit {
         #[command(subcommand)]
@@ -218,9 +206,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Search { query, top_k, collection, server } => {
             ingest::search(&cli.common, (query, top_k), collection, &server).await
         }
-        Command::Eval { folder, model, rerank, onnxruntime } => {
-            eval::run(&cli.common, folder, model, rerank, onnxruntime).await
-        }
+        Command::Eval(wanted) => eval::run(&cli.common, wanted).await,
         Command::Audit { command: Audit::Verify { head, server } } => {
             audit::verify(cli.common, server, head).await
         }

@@ -61,6 +61,12 @@ class Collections(wire.CollectionsServicer):
         return wire.CollectionExistsResponse(result=wire.CollectionExists(exists=exists))
 
     @answered
+    def List(self, request):
+        names = [one.name for one in LOCAL.get_collections().collections]
+        named = [wire.CollectionDescription(name=name) for name in names]
+        return wire.ListCollectionsResponse(collections=named)
+
+    @answered
     def Get(self, request):
         params = LOCAL.get_collection(request.collection_name).config.params
         info = wire.CollectionInfo(status=wire.CollectionStatus.Green)

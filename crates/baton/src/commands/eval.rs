@@ -3,20 +3,41 @@
 use std::path::PathBuf;
 
 use anyhow::anyhow;
+use clap::{ArgGroup, Args};
 use indicatif::ProgressBar;
 use retriever::embed::Local;
-use retriever::evaluate::{Dataset, Report, evaluate};
-use retriever::rerank;
+use retriever::evaluate::{Broken, Dataset, Report, With, evaluate};
+use retriever::{Error, Qdrant, rerank};
 
 use crate::cli::{Common, Failure};
 
-pub(crate) async fn run(
-    common: &Common,
+/// What is to be measured.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("models").args(["model", "rerank"]).multiple(true)))]
+pub(crate) struct Eval {
+    /// A folder with corpus.jsonl, queries.jsonl and qrels.tsv
     folder: PathBuf,
+    /// An embedding model: a directory in Hugging Face layout
+    #[arg(long)]
     model: Option<PathBuf>,
+    /// A reranker: a directory of a cross-encoder in Hugging Face layout
+    #[arg(long)]
     rerank: Option<PathBuf>,
+    /// A shared library of ONNX Runtime, which computes the directories' ONNX models
+    #[arg(long, requires = "models")]
     onnxruntime: Option<PathBuf>,
-) -> Result<(), Failure> {
+    /// A Qdrant's gRPC interface, in which to measure everything a second time
+    #[arg(long)]
+    qdrant: Option<String>,
+    /// That Qdrant's key, better from the environment than from here
+    #[arg(long, env = "BATON_RETRIEVER__QDRANT__API_KEY", hide_env_values = true)]
+    qdrant_key: Option<String>,
+}
+
+pub(crate) async fn run(common: &Common, wanted: Eval) -> Result<(), Failure> {
+    let Eval { folder, model, rerank, onnxruntime, qdrant, qdrant_key } = wanted;
+    let api_key = qdrant_key.map(Into::into);
+    let qdrant = qdrant.map(|url| Qdrant { url, api_key });
     let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         let dataset = Dataset::read(&folder)?;
         let library = onnxruntime.as_deref();
@@ -33,9 +54,11 @@ pub(crate) async fn run(
         ProgressBar::hidden()
     };
     let progress = |done| bar.set_message(done);
-    let report = evaluate(&dataset, model.as_ref(), reranker.as_ref(), progress)
-        .await
-        .map_err(|fault| anyhow!(fault))?;
+    let with = With { model: model.as_ref(), reranker: reranker.as_ref(), qdrant: qdrant.as_ref() };
+    let report = evaluate(&dataset, with, progress).await.map_err(|fault| match fault {
+        Broken::Index(Error::Index(fault)) => Failure::unreachable(format!("qdrant: {fault}")),
+        fault => anyhow!(fault).into(),
+    })?;
     bar.finish_and_clear();
     match common.json {
         true => println!("{}", serde_json::to_string(&report).map_err(|fault| anyhow!(fault))?),

@@ -2,8 +2,10 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let dataset = retriever::evaluate::Dataset::read("judged".as_ref())?;
-//! let report = retriever::evaluate::evaluate(&dataset, None, None, |_| ()).await?;
+//! use retriever::evaluate::{Dataset, With, evaluate};
+//!
+//! let dataset = Dataset::read("judged".as_ref())?;
+//! let report = evaluate(&dataset, With::default(), |_| ()).await?;
 //! println!("{:.3}", report.configurations[0].measures.ndcg_10);
 //! # Ok(())
 //! # }
@@ -15,18 +17,31 @@ mod measure;
 use std::collections::HashSet;
 
 use rustc_hash::FxHashMap;
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
+use types::TenantId;
 
 pub use self::dataset::{Dataset, Fault};
 pub use self::measure::Measures;
 use self::measure::{mean, measure, significance};
 use crate::chunk::{chunk, indexed};
 use crate::embed::{Local, Side, normalise};
-use crate::fuse::{self, Candidate, DOCUMENT_WEIGHT, Fusion, Ranked, rank};
-use crate::index::embedded::Embedded;
-use crate::index::{Entries, Entry, Query};
+use crate::fuse::{self, DOCUMENT_WEIGHT, Fusion, Ranked, rank};
+use crate::index::{Entries, Entry, Index, Indexes, Memory, Qdrant, Query, Scope};
 use crate::parse::parse;
 use crate::rerank::{self, reorder};
+use crate::{Error, config};
+
+/// What is measured besides words in memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct With<'a> {
+    /// An embedding model.
+    pub model: Option<&'a Local>,
+    /// A reranker.
+    pub reranker: Option<&'a rerank::Local>,
+    /// Where every configuration is measured a second time, in a collection of its own that is removed afterwards.
+    pub qdrant: Option<&'a config::Qdrant>,
+}
 
 /// What was measured.
 #[derive(Debug, Clone, Serialize)]
@@ -37,9 +52,9 @@ pub struct Report {
     pub passages: usize,
     /// How many queries have a relevant document.
     pub queries: usize,
-    /// The default first.
+    /// The default first; those in memory before those in Qdrant.
     pub configurations: Vec<Configuration>,
-    /// The best weight of the vectors; none without a model.
+    /// The best weight of the vectors, in memory; none without a model.
     pub fusion: Option<Tuned>,
 }
 
@@ -81,20 +96,22 @@ pub enum Broken {
     /// The reranker failed.
     #[error(transparent)]
     Rerank(#[from] rerank::Fault),
+    /// Qdrant is not reached, or failed.
+    #[error(transparent)]
+    Index(#[from] Error),
 }
 
 /// Indexes the documents and asks every query in every configuration. `progress` hears how far it is.
 ///
 /// # Errors
-/// If a document cannot be cut or a model fails.
+/// If a document cannot be cut, or a model or an index fails.
 pub async fn evaluate(
     dataset: &Dataset,
-    model: Option<&Local>,
-    reranker: Option<&rerank::Local>,
+    with: With<'_>,
     progress: impl Fn(String),
 ) -> Result<Report, Broken> {
-    let Built { index, owners, texts } = build(dataset, model, &progress).await?;
-    let vectors = match model {
+    let Cut { files, owners, texts } = cut(dataset, with.model, &progress).await?;
+    let vectors = match with.model {
         Some(model) => {
             let texts = dataset.queries.iter().map(|query| query.text.clone()).collect();
             let mut vectors = model.embed(texts, Side::Query).await?;
@@ -103,37 +120,18 @@ pub async fn evaluate(
         }
         None => vec![None; dataset.queries.len()],
     };
-    let run = Run { dataset, index: &index, owners: &owners, vectors: &vectors };
-    let reranked = match reranker {
-        Some(reranker) => Some(run.reranked(reranker, &texts, &progress).await?),
+    let run = Run { dataset, with, files, owners, texts, vectors };
+    let index = Memory::default().open(&scope()).await?;
+    let mut all = run.measured(&*index, &progress).await?;
+    let default = gains(&all[0].1);
+    let fusion = match with.model {
+        Some(_) => tuned(&run.weighed(&*index).await?, &default),
         None => None,
     };
-    let keyword =
-        |name: &str, weight| (name.to_owned(), run.measured(false, Fusion::default(), weight));
-    let apart = keyword("words, documents apart", 0.0);
-    let words = keyword("words", DOCUMENT_WEIGHT);
-    let mut all = Vec::new();
-    let mut fusion = None;
-    if model.is_some() {
-        let hybrid = |fusion| run.measured(true, fusion, DOCUMENT_WEIGHT);
-        let convex = |dense_weight| hybrid(Fusion::Convex { dense_weight });
-        all.push(("hybrid".to_owned(), hybrid(Fusion::default())));
-        all.push(("hybrid, reciprocal ranks".to_owned(), hybrid(Fusion::Rrf { k: fuse::K })));
-        all.push(("vectors".to_owned(), convex(1.0)));
-        all.push(words);
-        let weights: Vec<(f32, Vec<f64>)> = (0..=10_u8)
-            .map(|tenths| f32::from(tenths) / 10.0)
-            .map(|weight| (weight, gains(&convex(weight))))
-            .collect();
-        fusion = tuned(&weights, &gains(&all[0].1));
-    } else {
-        all.push(words);
+    if let Some(qdrant) = with.qdrant {
+        let there = run.in_qdrant(qdrant, &progress).await?;
+        all.extend(there.into_iter().map(|(name, one)| (format!("{name}, in Qdrant"), one)));
     }
-    all.push(apart);
-    if let Some(reranked) = reranked {
-        all.push((format!("{}, reranked", all[0].0), reranked));
-    }
-    let default = gains(&all[0].1);
     let configurations = all.into_iter().enumerate().map(|(at, (name, measures))| Configuration {
         name,
         measures: mean(&measures),
@@ -141,7 +139,7 @@ pub async fn evaluate(
     });
     Ok(Report {
         documents: dataset.documents.len(),
-        passages: index.len(),
+        passages: run.owners.len(),
         queries: dataset.queries.len(),
         configurations: configurations.collect(),
         fusion,
@@ -154,19 +152,21 @@ type Owners = FxHashMap<String, usize>;
 /// So many of the best passages are reranked.
 const RERANKED: usize = 50;
 
-struct Built {
-    index: Embedded,
+/// What is indexed.
+struct Cut<'a> {
+    /// Each file's passages, in order.
+    files: Vec<(&'a str, Vec<Entry>)>,
     owners: Owners,
     /// What is indexed of each passage.
     texts: FxHashMap<String, String>,
 }
 
-/// Cuts and indexes. What was cut from one file before (`metadata.doc`) is one document again.
-async fn build(
-    dataset: &Dataset,
+/// Cuts documents. What was cut from one file before (`metadata.doc`) is one document again.
+async fn cut<'a>(
+    dataset: &'a Dataset,
     model: Option<&Local>,
     progress: impl Fn(String),
-) -> Result<Built, Broken> {
+) -> Result<Cut<'a>, Broken> {
     let mut texts = FxHashMap::default();
     let mut owners = Owners::default();
     let mut files: Vec<(&str, Vec<Entry>)> = Vec::new();
@@ -177,16 +177,18 @@ async fn build(
             files.push((file, Vec::new()));
             files.len() - 1
         });
+        let passages = &mut files[at].1;
         let parsed = parse(&document.id, "text/plain", document.text.as_bytes())
             .map_err(|fault| Broken::Document(document.id.clone(), fault.to_string()))?;
         let title: Vec<String> =
             Some(&document.title).filter(|title| !title.is_empty()).into_iter().cloned().collect();
-        for (cut, position) in chunk(&parsed).into_iter().zip(0_u32..) {
-            let id = format!("{}-{position}", document.id);
+        for cut in chunk(&parsed) {
+            // As a tenant's: an index knows by it which passages stand beside one.
+            let id = format!("{file}-{}", passages.len());
             owners.insert(id.clone(), number);
             let text = indexed(&title, &parsed.text[cut.range]);
             texts.insert(id.clone(), text.clone());
-            files[at].1.push(Entry { id, text, vector: None });
+            passages.push(Entry { id, text, vector: None });
         }
     }
     if let Some(model) = model {
@@ -202,68 +204,129 @@ async fn build(
             progress(format!("{done} passages have their vectors"));
         }
     }
-    let mut index = Embedded::default();
-    for (file, passages) in files {
-        index.replace(file, Entries { passages, ..Entries::default() });
-    }
-    Ok(Built { index, owners, texts })
+    Ok(Cut { files, owners, texts })
 }
+
+/// Returns a collection that nobody else has.
+fn scope() -> Scope {
+    let collection = "evaluation".to_owned();
+    Scope { tenant: TenantId::generate(), collection, generation: 0 }
+}
+
+/// A configuration's name, and what it gives at every query.
+type Named = (String, Vec<Measures>);
 
 struct Run<'a> {
     dataset: &'a Dataset,
-    index: &'a Embedded,
-    owners: &'a Owners,
-    vectors: &'a [Option<Vec<f32>>],
+    with: With<'a>,
+    files: Vec<(&'a str, Vec<Entry>)>,
+    owners: Owners,
+    texts: FxHashMap<String, String>,
+    /// Of each query.
+    vectors: Vec<Option<Vec<f32>>>,
 }
 
 impl Run<'_> {
-    /// Asks every query, and measures what comes.
-    fn measured(&self, vectors: bool, fusion: Fusion, document_weight: f32) -> Vec<Measures> {
-        let asked = self.dataset.queries.iter().zip(self.vectors);
-        let of = |(query, vector): (&dataset::Query, &Option<Vec<f32>>)| {
+    /// Measures every configuration in a collection that is removed afterwards.
+    async fn in_qdrant(
+        &self,
+        config::Qdrant { url, api_key }: &config::Qdrant,
+        progress: impl Fn(String),
+    ) -> Result<Vec<Named>, Broken> {
+        let key = api_key.as_ref().map(|key| key.expose_secret());
+        let indexes = Qdrant::new(url, key).map_err(|fault| Error::Index(fault.into()))?;
+        let scope = scope();
+        let measured = self.measured(&*indexes.open(&scope).await?, progress).await;
+        let removed = indexes.remove(&scope).await;
+        let measured = measured?;
+        removed?;
+        Ok(measured)
+    }
+
+    /// Fills an index, and measures every configuration.
+    async fn measured(
+        &self,
+        index: &dyn Index,
+        progress: impl Fn(String),
+    ) -> Result<Vec<Named>, Broken> {
+        for (file, passages) in &self.files {
+            let entries = Entries { passages: passages.clone(), ..Entries::default() };
+            index.replace(file, entries).await?;
+        }
+        let mut all = Vec::new();
+        if self.with.model.is_some() {
+            let vectors = Fusion::Convex { dense_weight: 1.0 };
+            let ways = [Fusion::default(), Fusion::Rrf { k: fuse::K }, vectors];
+            let measures = self.asked(index, true, &ways.map(|one| (one, DOCUMENT_WEIGHT))).await?;
+            let names = ["hybrid", "hybrid, reciprocal ranks", "vectors"];
+            all.extend(names.map(str::to_owned).into_iter().zip(measures));
+        }
+        let ways = [DOCUMENT_WEIGHT, 0.0].map(|weight| (Fusion::default(), weight));
+        let names = ["words", "words, documents apart"].map(str::to_owned);
+        all.extend(names.into_iter().zip(self.asked(index, false, &ways).await?));
+        if let Some(reranker) = self.with.reranker {
+            let reranked = self.reranked(index, reranker, progress).await?;
+            all.push((format!("{}, reranked", all[0].0), reranked));
+        }
+        Ok(all)
+    }
+
+    /// Returns what each weight of the vectors gains at every query.
+    async fn weighed(&self, index: &dyn Index) -> Result<Vec<(f32, Vec<f64>)>, Broken> {
+        let weights: Vec<f32> = (0..=10_u8).map(|tenths| f32::from(tenths) / 10.0).collect();
+        let convex = |dense_weight: &f32| Fusion::Convex { dense_weight: *dense_weight };
+        let ways: Vec<_> = weights.iter().map(convex).map(|one| (one, DOCUMENT_WEIGHT)).collect();
+        let measures = self.asked(index, true, &ways).await?;
+        Ok(weights.into_iter().zip(measures.iter().map(|one| gains(one))).collect())
+    }
+
+    /// Asks every query, ranks what comes in several ways (how two scores become one, and how much of the best
+    /// one's a document's others gain), and returns what each gives.
+    async fn asked(
+        &self,
+        index: &dyn Index,
+        vectors: bool,
+        ways: &[(Fusion, f32)],
+    ) -> Result<Vec<Vec<Measures>>, Broken> {
+        let mut measures = vec![Vec::new(); ways.len()];
+        for (query, vector) in self.dataset.queries.iter().zip(&self.vectors) {
             let vector = vector.clone().filter(|_| vectors);
             let asked = Query { text: query.text.clone(), vector, ..Query::default() };
-            let found = self.index.search(&asked);
-            measure(&self.documents(found.candidates, fusion, document_weight), &query.relevant)
-        };
-        asked.map(of).collect()
+            let found = index.search(asked).await?.candidates;
+            for ((fusion, document_weight), measures) in ways.iter().zip(&mut measures) {
+                let ranked = rank(found.clone(), *fusion, *document_weight);
+                measures.push(measure(&self.documents(&ranked), &query.relevant));
+            }
+        }
+        Ok(measures)
     }
 
     /// Asks every query as by default, has the best passages reranked, and measures what comes.
     async fn reranked(
         &self,
+        index: &dyn Index,
         reranker: &rerank::Local,
-        texts: &FxHashMap<String, String>,
         progress: impl Fn(String),
     ) -> Result<Vec<Measures>, Broken> {
         let mut measures = Vec::new();
-        for (query, vector) in self.dataset.queries.iter().zip(self.vectors) {
+        for (query, vector) in self.dataset.queries.iter().zip(&self.vectors) {
             let asked =
                 Query { text: query.text.clone(), vector: vector.clone(), ..Query::default() };
-            let found = self.index.search(&asked).candidates;
+            let found = index.search(asked).await?.candidates;
             let mut ranked = rank(found, Fusion::default(), DOCUMENT_WEIGHT);
             let best = ranked.iter().take(RERANKED);
-            let best = best.map(|one| texts.get(&one.candidate.id).cloned().unwrap_or_default());
+            let best =
+                best.map(|one| self.texts.get(&one.candidate.id).cloned().unwrap_or_default());
             let scores = reranker.score(&query.text, best.collect()).await?;
             reorder(&mut ranked, &scores);
-            measures.push(measure(&self.of(&ranked), &query.relevant));
+            measures.push(measure(&self.documents(&ranked), &query.relevant));
             progress(format!("{} queries are reranked", measures.len()));
         }
         Ok(measures)
     }
 
-    /// Ranks documents, each by its best passage.
-    fn documents(
-        &self,
-        candidates: Vec<Candidate>,
-        fusion: Fusion,
-        document_weight: f32,
-    ) -> Vec<&str> {
-        self.of(&rank(candidates, fusion, document_weight))
-    }
-
     /// Returns the documents of ranked passages, each once.
-    fn of(&self, ranked: &[Ranked]) -> Vec<&str> {
+    fn documents(&self, ranked: &[Ranked]) -> Vec<&str> {
         let mut seen = HashSet::new();
         ranked
             .iter()
