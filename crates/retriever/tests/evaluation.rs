@@ -50,7 +50,7 @@ async fn qdrant_is_measured_beside_memory_and_nothing_stays_there() {
     let server = testkit::Qdrant::stand_in("127.0.0.1:0").await.unwrap();
     let place = tempfile::tempdir().unwrap();
     testkit::model::write(place.path(), &["release", "vault", "executor", "diff"], 8, 1).unwrap();
-    let model = Local::open(place.path(), 1).unwrap();
+    let model = Local::open(place.path(), None, 1).unwrap();
     let dataset = Dataset::read(&small()).unwrap();
     let qdrant = Qdrant { url: server.url.clone(), api_key: None };
     let with = With { model: Some(&model), qdrant: Some(&qdrant), ..With::default() };
