@@ -150,6 +150,8 @@ impl Parsers {
             .arg(self.config.memory_bytes.to_string())
             .arg(self.config.cpu_seconds.to_string())
             .env_clear()
+            // What is free goes back, for address space is what is counted.
+            .env("MALLOC_CONF", "retain:false")
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -145,7 +145,7 @@ fn strange() -> Vec<Case> {
 #[tokio::test]
 async fn a_hostile_file_fails_alone_within_its_limits_and_with_a_reason() {
     let directory = tempfile::tempdir().unwrap();
-    let parsing = Parsing { memory_bytes: 384 * 1024 * 1024, cpu_seconds: 3, ..isolated() };
+    let parsing = Parsing { cpu_seconds: 3, ..isolated() };
     let mut caller = Caller::new(&serve(directory.path(), parsing).await, "a");
     caller.put("good.md", b"# Cranes\n\nThe crane lifts nine tons.").await.unwrap();
     let mut wrong = Vec::new();
