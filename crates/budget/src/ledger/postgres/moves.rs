@@ -27,6 +27,23 @@ macro_rules! accounts {
 
 type Query<'a> = sqlx::query::Query<'a, sqlx::Postgres, PgArguments>;
 
+/// Finds and locks reservations, one after the other in the order in which they are named.
+const FIND: &str = "SELECT found.* FROM unnest($1::TEXT[], $2::TEXT[]) AS wanted (of, this)
+     CROSS JOIN LATERAL (
+       SELECT tenant, id, scopes, amount, settled, state, made_at, expires_at, ended_at
+       FROM reservations WHERE tenant = of AND id = this FOR UPDATE
+     ) AS found";
+
+/// Finds and locks accounts, likewise.
+const LOAD: &str = concat!(
+    "SELECT found.* FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) AS wanted (of, what, called)
+     CROSS JOIN LATERAL (
+       SELECT tenant, kind, name, ",
+    columns!(),
+    " FROM accounts WHERE tenant = of AND kind = what AND name = called FOR NO KEY UPDATE
+     ) AS found"
+);
+
 /// Notes the reservations that are there, and locks them one after the other in the order of `keys`, so that nobody
 /// stands in another's way crosswise.
 pub(super) async fn find(
@@ -39,17 +56,7 @@ pub(super) async fn find(
     }
     let of = |(tenant, id): &ReservationKey| (tenant.to_string(), id.to_string());
     let (tenants, ids): (Vec<_>, Vec<_>) = keys.iter().map(of).unzip();
-    let rows = sqlx::query(
-        "SELECT found.* FROM unnest($1::TEXT[], $2::TEXT[]) AS wanted (of, this)
-         CROSS JOIN LATERAL (
-           SELECT tenant, id, scopes, amount, settled, state, made_at, expires_at, ended_at
-           FROM reservations WHERE tenant = of AND id = this FOR UPDATE
-         ) AS found",
-    )
-    .bind(tenants)
-    .bind(ids)
-    .fetch_all(db)
-    .await?;
+    let rows = sqlx::query(FIND).bind(tenants).bind(ids).fetch_all(db).await?;
     for row in rows {
         let kept = Kept {
             scopes: scopes_from(row.try_get(2)?)?,
@@ -102,19 +109,7 @@ pub(super) async fn load(
     let tenants: Vec<&str> = keys.iter().map(|key| key.0.as_str()).collect();
     let kinds: Vec<&str> = keys.iter().map(|key| key.1).collect();
     let names: Vec<&str> = keys.iter().map(|key| key.2.as_str()).collect();
-    let rows = sqlx::query(concat!(
-        "SELECT found.* FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[]) AS wanted (of, what, called)
-         CROSS JOIN LATERAL (
-           SELECT tenant, kind, name, ",
-        columns!(),
-        " FROM accounts WHERE tenant = of AND kind = what AND name = called FOR NO KEY UPDATE
-         ) AS found"
-    ))
-    .bind(tenants)
-    .bind(kinds)
-    .bind(names)
-    .fetch_all(db)
-    .await?;
+    let rows = sqlx::query(LOAD).bind(tenants).bind(kinds).bind(names).fetch_all(db).await?;
     for row in rows {
         let kind: Kind = row.try_get::<&str, _>(1)?.parse()?;
         let scope = Scope::new(kind, row.try_get::<String, _>(2)?)?;
@@ -446,4 +441,39 @@ async fn change(
         .execute(db)
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use types::SystemClock;
+
+    use super::*;
+    use crate::{Pool, Postgres};
+
+    #[tokio::test]
+    async fn rows_are_found_by_their_keys_in_the_order_in_which_they_are_named() {
+        let server = testkit::Postgres::start().unwrap();
+        let pool = Pool { connections: 1, acquire: Duration::from_secs(10) };
+        let (rules, clock) = (Rules::default(), Arc::new(SystemClock));
+        let ledger = Postgres::open(&server.url(), None, pool, rules, clock).await.unwrap();
+        let pool = ledger.queue.pool();
+        // A table that is known to be empty is read whole for choice.
+        sqlx::raw_sql("ANALYZE accounts, reservations").execute(pool).await.unwrap();
+        for (statement, columns) in [(FIND, 2), (LOAD, 3)] {
+            let explain = format!("EXPLAIN {statement}");
+            let mut explain = sqlx::query_scalar(sqlx::AssertSqlSafe(explain));
+            for _ in 0..columns {
+                explain = explain.bind(vec!["x"; 512]);
+            }
+            let plan: Vec<String> = explain.fetch_all(pool).await.unwrap();
+            let is_scan = |step: &&String| step.contains("Scan") && !step.contains("Subquery");
+            let scans: Vec<_> = plan.iter().filter(is_scan).collect();
+            let [names, rows] = scans[..] else { panic!("{plan:?}") };
+            assert!(names.contains("Function Scan on wanted"), "{plan:?}");
+            assert!(rows.contains("Index Scan using"), "{plan:?}");
+        }
+    }
 }
