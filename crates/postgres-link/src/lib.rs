@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sqlx::PgPool;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 /// How long a server is waited for that is not there at the start.
@@ -81,21 +82,62 @@ pub fn pool(options: PgConnectOptions, size: Pool) -> PgPool {
 /// # Errors
 /// What it said last, or at once if trying again cannot help.
 pub async fn connected(pool: &PgPool) -> sqlx::Result<()> {
-    let (started, mut pause, mut told) = (Instant::now(), AGAIN, false);
+    let mut patience = Patience::new();
     while let Err(fault) = pool.acquire().await {
-        if !is_passing(&fault) || started.elapsed() >= START {
-            return Err(fault);
-        }
-        if !std::mem::replace(&mut told, true) {
-            tracing::warn!(%fault, "the database is not there yet, and is waited for");
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST);
-    }
-    if told {
-        tracing::info!("the database is there");
+        let passes = is_passing(&fault);
+        patience.after(fault, passes).await?;
     }
     Ok(())
+}
+
+/// Brings a database up to date, and tries again for up to a minute where that can help: others may be at it, or take
+/// all that the server has. What was done stands in `table`, of which each service of a database has its own.
+///
+/// # Errors
+/// What went wrong last, or at once if trying again cannot help.
+pub async fn migrate(
+    pool: &PgPool,
+    mut migrations: Migrator,
+    table: &'static str,
+) -> Result<(), MigrateError> {
+    migrations.dangerous_set_table_name(table);
+    let mut patience = Patience::new();
+    while let Err(fault) = migrations.run(pool).await {
+        let passes = match &fault {
+            MigrateError::Execute(fault) | MigrateError::ExecuteMigration(fault, _) => {
+                is_passing(fault)
+            }
+            _ => false,
+        };
+        patience.after(fault, passes).await?;
+    }
+    Ok(())
+}
+
+/// How long something is tried again.
+struct Patience {
+    started: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { started: Instant::now(), pause: AGAIN }
+    }
+
+    /// Waits before the next attempt, or returns what went wrong if it stays so or has done so for long enough.
+    async fn after<E: std::fmt::Display>(&mut self, fault: E, passes: bool) -> Result<(), E> {
+        if !passes || self.started.elapsed() >= START {
+            return Err(fault);
+        }
+        // Once.
+        if self.pause == AGAIN {
+            tracing::warn!(%fault, "the database is not there yet, and is waited for");
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST);
+        Ok(())
+    }
 }
 
 /// Tells whether trying again can help: the server is not reached, goes down or comes up, or has nothing left to give.
@@ -201,5 +243,28 @@ mod tests {
         let started = Instant::now();
         assert!(connect(&nowhere, "baton-test", &[], POOL).await.is_err());
         assert!(started.elapsed() < START);
+    }
+
+    #[tokio::test]
+    async fn migrations_wait_for_a_connection_and_for_nothing_that_stays_wrong() {
+        let server = testkit::Postgres::start().unwrap();
+        let size = Pool { connections: 1, ..POOL };
+        let pool = connect(&server.url(), "baton-test", &[], size).await.unwrap();
+        let held = pool.acquire().await.unwrap();
+        let behind = async {
+            // Twice as long as it waits for one.
+            for _ in 0..2 {
+                assert!(matches!(pool.acquire().await, Err(sqlx::Error::PoolTimedOut)));
+            }
+            drop(held);
+        };
+        let migrated = migrate(&pool, Migrator::DEFAULT, "test_migrations");
+        let (migrated, ()) = tokio::join!(migrated, behind);
+        migrated.unwrap();
+        sqlx::query("SELECT * FROM test_migrations").execute(&pool).await.unwrap();
+
+        let started = Instant::now();
+        let refused = migrate(&pool, Migrator::DEFAULT, "no\"table").await;
+        assert!(refused.is_err() && started.elapsed() < START);
     }
 }

@@ -39,10 +39,8 @@ impl Postgres {
     pub async fn open(url: &str, connections: u32) -> anyhow::Result<Self> {
         let size = Pool { connections, acquire: ACQUIRE };
         let pool = postgres_link::connect(url, "baton-mcp-bridge", &[STATEMENT], size).await?;
-        let mut migrations = sqlx::migrate!("migrations/postgres");
-        // The database's other services have a table of their own for theirs.
-        migrations.dangerous_set_table_name("bridge_migrations");
-        migrations.run(&pool).await?;
+        let migrations = sqlx::migrate!("migrations/postgres");
+        postgres_link::migrate(&pool, migrations, "bridge_migrations").await?;
         Ok(Self { pool })
     }
 

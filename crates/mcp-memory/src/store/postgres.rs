@@ -42,10 +42,8 @@ impl Postgres {
     pub async fn open(url: &str, connections: u32, rules: Rules) -> anyhow::Result<Self> {
         let size = Pool { connections, acquire: ACQUIRE };
         let pool = postgres_link::connect(url, "baton-memory", &[STATEMENT], size).await?;
-        let mut migrations = sqlx::migrate!("migrations/postgres");
-        // The database's other services have a table of their own for theirs.
-        migrations.dangerous_set_table_name("memory_migrations");
-        migrations.run(&pool).await?;
+        let migrations = sqlx::migrate!("migrations/postgres");
+        postgres_link::migrate(&pool, migrations, "memory_migrations").await?;
         let (above,): (bool,) = sqlx::query_as(
             "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user",
         )

@@ -99,10 +99,8 @@ impl Database {
             (pool(of_locks, LOCK_MS), pool(config.connections - of_locks, STATEMENT_MS));
         postgres_link::connected(&pool).await?;
         let presence = Box::new(Presence::take(options, shared).await?);
-        let mut migrations = sqlx::migrate!("migrations/postgres");
-        // The database's other services have a table of their own for theirs.
-        migrations.dangerous_set_table_name("retriever_migrations");
-        migrations.run(&pool).await?;
+        let migrations = sqlx::migrate!("migrations/postgres");
+        postgres_link::migrate(&pool, migrations, "retriever_migrations").await?;
         Ok(Self::Postgres { pool, locks, presence })
     }
 

@@ -47,10 +47,8 @@ impl Postgres {
     ) -> anyhow::Result<Self> {
         let size = Pool { connections, acquire: ACQUIRE };
         let pool = postgres_link::connect(url, "baton-router", &[STATEMENT], size).await?;
-        let mut migrations = sqlx::migrate!("migrations/postgres");
-        // The database's other services have a table of their own for theirs.
-        migrations.dangerous_set_table_name("router_migrations");
-        migrations.run(&pool).await?;
+        let migrations = sqlx::migrate!("migrations/postgres");
+        postgres_link::migrate(&pool, migrations, "router_migrations").await?;
         Ok(Self { pool, terms, clock })
     }
 }

@@ -72,7 +72,8 @@ impl Postgres {
         // Whoever else migrates is waited for longer than for rows.
         let one = Pool { connections: 1, ..pool };
         let migrating = connect(url, SERVICE, &[STATEMENT], one).await?;
-        sqlx::migrate!("migrations/postgres").run(&migrating).await?;
+        let migrations = sqlx::migrate!("migrations/postgres");
+        postgres_link::migrate(&migrating, migrations, "_sqlx_migrations").await?;
         migrating.close().await;
         let main = connect(url, SERVICE, &OF_MOVES, pool).await?;
         sqlx::raw_sql(queue::PROBE)
