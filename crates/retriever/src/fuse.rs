@@ -64,8 +64,8 @@ pub(crate) struct Ranked {
     pub(crate) score: f32,
 }
 
-/// Returns candidates best first; equals of a document in its order. To each one's score is added `document_weight` times the best
-/// score within its document: a passage of a document that answers well stands before a stray one.
+/// Returns candidates best first; equals of a document in its order. To each one's score is added `document_weight`
+/// times the best score within its document: a passage of a document that answers well stands before a stray one.
 #[must_use]
 pub(crate) fn rank(
     candidates: Vec<Candidate>,

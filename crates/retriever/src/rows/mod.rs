@@ -3,6 +3,7 @@
 mod behind;
 mod collections;
 mod entries;
+mod passages;
 mod reindex;
 mod vectors;
 
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use proto::retriever::{Document, Passage, Values};
+use proto::retriever::{Document, Values};
 use types::{LeaseId, TenantId};
 
 use crate::Error;
@@ -22,6 +23,7 @@ use crate::index::{Entries, Entry, Scope};
 use self::collections::create;
 pub(crate) use self::collections::{Collection, DEFAULT};
 pub(crate) use self::entries::Page;
+pub(crate) use self::passages::passage_id;
 pub(crate) use self::reindex::Next;
 pub(crate) use self::vectors::Hashed;
 
@@ -43,21 +45,6 @@ macro_rules! columns {
 macro_rules! found {
     () => {
         " FROM documents d WHERE d.tenant = $1 AND d.collection = $2 AND d.id = $3"
-    };
-}
-
-/// Passages that are named in a JSON array of `[document, position]`, whose elements are the rows of `$wanted`. These come
-/// first: SQLite, which does not know how few they are, keeps to the order of a `CROSS JOIN`.
-macro_rules! passages {
-    ($wanted:literal) => {
-        concat!(
-            "SELECT p.document, p.position, d.source, p.headings, p.text, p.start, p.start_line, p.end_line,
-             p.start_page, p.end_page, d.private, d.attributes FROM ",
-            $wanted,
-            " CROSS JOIN passages p CROSS JOIN documents d
-             WHERE p.tenant = $2 AND p.document = w.value ->> 0 AND p.position = CAST(w.value ->> 1 AS BIGINT)
-               AND d.tenant = p.tenant AND d.id = p.document AND d.collection = $3"
-        )
     };
 }
 
@@ -320,55 +307,6 @@ impl Rows {
             self.unindexed(tx, scope, id).await
         })
     }
-
-    /// Returns those of the passages that are there, by their ids.
-    pub(crate) async fn passages(
-        &self,
-        scope: &Scope,
-        ids: &[String],
-    ) -> Result<HashMap<String, Passage>, Error> {
-        let wanted: Vec<(&str, i64)> = ids.iter().filter_map(|id| passage_of(id)).collect();
-        let wanted = serde_json::to_string(&wanted).map_err(|fault| Error::Broken(fault.into()))?;
-        let mut db = self.database.read().await?;
-        let rows = db.query(db.either(
-            passages!("json_each($1) w"),
-            passages!("jsonb_array_elements(CAST($1 AS JSONB)) w (value)"),
-        ));
-        let rows = rows.bind(wanted).bind(scope.tenant.as_str()).bind(&scope.collection);
-        let rows = rows.all().await?;
-        let passage = |row: &Row| {
-            let (document, text): (String, String) = (row.get(0)?, row.get(4)?);
-            let id = passage_id(&document, row.get(1)?);
-            let start = row.count(5)?;
-            let passage = Passage {
-                id: id.clone(),
-                document_id: document,
-                source: row.get(2)?,
-                headings: read_headings(row.get(3)?)?,
-                start,
-                end: start + text.chars().count() as u64,
-                text,
-                start_line: row.number(6)?,
-                end_line: row.number(7)?,
-                start_page: row.number(8)?,
-                end_page: row.number(9)?,
-                private: row.get(10)?,
-                attributes: on_the_wire(&read_attributes(row.get(11)?)?),
-            };
-            Ok((id, passage))
-        };
-        rows.iter().map(passage).collect()
-    }
-}
-
-/// Returns a passage's id.
-pub(crate) fn passage_id(document: &str, position: i64) -> String {
-    format!("{document}-{position}")
-}
-
-fn passage_of(id: &str) -> Option<(&str, i64)> {
-    let (document, position) = id.rsplit_once('-')?;
-    Some((document, position.parse().ok()?))
 }
 
 /// Keeps a collection from changing until the transaction has ended; whoever changes several things of it does this
@@ -512,25 +450,10 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Config;
-
-    #[tokio::test]
-    async fn passages_that_are_named_are_found_by_their_keys() {
-        let directory = tempfile::tempdir().unwrap();
-        let config = Config::at(&directory.path().join("documents.db"));
-        let database = Database::open(&config, false).await.unwrap();
-        let mut db = database.read().await.unwrap();
-        let plan = db.query(concat!("EXPLAIN QUERY PLAN ", passages!("json_each($1) w")));
-        let plan = plan.bind(r#"[["d", 0]]"#).bind("t").bind("default").all().await.unwrap();
-        let steps: Vec<String> = plan.iter().map(|row| row.get(3).unwrap()).collect();
-        let begins = ["SCAN w", "SEARCH p USING", "SEARCH d USING"];
-        assert_eq!(steps.len(), begins.len(), "{steps:?}");
-        let mut steps = steps.iter().zip(begins);
-        assert!(
-            steps.all(|(step, begin)| step.starts_with(begin)),
-            "it reads more than it is asked for"
-        );
+impl Rows {
+    /// Opens new rows.
+    async fn fresh(directory: &std::path::Path) -> Self {
+        let config = crate::Config::at(&directory.join("documents.db"));
+        Self::new(Arc::new(Database::open(&config, false).await.unwrap()), false)
     }
 }

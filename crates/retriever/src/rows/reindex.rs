@@ -104,20 +104,14 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use types::TenantId;
 
     use super::*;
-    use crate::Config;
-    use crate::database::Database;
 
     #[tokio::test]
     async fn a_job_that_was_removed_switches_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let config = Config::at(&directory.path().join("documents.db"));
-        let database = Database::open(&config, false).await.unwrap();
-        let rows = Rows::new(Arc::new(database), false);
+        let rows = Rows::fresh(directory.path()).await;
         let (tenant, collection) = (TenantId::new("a").unwrap(), "c".to_owned());
         let scope = Scope { tenant, collection, generation: 0 };
         rows.create(&scope, 1).await.unwrap();
