@@ -14,6 +14,7 @@ have openssl || missing+=(openssl)
 have git || missing+=(git)
 have npm || missing+=(npm)
 have cc || missing+=(gcc)
+have make || missing+=(make)
 # A network of a test's own, in which what leaves is counted.
 have ip || missing+=(iproute2)
 have unshare || missing+=(util-linux)
