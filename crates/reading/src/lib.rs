@@ -6,5 +6,5 @@ pub mod terms;
 mod units;
 
 pub use loosely::find_loosely;
-pub use terms::{each_term, terms};
+pub use terms::{Reader, each_term, terms};
 pub use units::{Kind, Unit, units};

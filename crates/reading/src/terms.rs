@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use rust_stemmers::{Algorithm, Stemmer};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
@@ -29,33 +29,11 @@ static STOP: LazyLock<FxHashSet<&str>> = LazyLock::new(|| {
 /// (Chinese, Japanese) gives every pair of neighbouring characters.
 pub fn each_term(text: &str, mut found: impl FnMut(&str)) {
     let stemmer = Stemmer::create(Algorithm::English);
-    let mut push = |word: &str| {
-        let word = fold(word);
-        if !word.is_empty() && !STOP.contains(word.as_ref()) {
+    each_word(text, |word| {
+        if let Some(word) = told(word) {
             found(&stemmer.stem(&word));
         }
-    };
-    for word in text.split(|c: char| !(c.is_alphanumeric() || c == '_' || is_combining_mark(c))) {
-        let word = word.trim_matches('_');
-        if word.is_empty() {
-            continue;
-        }
-        if !word.is_ascii() && word.chars().any(is_unspaced) {
-            unspaced(word, &mut push);
-            continue;
-        }
-        let mut parts = parts(word);
-        match (parts.next(), parts.next()) {
-            (Some(only), None) => push(only),
-            (Some(first), Some(second)) => {
-                push(&word.replace('_', ""));
-                push(first);
-                push(second);
-                parts.for_each(&mut push);
-            }
-            _ => {}
-        }
-    }
+    });
 }
 
 /// Returns the terms of a text in order, as [`each_term`] finds them.
@@ -64,6 +42,74 @@ pub fn terms(text: &str) -> Vec<String> {
     let mut terms = Vec::new();
     each_term(text, |term| terms.push(term.to_owned()));
     terms
+}
+
+/// Terms as numbers, each numbered by when it was first read, from 0. For who reads much: a word that comes again,
+/// as most do, is not stemmed again.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// What was read, as it stands there; a stop word has no number.
+    words: FxHashMap<Box<str>, Option<u32>>,
+    terms: FxHashMap<Box<str>, u32>,
+}
+
+impl Reader {
+    /// Returns the terms of a text in order, those that [`each_term`] finds.
+    pub fn read(&mut self, text: &str) -> Vec<u32> {
+        let stemmer = Stemmer::create(Algorithm::English);
+        let mut numbers = Vec::new();
+        each_word(text, |word| {
+            let number = self.words.get(word).copied().unwrap_or_else(|| {
+                let number = told(word).map(|told| {
+                    let next = self.terms.len() as u32;
+                    *self.terms.entry((&*stemmer.stem(&told)).into()).or_insert(next)
+                });
+                self.words.insert(word.into(), number);
+                number
+            });
+            numbers.extend(number);
+        });
+        numbers
+    }
+
+    /// Returns every term that was read, in the order of their numbers.
+    #[must_use]
+    pub fn terms(self) -> Vec<Box<str>> {
+        let mut terms: Vec<(Box<str>, u32)> = self.terms.into_iter().collect();
+        terms.sort_unstable_by_key(|(_, number)| *number);
+        terms.into_iter().map(|(term, _)| term).collect()
+    }
+}
+
+/// Calls `found` with each word of `text` in order, names also in parts.
+fn each_word(text: &str, mut found: impl FnMut(&str)) {
+    for word in text.split(|c: char| !(c.is_alphanumeric() || c == '_' || is_combining_mark(c))) {
+        let word = word.trim_matches('_');
+        if word.is_empty() {
+            continue;
+        }
+        if !word.is_ascii() && word.chars().any(is_unspaced) {
+            unspaced(word, &mut found);
+            continue;
+        }
+        let mut parts = parts(word);
+        match (parts.next(), parts.next()) {
+            (Some(only), None) => found(only),
+            (Some(first), Some(second)) => {
+                found(&word.replace('_', ""));
+                found(first);
+                found(second);
+                parts.for_each(&mut found);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Returns a word folded, unless it says nothing.
+fn told(word: &str) -> Option<Cow<'_, str>> {
+    let word = fold(word);
+    (!word.is_empty() && !STOP.contains(word.as_ref())).then_some(word)
 }
 
 /// Returns a word without case, accents and forms that only look different (NFKD).
@@ -154,6 +200,19 @@ mod tests {
         ];
         for (text, wanted) in cases {
             assert_eq!(terms(text), wanted, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_reader_reads_the_same_terms(texts in proptest::collection::vec("\\PC{0,9}|[aA_ é東 s]{0,30}", 0..6)) {
+            let mut reader = Reader::default();
+            let numbers: Vec<Vec<u32>> = texts.iter().map(|text| reader.read(text)).collect();
+            let read = reader.terms();
+            for (text, numbers) in texts.iter().zip(numbers) {
+                let found: Vec<&str> = numbers.iter().map(|number| &*read[*number as usize]).collect();
+                proptest::prop_assert_eq!(found, terms(text));
+            }
         }
     }
 

@@ -20,8 +20,8 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
 
-use super::embedded::words;
-use super::{AROUND, Entries, FACET_VALUES, Found, Index, Indexes, LEADING, Query, Scope};
+use super::embedded::Read;
+use super::{AROUND, Entries, Entry, FACET_VALUES, Found, Index, Indexes, LEADING, Query, Scope};
 use crate::Error;
 use crate::attributes::Value;
 use crate::filter::{End, Filter};
@@ -120,17 +120,17 @@ impl Indexes for Qdrant {
 #[async_trait]
 impl Index for Collection {
     async fn replace(&self, document: &str, entries: Entries) -> Result<(), Error> {
-        let Entries { passages, fields } = entries;
+        let Entries { passages, fields } = &entries;
         let count = passages.len();
         let first =
             passages.first().and_then(|entry| entry.vector.as_ref()).map(|one| one.len() as u64);
-        let payload = payload(document, &fields);
+        let payload = payload(document, fields);
         if count > 0 {
             self.make(first, &payload).await?;
         } else if self.made().await?.is_none() {
             return Ok(());
         }
-        let points = points(document, &passages, &payload);
+        let points = points(document, &Read::new(entries), &payload);
         for some in points.chunks(BATCH) {
             let upsert = UpsertPointsBuilder::new(&self.name, some.to_vec()).wait(true);
             self.heard(self.client.upsert_points(upsert).await).await?;
@@ -442,11 +442,13 @@ fn around(point: &ScoredPoint) -> Vec<String> {
 
 fn points(
     document: &str,
-    passages: &[super::Entry],
+    read: &Read,
     payload: &BTreeMap<String, serde_json::Value>,
 ) -> Vec<PointStruct> {
-    let words = words(passages);
-    let point = |((entry, words), position): ((&super::Entry, HashMap<u32, f32>), usize)| {
+    let point = |((entry, words), position): ((&Entry, Vec<(&str, f32)>), usize)| {
+        // Two words of one number are one to Qdrant.
+        let words: HashMap<u32, f32> =
+            words.into_iter().map(|(term, part)| (number(term), part)).collect();
         let (indices, values): (Vec<u32>, Vec<f32>) = words.into_iter().unzip();
         let mut vectors =
             NamedVectors::default().add_vector(WORDS, Vector::new_sparse(indices, values));
@@ -465,11 +467,7 @@ fn points(
         let payload = Payload::try_from(nested).unwrap_or_default();
         PointStruct::new(point_id(&entry.id), vectors, payload)
     };
-    let weighed = words.into_iter().map(|words| {
-        let number = |(term, value): (String, f32)| (number(&term), value);
-        words.weighed(MEAN_LENGTH).into_iter().map(number).collect()
-    });
-    passages.iter().zip(weighed).zip(0..).map(point).collect()
+    read.entries.passages.iter().zip(read.weighed(MEAN_LENGTH)).zip(0..).map(point).collect()
 }
 
 /// Returns what a document is filtered by under the keys that filters look at: texts under `t`, truths under `b`,

@@ -8,12 +8,14 @@ mod vectors;
 mod write;
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use proto::retriever::Document;
 use sha2::{Digest as _, Sha256};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinSet};
 use types::{CallContext, Clock as _, SystemClock, TenantId};
 
 use crate::attributes::Attributes;
@@ -482,23 +484,22 @@ fn check_source(source: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Tells indexes of all that is stored: of a document while the next is read.
+/// Tells indexes of all that is stored: of as many documents at once as there are cores, while the next is read.
 async fn fill(rows: &Rows, indexes: &dyn Indexes) -> anyhow::Result<()> {
-    let told = |done: Result<_, tokio::task::JoinError>| {
-        done.unwrap_or_else(|fault| Err(Error::Broken(fault.into())))
+    let at_once = available_parallelism().map_or(1, NonZero::get);
+    let mut indexing = JoinSet::new();
+    let ended = |done: Option<Result<_, JoinError>>| match done {
+        Some(done) => done.unwrap_or_else(|fault| Err(Error::Broken(fault.into()))),
+        None => Ok(()),
     };
-    let mut last: Option<JoinHandle<Result<(), Error>>> = None;
     rows.every(async |scope, document, entries| {
         let index = indexes.open(&scope).await?;
-        let next = tokio::spawn(async move { index.replace(&document, entries).await });
-        match last.replace(next) {
-            Some(before) => told(before.await),
-            None => Ok(()),
-        }
+        indexing.spawn(async move { index.replace(&document, entries).await });
+        if indexing.len() > at_once { ended(indexing.join_next().await) } else { Ok(()) }
     })
     .await?;
-    match last {
-        Some(last) => Ok(told(last.await)?),
-        None => Ok(()),
+    while !indexing.is_empty() {
+        ended(indexing.join_next().await)?;
     }
+    Ok(())
 }

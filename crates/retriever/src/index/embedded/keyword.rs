@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use reading::each_term;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Slots;
-use reading::each_term;
 
 const K1: f32 = 1.2;
 const B: f32 = 0.75;
 /// How much a word of a passage's context counts, of one of its own.
-pub(super) const CONTEXT: f32 = 0.5;
+const CONTEXT: f32 = 0.5;
 /// How much two words that stand together as in the query count, of the rarer of them.
 const TOGETHER: f32 = 0.25;
 /// So many of the best passages are looked at for words that stand together.
@@ -57,15 +57,22 @@ pub(crate) struct Terms {
 }
 
 impl Keyword {
-    /// Returns the terms of a context, to be given to [`Self::insert`].
-    pub(crate) fn context(&mut self, text: &str) -> Context {
-        self.numbers(text).into()
+    /// Returns what terms are called here, new ones from now on.
+    pub(crate) fn numbers(&mut self, terms: &[Box<str>]) -> Vec<u32> {
+        let number = |term: &Box<str>| {
+            self.lexicon.get(term).copied().unwrap_or_else(|| {
+                let next = self.postings.len() as u32;
+                self.lexicon.insert(term.clone(), next);
+                self.postings.push(Vec::new());
+                next
+            })
+        };
+        terms.iter().map(number).collect()
     }
 
-    /// Adds a passage in a free slot.
-    pub(crate) fn insert(&mut self, slot: u32, text: &str, context: Context) {
-        let terms: Box<[u32]> = self.numbers(text).into();
-        let length = terms.len() as f32 + CONTEXT * context.len() as f32;
+    /// Adds a passage in a free slot, by the numbers of its terms.
+    pub(crate) fn insert(&mut self, slot: u32, terms: Box<[u32]>, context: Context) {
+        let length = length(&terms, &context);
         let row = Row { terms, context, length };
         for (term, frequency) in row.frequencies() {
             let list = &mut self.postings[term as usize];
@@ -94,20 +101,6 @@ impl Keyword {
         }
         self.count -= 1;
         self.total_length -= f64::from(row.length);
-    }
-
-    fn numbers(&mut self, text: &str) -> Vec<u32> {
-        let mut numbers = Vec::new();
-        each_term(text, |term| {
-            let number = self.lexicon.get(term).copied().unwrap_or_else(|| {
-                let next = self.postings.len() as u32;
-                self.lexicon.insert(term.into(), next);
-                self.postings.push(Vec::new());
-                next
-            });
-            numbers.push(number);
-        });
-        numbers
     }
 
     /// Returns what of a query is in the index.
@@ -179,11 +172,21 @@ impl Keyword {
 
 impl Row {
     fn frequencies(&self) -> FxHashMap<u32, f32> {
-        let mut frequencies = FxHashMap::default();
-        self.terms.iter().for_each(|term| *frequencies.entry(*term).or_default() += 1.0);
-        self.context.iter().for_each(|term| *frequencies.entry(*term).or_default() += CONTEXT);
-        frequencies
+        frequencies(&self.terms, &self.context)
     }
+}
+
+/// Returns how often each term is in a passage.
+pub(super) fn frequencies(terms: &[u32], context: &[u32]) -> FxHashMap<u32, f32> {
+    let mut frequencies = FxHashMap::default();
+    terms.iter().for_each(|term| *frequencies.entry(*term).or_default() += 1.0);
+    context.iter().for_each(|term| *frequencies.entry(*term).or_default() += CONTEXT);
+    frequencies
+}
+
+/// Returns how long a passage is, in terms.
+pub(super) fn length(terms: &[u32], context: &[u32]) -> f32 {
+    terms.len() as f32 + CONTEXT * context.len() as f32
 }
 
 /// BM25's term frequency, as of Robertson and Zaragoza, 2009: it grows to K1 + 1, and slower in a
@@ -201,9 +204,18 @@ mod tests {
     fn of(texts: &[&str]) -> Keyword {
         let mut index = Keyword::default();
         for (slot, text) in (0..).zip(texts) {
-            index.insert(slot, text, Context::default());
+            insert(&mut index, slot, text, "");
         }
         index
+    }
+
+    fn insert(index: &mut Keyword, slot: u32, text: &str, context: &str) {
+        let mut numbers = |text: &str| {
+            let terms: Vec<Box<str>> = reading::terms(text).into_iter().map(Into::into).collect();
+            index.numbers(&terms)
+        };
+        let (terms, context) = (numbers(text), numbers(context));
+        index.insert(slot, terms.into(), context.into());
     }
 
     fn found(index: &Keyword, query: &str) -> Vec<u32> {
@@ -235,8 +247,7 @@ mod tests {
     #[test]
     fn a_word_of_the_context_counts_less_than_an_own_one() {
         let mut index = of(&["pear tree", "cedar tree"]);
-        let context = index.context("pear");
-        index.insert(2, "tree cedar", context);
+        insert(&mut index, 2, "tree cedar", "pear");
         assert_eq!(found(&index, "pear"), [0, 2]);
     }
 
@@ -252,13 +263,13 @@ mod tests {
                     changed.remove(slot);
                 }
                 if kept {
-                    changed.insert(slot, &text, Context::default());
+                    insert(&mut changed, slot, &text, "");
                     held.insert(slot, text);
                 }
             }
             let mut fresh = Keyword::default();
             for (slot, text) in &held {
-                fresh.insert(*slot, text, Context::default());
+                insert(&mut fresh, *slot, text, "");
             }
             let scores = |index: &Keyword| {
                 let mut scores = index.scores(&index.terms("b c d b"), None);

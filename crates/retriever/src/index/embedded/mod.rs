@@ -3,20 +3,19 @@
 mod dense;
 mod fields;
 mod keyword;
+mod read;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
 use self::dense::Dense;
 use self::fields::Fields;
 use self::keyword::{Context, Keyword};
-use super::{AROUND, DEPTH, Entries, Entry, FACET_VALUES, Found, LEADING, Query};
+pub(super) use self::read::Read;
+use super::{AROUND, DEPTH, Entries, FACET_VALUES, Found, LEADING, Query};
 use crate::attributes::Value;
 use crate::fuse::Candidate;
-
-/// So many words of a document's beginning are every passage's context.
-const CONTEXT_WORDS: usize = 40;
 
 /// One collection's index. Every statistic is of these passages alone.
 #[derive(Debug, Default)]
@@ -48,12 +47,16 @@ struct Held {
 
 impl Embedded {
     /// Puts a document's passages, in order, in place of what it had.
-    pub(crate) fn replace(&mut self, document: &str, entries: Entries) {
+    pub(crate) fn replace(&mut self, document: &str, read: Read) {
         self.remove(document);
-        let Entries { passages, fields } = entries;
-        let context = self.keyword.context(&beginning(&passages));
+        let Read { entries: Entries { passages, fields }, terms, own, context } = read;
+        let numbers = self.keyword.numbers(&terms);
+        let here = |terms: &[u32]| -> Vec<u32> {
+            terms.iter().map(|term| numbers[*term as usize]).collect()
+        };
+        let context: Context = here(&context).into();
         let mut slots = Vec::with_capacity(passages.len());
-        for entry in passages {
+        for (entry, own) in passages.into_iter().zip(own) {
             let slot = self.free.pop().unwrap_or_else(|| {
                 self.passages.push(None);
                 (self.passages.len() - 1) as u32
@@ -61,7 +64,7 @@ impl Embedded {
             // The first passage is the beginning itself.
             let is_first = slots.is_empty();
             let context = if is_first { Context::default() } else { context.clone() };
-            self.keyword.insert(slot, &entry.text, context);
+            self.keyword.insert(slot, here(&own).into(), context);
             if let Some(vector) = &entry.vector {
                 self.dense.insert(slot, vector);
             }
@@ -150,49 +153,6 @@ impl Embedded {
     }
 }
 
-/// A passage's words, each with how often it stands there, as [`Embedded`] counts them.
-#[derive(Debug, Default)]
-pub(super) struct Words {
-    frequencies: HashMap<String, f32>,
-    length: f32,
-}
-
-impl Words {
-    /// Returns each word's part of BM25 without its rarity, for passages of this mean length.
-    pub(super) fn weighed(self, mean: f32) -> HashMap<String, f32> {
-        let long = self.length / mean;
-        let weigh = |(word, often)| (word, keyword::saturated(often, long));
-        self.frequencies.into_iter().map(weigh).collect()
-    }
-}
-
-/// Returns the words of a document's passages, with those of their context.
-pub(super) fn words(passages: &[Entry]) -> Vec<Words> {
-    let mut context = Words::default();
-    let count = |words: &mut Words, text: &str, weight: f32| {
-        reading::each_term(text, |term| {
-            *words.frequencies.entry(term.to_owned()).or_default() += weight;
-            words.length += weight;
-        });
-    };
-    count(&mut context, &beginning(passages), keyword::CONTEXT);
-    let of = |(entry, at): (&Entry, usize)| {
-        let mut words = Words::default();
-        if at > 0 {
-            words = Words { frequencies: context.frequencies.clone(), length: context.length };
-        }
-        count(&mut words, &entry.text, 1.0);
-        words
-    };
-    passages.iter().zip(0..).map(of).collect()
-}
-
-/// Returns a document's first words.
-fn beginning(entries: &[Entry]) -> String {
-    let words = entries.iter().flat_map(|entry| entry.text.split_whitespace());
-    words.take(CONTEXT_WORDS).collect::<Vec<_>>().join(" ")
-}
-
 /// Returns the at most `count` slots of the highest scores above 0, best first, equals in their order.
 fn best(scores: &[f32], count: usize) -> Vec<u32> {
     let above = |slot: &u32| scores[*slot as usize] > 0.0;
@@ -262,14 +222,15 @@ impl FromIterator<u32> for Slots {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Entry;
     use super::*;
 
     fn entry(id: &str, text: &str, vector: Option<[f32; 2]>) -> Entry {
         Entry { id: id.to_owned(), text: text.to_owned(), vector: vector.map(Vec::from) }
     }
 
-    fn of(passages: Vec<Entry>) -> Entries {
-        Entries { passages, ..Entries::default() }
+    fn of(passages: Vec<Entry>) -> Read {
+        Read::new(Entries { passages, ..Entries::default() })
     }
 
     fn found(
@@ -314,12 +275,5 @@ mod tests {
         index.remove("a");
         index.remove("b");
         assert_eq!((index.len(), index.passages.len()), (0, 3));
-    }
-
-    #[test]
-    fn a_document_begins_with_forty_words() {
-        let some = [entry("a", "# a  few", None), entry("b", &"wörd ".repeat(50), None)];
-        assert_eq!(beginning(&some).split(' ').count(), 40);
-        assert_eq!(beginning(&some[..1]), "# a few");
     }
 }
