@@ -295,7 +295,10 @@ impl RetrieverService for Service {
         let count = between("limit", message.limit, 100, 1000)?;
         let page = Page { after: &message.after, backwards: message.backwards, count };
         let states: Vec<TaskState> = message.states().collect();
-        let (entries, has_more) = collection.entries(page, &states).await?;
+        let (entries, has_more) = match message.job.as_str() {
+            "" => collection.entries(page, &states).await?,
+            job => collection.entries_of(job, page, &states).await?,
+        };
         Ok(Response::new(ListEntriesResponse { entries, has_more }))
     }
 

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use proto::retriever::{Collection, Entry};
+use proto::retriever::{Collection, Entry, TaskState};
 use types::TenantId;
 
-use super::queue::{Queue, read_state};
+use super::queue::{Queue, read_state, written};
 use crate::Error;
 use crate::attributes::Attributes;
 use crate::database::{Row, transaction};
@@ -27,19 +27,38 @@ impl Queue {
         ));
         let rows = rows.bind(scope.tenant.as_str()).bind(&scope.collection);
         let rows = rows.bind(page.after).bind(i64::from(page.count)).all().await?;
-        let entry = |row: &Row| {
-            let attributes: Attributes =
-                serde_json::from_str(row.get(3)?).map_err(|fault| Error::Broken(fault.into()))?;
-            Ok(Entry {
-                source: row.get(0)?,
-                state: read_state(row.get(1)?).into(),
-                reason: row.get(2)?,
-                attributes: on_the_wire(&attributes),
-                updated_at_ms: row.get(4)?,
-                ..Entry::default()
-            })
-        };
         rows.iter().map(entry).collect()
+    }
+
+    /// Returns a page of an ingest job's documents in one of these states, or in any, by source: those that are done as
+    /// they are stored, without those that are not any more.
+    pub(crate) async fn entries_of(
+        &self,
+        scope: &Scope,
+        job: &str,
+        page: Page<'_>,
+        states: &[TaskState],
+    ) -> Result<Vec<Entry>, Error> {
+        let states: Vec<String> = states
+            .iter()
+            .map(|state| format!("'{}'", written(*state).unwrap_or_default()))
+            .collect();
+        let wanted = match states.is_empty() {
+            true => String::new(),
+            false => format!("AND t.state IN ({})", states.join(", ")),
+        };
+        let mut db = self.database.read().await?;
+        let rows = db.made(format!(
+            "SELECT t.source, t.state, t.reason, COALESCE(d.attributes, t.attributes),
+             COALESCE(d.updated_at, t.updated_at), CAST(COALESCE(octet_length(d.text), 0) AS BIGINT)
+             FROM tasks t LEFT JOIN documents d
+             ON d.tenant = t.tenant AND d.collection = $2 AND d.source = t.source AND t.state = 'done'
+             WHERE t.tenant = $1 AND t.job = $5 AND (t.state <> 'done' OR d.id IS NOT NULL) {wanted} AND {}",
+            page.rest_of_select("t.source")
+        ));
+        let rows = rows.bind(scope.tenant.as_str()).bind(&scope.collection);
+        let rows = rows.bind(page.after).bind(i64::from(page.count)).bind(job).all().await?;
+        rows.iter().map(|row| Ok(Entry { bytes: row.count(5)?, ..entry(row)? })).collect()
     }
 
     /// Says of collections how much is on its way into them.
@@ -88,4 +107,18 @@ impl Queue {
         });
         Ok(removed? > 0)
     }
+}
+
+/// Reads the columns of source, state, reason, attributes and time.
+fn entry(row: &Row) -> Result<Entry, Error> {
+    let attributes: Attributes =
+        serde_json::from_str(row.get(3)?).map_err(|fault| Error::Broken(fault.into()))?;
+    Ok(Entry {
+        source: row.get(0)?,
+        state: read_state(row.get(1)?).into(),
+        reason: row.get(2)?,
+        attributes: on_the_wire(&attributes),
+        updated_at_ms: row.get(4)?,
+        ..Entry::default()
+    })
 }

@@ -418,7 +418,7 @@ impl Queue {
         state: TaskState,
         count: u32,
     ) -> Result<Vec<proto::retriever::Task>, Error> {
-        let state = STATES.iter().find(|one| one.0 == state).map(|one| one.1);
+        let state = written(state);
         let mut db = self.database.read().await?;
         let rows = db.query(
             "SELECT source, state, reason, document, attempts, updated_at FROM tasks
@@ -439,6 +439,11 @@ impl Queue {
         };
         rows.iter().map(task).collect()
     }
+}
+
+/// Returns a state as it is written; none of one that is never.
+pub(super) fn written(state: TaskState) -> Option<&'static str> {
+    STATES.iter().find(|one| one.0 == state).map(|one| one.1)
 }
 
 /// Reads a state as it is written.

@@ -41,6 +41,32 @@ impl Collection<'_> {
         }
     }
 
+    /// As [`Self::entries`], of what was added in one ingest job.
+    ///
+    /// # Errors
+    /// Also [`Error::NoJob`] if nothing goes here by such a job.
+    pub(crate) async fn entries_of(
+        &self,
+        job: &str,
+        page: Page<'_>,
+        states: &[TaskState],
+    ) -> Result<(Vec<Entry>, bool), Error> {
+        self.store.rows.collection(&self.scope).await?;
+        let known = self.store.queue.bare(&self.scope.tenant, job).await?;
+        if known.collection != self.scope.collection || known.model.is_some() {
+            return Err(Error::NoJob(job.to_owned()));
+        }
+        let wanted = page.count as usize;
+        let page = Page { count: page.count + 1, ..page };
+        let mut entries = self.store.queue.entries_of(&self.scope, job, page, states).await?;
+        let has_more = entries.len() > wanted;
+        entries.truncate(wanted);
+        for entry in &mut entries {
+            entry.document_id = self.document_id(&entry.source);
+        }
+        Ok((entries, has_more))
+    }
+
     /// Returns entries behind a source, and whether there are no others.
     async fn some(&self, page: Page<'_>) -> Result<(Vec<Entry>, bool), Error> {
         // What waits first: what is stored meanwhile is seen as waiting, and never as not there.

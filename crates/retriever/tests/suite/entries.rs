@@ -12,7 +12,7 @@ use retriever::{Config, Fetch};
 use testkit::web::Web;
 use types::ErrorKind;
 
-use super::{Caller, add, begin, config, ended, over_each, request, serve};
+use super::{Caller, ValueKind, add, attributes, begin, config, ended, over_each, request, serve};
 
 async fn list(caller: &mut Caller, message: ListEntriesRequest) -> (Vec<Entry>, bool) {
     let reply = caller.client.list_entries(request(&caller.context, message)).await.unwrap();
@@ -22,6 +22,38 @@ async fn list(caller: &mut Caller, message: ListEntriesRequest) -> (Vec<Entry>, 
 
 fn shown(entries: &[Entry]) -> Vec<(&str, TaskState)> {
     entries.iter().map(|entry| (entry.source.as_str(), entry.state())).collect()
+}
+
+/// Checks that pages of any length have all of a job, or of the collection without one, in both orders.
+async fn listed_in_pages(caller: &mut Caller, job: &str, all: &[(&str, TaskState)]) {
+    for backwards in [false, true] {
+        for limit in 1..=5 {
+            let (mut listed, mut after) = (Vec::new(), String::new());
+            loop {
+                let job = job.to_owned();
+                let message = ListEntriesRequest {
+                    after,
+                    backwards,
+                    limit,
+                    job,
+                    ..ListEntriesRequest::default()
+                };
+                let (entries, has_more) = list(caller, message).await;
+                let read = listed.len() + entries.len();
+                assert_eq!(has_more, read < all.len(), "{limit} {backwards}");
+                listed.extend(entries);
+                if !has_more {
+                    break;
+                }
+                after = listed.last().unwrap().source.clone();
+            }
+            let mut wanted = all.to_vec();
+            if backwards {
+                wanted.reverse();
+            }
+            assert_eq!(shown(&listed), wanted);
+        }
+    }
 }
 
 async fn collection(caller: &mut Caller) -> Collection {
@@ -108,27 +140,7 @@ async fn entries_are_what_waits_what_is_stored_and_what_failed(directory: &Path)
         let wanted: Vec<_> = wanted.into_iter().map(|at: usize| all[at]).collect();
         assert_eq!((shown(&entries), has_more), (wanted, false));
     }
-    for backwards in [false, true] {
-        for limit in 1..=5 {
-            let (mut listed, mut after) = (Vec::new(), String::new());
-            loop {
-                let message =
-                    ListEntriesRequest { after, backwards, limit, ..ListEntriesRequest::default() };
-                let (entries, has_more) = list(&mut caller, message).await;
-                assert_eq!(has_more, listed.len() + entries.len() < 5, "{limit} {backwards}");
-                listed.extend(entries);
-                if !has_more {
-                    break;
-                }
-                after = listed.last().unwrap().source.clone();
-            }
-            let mut wanted = all.to_vec();
-            if backwards {
-                wanted.reverse();
-            }
-            assert_eq!(shown(&listed), wanted);
-        }
-    }
+    listed_in_pages(&mut caller, "", &all).await;
     let counts = collection(&mut caller).await;
     assert_eq!((counts.documents, counts.bytes), (2, 11));
     assert_eq!((counts.waiting, counts.waiting_stored, counts.failed), (2, 1, 2));
@@ -156,6 +168,93 @@ async fn entries_are_what_waits_what_is_stored_and_what_failed(directory: &Path)
     let (entries, _) = list(&mut caller, ListEntriesRequest::default()).await;
     assert_eq!(shown(&entries), [("c", failed), ("e", done)]);
     assert!(caller.search("late").await.is_empty());
+}
+
+over_each!(what_one_job_added_is_listed_as_it_is_by_now);
+async fn what_one_job_added_is_listed_as_it_is_by_now(directory: &Path) {
+    let web = Web::start().await.unwrap();
+    web.hold("/held");
+    let config = Config {
+        fetch: Fetch { local_networks: vec!["127.0.0.1/32".parse().unwrap()], ..Fetch::default() },
+        ingest_workers: 1,
+        ..config(directory)
+    };
+    let peer = serve(config).await.unwrap();
+    let mut caller = Caller::new(&peer, "a");
+    caller.put("a", b"words that no job added").await.unwrap();
+    let job = begin(&mut caller).await;
+    for (source, text) in
+        [("b", &b"words"[..]), ("c", b"\xff"), ("d", b"lost words"), ("e", b"old words")]
+    {
+        add(&mut caller, &job, source, text).await.unwrap();
+    }
+    ended(&mut caller, &job).await;
+    delete(&mut caller, "d").await.unwrap();
+    let message = PutDocumentRequest {
+        source: "e".to_owned(),
+        content: "words that are newer".into(),
+        attributes: attributes(&[("year", ValueKind::Number(2024.0))]),
+        ..PutDocumentRequest::default()
+    };
+    let (id, _) = caller.send(message).await.unwrap();
+    let held = format!("{}/held", web.url);
+    let source = held.clone();
+    let document =
+        Some(PutDocumentRequest { source, fetch: true, ..PutDocumentRequest::default() });
+    let message = AddToJobRequest { job: job.clone(), document };
+    caller.client.add_to_job(request(&caller.context, message)).await.unwrap();
+    let asked = async {
+        while web.asked("/held") == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap();
+    // There is one worker: this one waits for the other.
+    add(&mut caller, &job, "f", b"words").await.unwrap();
+
+    let of = |job: &str| ListEntriesRequest { job: job.to_owned(), ..Default::default() };
+    let (entries, _) = list(&mut caller, of(&job)).await;
+    let (done, failed) = (TaskState::Done, TaskState::Failed);
+    let all = [
+        ("b", done),
+        ("c", failed),
+        ("e", done),
+        ("f", TaskState::Queued),
+        (held.as_str(), TaskState::Running),
+    ];
+    assert_eq!(shown(&entries), all);
+    assert!(entries[1].reason.contains("is not UTF-8"), "{:?}", entries[1]);
+    assert_eq!((entries[0].bytes, entries[1].bytes, entries[2].bytes), (5, 0, 20));
+    assert_eq!(entries[2].document_id, id);
+    assert_eq!(entries[2].attributes, attributes(&[("year", ValueKind::Number(2024.0))]));
+    listed_in_pages(&mut caller, &job, &all).await;
+    for (states, wanted) in [
+        (vec![done], vec![0, 2]),
+        (vec![failed], vec![1]),
+        (vec![TaskState::Queued, TaskState::Running], vec![3, 4]),
+        (vec![TaskState::Unspecified], vec![]),
+    ] {
+        let states = states.into_iter().map(i32::from).collect();
+        let message = ListEntriesRequest { states, limit: 2, ..of(&job) };
+        let (entries, has_more) = list(&mut caller, message).await;
+        let wanted: Vec<_> = wanted.into_iter().map(|at: usize| all[at]).collect();
+        assert_eq!((shown(&entries), has_more), (wanted, false));
+    }
+
+    // It is of one tenant and one collection.
+    let name = "other".to_owned();
+    let message = CreateCollectionRequest { name: name.clone(), ..Default::default() };
+    caller.client.create_collection(request(&caller.context, message)).await.unwrap();
+    let elsewhere = ListEntriesRequest { collection: name, ..of(&job) };
+    let stranger = Caller::new(&peer, "b");
+    for (caller, message) in
+        [(caller.again(), elsewhere), (caller.again(), of("job_none")), (stranger, of(&job))]
+    {
+        let Caller { mut client, context } = caller;
+        let missing = client.list_entries(request(&context, message)).await.unwrap_err();
+        assert_eq!(runtime::error::kind_of(&missing), ErrorKind::NotFound);
+        assert!(missing.message().starts_with("job "), "{missing}");
+    }
 }
 
 over_each!(a_collection_is_called_and_noted_as_people_say);
