@@ -7,6 +7,7 @@ import openai
 url, key, other = sys.argv[1:]
 client = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
 stranger = openai.OpenAI(base_url=url, api_key=other, max_retries=0)
+files, batches = client.vector_stores.files, client.vector_stores.file_batches
 QUICK = {"poll_interval_ms": 20}
 SOON = {**QUICK, "max_wait_seconds": 60}
 
@@ -76,8 +77,13 @@ for order in ("asc", "desc"):
     listed = [one.id for one in client.vector_stores.files.list(store.id, limit=1, order=order)]
     wanted = [file.id, old.id, bad.id]
     assert listed == (wanted if order == "asc" else wanted[::-1]), listed
-failed = client.vector_stores.files.list(store.id, filter="failed")
+    middle = files.list(store.id, before=wanted[2 if order == "asc" else 0], limit=1, order=order)
+    assert ([one.id for one in middle.data], middle.has_more) == ([old.id], True), middle
+failed = files.list(store.id, filter="failed")
 assert [one.id for one in failed] == [bad.id], failed
+between = files.list(store.id, after=file.id, before=bad.id, order="asc")
+assert ([one.id for one in between.data], between.has_more) == ([old.id], False), between
+assert files.list(store.id, filter="cancelled").data == []
 second = client.vector_stores.create(name="second", file_ids=[file.id])
 stores = [one.id for one in client.vector_stores.list(limit=1)]
 assert stores[:2] == [second.id, store.id], stores
@@ -100,6 +106,35 @@ assert client.vector_stores.retrieve(second.id).file_counts.total == 2
 assert client.vector_stores.files.retrieve(old.id, vector_store_id=second.id).attributes == {
     "batch": True
 }
+
+of_batch = {"batch_id": batch.id, "vector_store_id": second.id}
+for order in ("asc", "desc"):
+    listed = [one.id for one in batches.list_files(**of_batch, limit=1, order=order)]
+    wanted = [file.id, old.id]
+    assert listed == (wanted if order == "asc" else wanted[::-1]), listed
+[last] = batches.list_files(**of_batch, after=file.id, order="asc").data
+assert (last.id, last.status, last.attributes) == (old.id, "completed", {"batch": True}), last
+assert last.vector_store_id == second.id and last.usage_bytes > 0, last
+[first] = batches.list_files(**of_batch, before=old.id, order="asc").data
+assert first.id == file.id, first
+for status, count in (("completed", 2), ("failed", 0), ("in_progress", 0), ("cancelled", 0)):
+    listed = batches.list_files(**of_batch, filter=status).data
+    assert len(listed) == count, (status, listed)
+bad_request, missing = openai.BadRequestError, openai.NotFoundError
+refused(bad_request, lambda: batches.list_files(**of_batch, filter="lost"), "filter", "lost")
+refused(bad_request, lambda: batches.list_files(**of_batch, limit=101), "limit")
+for number, name in ((batch.id, store.id), ("job_none", second.id), (batch.id, "vs_none")):
+    of_none = {"batch_id": number, "vector_store_id": name}
+    refused(missing, lambda: batches.list_files(**of_none), "does not exist")
+    refused(missing, lambda: batches.list_files(**of_none, filter="cancelled"), "does not exist")
+# One that was removed from the store since is not there, one that failed is.
+removed = batches.create_and_poll(second.id, file_ids=[file.id, bad.id], **QUICK)
+assert files.delete(file.id, vector_store_id=second.id).deleted
+[left] = batches.list_files(removed.id, vector_store_id=second.id)
+assert (left.id, left.status) == (bad.id, "failed"), left
+assert "is not UTF-8" in left.last_error.message, left
+assert files.delete(bad.id, vector_store_id=second.id).deleted
+assert batches.create_and_poll(second.id, file_ids=[file.id], **QUICK).status == "completed"
 cancelled = client.vector_stores.file_batches.cancel(batch.id, vector_store_id=second.id)
 assert cancelled.status == "cancelled" and cancelled.file_counts.completed == 2, cancelled
 assert client.vector_stores.retrieve(second.id).file_counts.completed == 2, "what is completed stays"
@@ -107,9 +142,8 @@ assert client.vector_stores.retrieve(second.id).file_counts.completed == 2, "wha
 # What is not ours to do is said, and nothing is made of it.
 static = {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overlap_tokens": 400}}
 days = {"anchor": "last_active_at", "days": 7}
-create, files = client.vector_stores.create, client.vector_stores.files
+create = client.vector_stores.create
 made = len(list(client.vector_stores.list()))
-bad_request = openai.BadRequestError
 refused(bad_request, lambda: create(chunking_strategy=static), "/chunking_strategy")
 refused(bad_request, lambda: create(expires_after=days), "/expires_after")
 refused(bad_request, lambda: create(name="x" * 300), "/name")
@@ -127,7 +161,6 @@ refused(
 refused(
     bad_request, lambda: files.create(store.id, file_id=file.id, attributes={"A": 1}), "/attributes/A"
 )
-batches = client.vector_stores.file_batches
 ids = [file.id, file.id]
 refused(bad_request, lambda: batches.create(store.id, file_ids=ids), "/file_ids: ", "twice")
 one = {"file_id": file.id}
@@ -161,6 +194,7 @@ for call in (
     lambda: theirs.files.delete(file.id, vector_store_id=store.id),
     lambda: theirs.files.create(store.id, file_id=file.id),
     lambda: theirs.file_batches.retrieve(batch.id, vector_store_id=store.id),
+    lambda: theirs.file_batches.list_files(removed.id, vector_store_id=second.id),
 ):
     refused(openai.NotFoundError, call)
 assert [one.id for one in theirs.list()] == ["default"]

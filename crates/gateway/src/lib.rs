@@ -266,6 +266,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(vector_stores::files::content))
         .routes(routes!(vector_stores::batches::create))
         .routes(routes!(vector_stores::batches::read))
+        .routes(routes!(vector_stores::batches::files))
         .routes(routes!(vector_stores::batches::cancel))
         .routes(routes!(ask::ask))
         .routes(routes!(ask::events))

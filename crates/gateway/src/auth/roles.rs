@@ -60,6 +60,7 @@ const TABLE: &[(Method, &str, Right)] = &[
     (Method::GET, "/v1/vector_stores/{id}/files/{file_id}/content", Call),
     (Method::POST, "/v1/vector_stores/{id}/file_batches", Call),
     (Method::GET, "/v1/vector_stores/{id}/file_batches/{batch_id}", Call),
+    (Method::GET, "/v1/vector_stores/{id}/file_batches/{batch_id}/files", Call),
     (Method::POST, "/v1/vector_stores/{id}/file_batches/{batch_id}/cancel", Call),
     (Method::GET, "/api/v1/providers", Report),
     (Method::POST, "/api/v1/providers/{name}/probe", Operate),

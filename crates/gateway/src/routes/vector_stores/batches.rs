@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use types::{CallContext, ErrorKind, JobId};
 
-use super::super::{Json, Path};
-use super::files::{NewStoreFile, add, upload};
+use super::super::{Json, Path, Query};
+use super::files::{NewStoreFile, Page, add, listed, upload};
 use super::{MOST_FILES, detached};
 use crate::auth::Grant;
 use crate::{App, Error};
@@ -107,6 +107,21 @@ pub(crate) async fn read(
 ) -> Result<axum::Json<Value>, Error> {
     let job = find(&app, &context, &grant.collection(Some(id))?, batch).await?;
     Ok(axum::Json(shown(&job, false)))
+}
+
+/// Lists the files of a batch as the store has them by now, without those that were removed from it since.
+#[utoipa::path(get, operation_id = "list_vector_store_file_batch_files", path = "/v1/vector_stores/{id}/file_batches/{batch_id}/files", tag = "vector stores",
+    params(("id" = String, Path, description = "The store"), ("batch_id" = String, Path, description = "The batch"), Page),
+    responses((status = 200, description = "A page of OpenAI's vector store files"), (status = 404, description = "There is no such batch")))]
+pub(crate) async fn files(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Path((id, batch)): Path<(String, String)>,
+    Query(page): Query<Page>,
+) -> Result<axum::Json<Value>, Error> {
+    let (store, batch) = (grant.collection(Some(id))?, JobId::new(batch)?.to_string());
+    listed(&app, &context, store, batch, page).await
 }
 
 /// Cancels a batch of files, which is forgotten then: what waits is not done, what is completed stays.

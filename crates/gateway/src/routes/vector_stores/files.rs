@@ -9,7 +9,8 @@ use proto::orchestrator::orchestrator_service_client::OrchestratorServiceClient;
 use proto::orchestrator::{File, GetFileRequest, ReadFileRequest};
 use proto::retriever::{
     AddToJobRequest, CreateJobRequest, DeleteEntryRequest, DeleteJobRequest, Entry,
-    GetDocumentRequest, ListEntriesRequest, PutDocumentRequest, TaskState, Values,
+    GetDocumentRequest, ListEntriesRequest, ListEntriesResponse, PutDocumentRequest, TaskState,
+    Values,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -40,11 +41,13 @@ pub(crate) struct NewStoreFile {
 pub(crate) struct Page {
     /// The last id of the page before
     after: Option<String>,
+    /// The first id of the page behind
+    before: Option<String>,
     /// 1 to 100, 20 when absent
     limit: Option<u32>,
     /// By the ids of files, which sort by age: `asc`, or `desc` when absent
     order: Option<String>,
-    /// Only files that are so: `in_progress`, `completed`, `failed`
+    /// Only files that are so: `in_progress`, `completed`, `failed`; none is ever `cancelled`
     filter: Option<String>,
 }
 
@@ -100,39 +103,7 @@ pub(crate) async fn list(
     Query(page): Query<Page>,
 ) -> Result<axum::Json<Value>, Error> {
     let store = grant.collection(Some(id))?;
-    let backwards = !super::super::oldest_first(page.order.as_deref())?;
-    let states: &[TaskState] = match page.filter.as_deref() {
-        None => &[],
-        Some("in_progress") => &[TaskState::Queued, TaskState::Running],
-        Some("completed") => &[TaskState::Done],
-        Some("failed") => &[TaskState::Failed],
-        Some(other) => {
-            let known = "in_progress, completed, failed";
-            return Err(Error::invalid(format!("filter: {other:?} is none of {known}")));
-        }
-    };
-    let after = match page.after {
-        None => String::new(),
-        // Whether it is there still or not: its source is between these two.
-        Some(id) if id.starts_with("file-") && backwards => format!("{id}/"),
-        Some(id) if id.starts_with("file-") => format!("{id}/\u{10ffff}"),
-        Some(id) => {
-            let found = find(&app, &context, &store, &id).await?;
-            found.ok_or_else(|| Error::invalid(format!("after: there is no file {id:?}")))?.source
-        }
-    };
-    let limit = page_size(page.limit)?;
-    let request = ListEntriesRequest {
-        collection: store.clone(),
-        after,
-        backwards,
-        limit: u32::try_from(limit).unwrap_or(u32::MAX),
-        states: states.iter().map(|state| i32::from(*state)).collect(),
-    };
-    let request = runtime::context::request(&context, request);
-    let reply = app.retriever().list_entries(request).await?.into_inner();
-    let data = reply.entries.iter().map(|entry| shown(&store, entry)).collect();
-    Ok(axum::Json(super::super::page(data, reply.has_more)))
+    listed(&app, &context, store, String::new(), page).await
 }
 
 /// Tells one file of a vector store.
@@ -193,6 +164,86 @@ pub(crate) async fn delete(
     let request = runtime::context::request(&context, DeleteEntryRequest { collection, source });
     app.retriever().delete_entry(request).await?;
     Ok(axum::Json(json!({ "id": file, "object": "vector_store.file.deleted", "deleted": true })))
+}
+
+/// Returns a page of a store's files, or of those that one batch added.
+pub(super) async fn listed(
+    app: &App,
+    context: &CallContext,
+    store: String,
+    batch: String,
+    page: Page,
+) -> Result<axum::Json<Value>, Error> {
+    let backwards = !super::super::oldest_first(page.order.as_deref())?;
+    let limit = page_size(page.limit)?;
+    let (states, is_never): (&[TaskState], bool) = match page.filter.as_deref() {
+        None => (&[], false),
+        Some("in_progress") => (&[TaskState::Queued, TaskState::Running], false),
+        Some("completed") => (&[TaskState::Done], false),
+        Some("failed") => (&[TaskState::Failed], false),
+        // Whatever is cancelled is forgotten.
+        Some("cancelled") => (&[], true),
+        Some(other) => {
+            let known = "in_progress, completed, failed, cancelled";
+            return Err(Error::invalid(format!("filter: {other:?} is none of {known}")));
+        }
+    };
+    let after = match &page.after {
+        None => String::new(),
+        Some(id) => place(app, context, &store, ("after", id), backwards).await?,
+    };
+    // Those before a file are read from there on the other way.
+    let (from, is_turned) = match &page.before {
+        None => (after.clone(), false),
+        Some(id) => (place(app, context, &store, ("before", id), !backwards).await?, true),
+    };
+    let request = ListEntriesRequest {
+        collection: store.clone(),
+        after: from,
+        backwards: backwards != is_turned,
+        limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        states: states.iter().map(|state| i32::from(*state)).collect(),
+        job: batch,
+    };
+    let request = runtime::context::request(context, request);
+    let reply = app.retriever().list_entries(request).await?.into_inner();
+    let ListEntriesResponse { mut entries, mut has_more } = reply;
+    if is_turned {
+        entries.reverse();
+        has_more &= !cut(&mut entries, &after, backwards);
+    }
+    if is_never {
+        (entries, has_more) = (Vec::new(), false);
+    }
+    let data = entries.iter().map(|entry| shown(&store, entry)).collect();
+    Ok(axum::Json(super::super::page(data, has_more)))
+}
+
+/// Returns the source behind which a list goes on that is read from a file on; `what` names the file.
+async fn place(
+    app: &App,
+    context: &CallContext,
+    store: &str,
+    (what, id): (&str, &str),
+    backwards: bool,
+) -> Result<String, Error> {
+    if id.starts_with("file-") {
+        // Whether it is there still or not: its source is between these two.
+        return Ok(if backwards { format!("{id}/") } else { format!("{id}/\u{10ffff}") });
+    }
+    let found = find(app, context, store, id).await?;
+    Ok(found.ok_or_else(|| Error::invalid(format!("{what}: there is no file {id:?}")))?.source)
+}
+
+/// Removes those of a list's entries that are not behind a source, if there is one; tells whether there were any.
+fn cut(entries: &mut Vec<Entry>, after: &str, backwards: bool) -> bool {
+    let is_behind = |entry: &Entry| match backwards {
+        true => entry.source.as_str() < after,
+        false => entry.source.as_str() > after,
+    };
+    let count = entries.len();
+    entries.retain(|entry| after.is_empty() || is_behind(entry));
+    entries.len() < count
 }
 
 /// Finds a file that is to be added.
@@ -374,4 +425,22 @@ pub(super) fn shown(store: &str, entry: &Entry) -> Value {
         "chunking_strategy": { "type": "other" },
         "attributes": filter::shown(&entry.attributes),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_between_two_files_is_left() {
+        for (after, backwards, left) in
+            [("", false, "abc"), ("a", false, "bc"), ("c", false, ""), ("b/", true, "ab")]
+        {
+            let entry = |source: char| Entry { source: source.into(), ..Entry::default() };
+            let mut entries: Vec<Entry> = "abc".chars().map(entry).collect();
+            let was_cut = cut(&mut entries, after, backwards);
+            let sources: String = entries.into_iter().map(|entry| entry.source).collect();
+            assert_eq!((sources.as_str(), was_cut), (left, left != "abc"), "{after:?}");
+        }
+    }
 }
