@@ -3,11 +3,11 @@ use std::sync::Arc;
 use proto::retriever::retriever_service_server::RetrieverService;
 use proto::retriever::{
     AddToJobRequest, AddToJobResponse, ChangeCollectionRequest, ChangeCollectionResponse,
-    CreateCollectionRequest, CreateCollectionResponse, CreateJobRequest, CreateJobResponse,
-    DeleteCollectionRequest, DeleteCollectionResponse, DeleteDocumentRequest,
-    DeleteDocumentResponse, DeleteEntryRequest, DeleteEntryResponse, DeleteJobRequest,
-    DeleteJobResponse, GetCollectionRequest, GetCollectionResponse, GetDocumentRequest,
-    GetDocumentResponse, GetJobRequest, GetJobResponse, ListCollectionsRequest,
+    ChangeEntryRequest, ChangeEntryResponse, CreateCollectionRequest, CreateCollectionResponse,
+    CreateJobRequest, CreateJobResponse, DeleteCollectionRequest, DeleteCollectionResponse,
+    DeleteDocumentRequest, DeleteDocumentResponse, DeleteEntryRequest, DeleteEntryResponse,
+    DeleteJobRequest, DeleteJobResponse, GetCollectionRequest, GetCollectionResponse,
+    GetDocumentRequest, GetDocumentResponse, GetJobRequest, GetJobResponse, ListCollectionsRequest,
     ListCollectionsResponse, ListDocumentsRequest, ListDocumentsResponse, ListEntriesRequest,
     ListEntriesResponse, ListJobsRequest, ListJobsResponse, PutDocumentRequest,
     PutDocumentResponse, ReindexRequest, ReindexResponse, RetryJobRequest, RetryJobResponse,
@@ -311,6 +311,22 @@ impl RetrieverService for Service {
         detached(async move { store.collection(tenant, collection)?.forget(&source).await })
             .await?;
         Ok(Response::new(DeleteEntryResponse {}))
+    }
+
+    async fn change_entry(
+        &self,
+        request: Request<ChangeEntryRequest>,
+    ) -> tonic::Result<Response<ChangeEntryResponse>> {
+        let (store, context) = (Arc::clone(&self.store), runtime::context::read(&request)?);
+        let ChangeEntryRequest { collection, source, attributes } = request.into_inner();
+        let attributes = Attributes::read(attributes)?;
+        let private = context.privacy == Privacy::Private;
+        detached(async move {
+            let collection = store.collection(context.tenant, collection)?;
+            collection.set_attributes(&source, &attributes, private).await
+        })
+        .await?;
+        Ok(Response::new(ChangeEntryResponse {}))
     }
 }
 

@@ -9,6 +9,7 @@ use types::{
 };
 
 use crate::Error;
+use crate::attributes::Attributes;
 use crate::database::{Database, Row, Tx, locked, transaction};
 use crate::index::Scope;
 use crate::store::Put;
@@ -226,6 +227,19 @@ impl Queue {
         };
         let work = if row.get(14)? { Work::Fetch(put) } else { Work::Put(put) };
         Ok(Some(Task { context, collection, work, attempts }))
+    }
+
+    /// Returns what is said by now of the document that a task is: what it is filtered by, and whether it is private.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the lease is another's.
+    pub(crate) async fn said(&self, lease: &LeaseId) -> Result<(Attributes, Option<bool>), Error> {
+        let mut db = self.database.read().await?;
+        let row = db
+            .query("SELECT attributes, private FROM tasks WHERE lease = $1 AND state = 'running'");
+        let row = row.bind(lease.as_str()).optional().await?.ok_or(Error::Lost)?;
+        let attributes = serde_json::from_str(row.get(0)?);
+        Ok((attributes.map_err(|fault| Error::Broken(fault.into()))?, row.get(1)?))
     }
 
     /// Says that the task is still worked on.

@@ -2,9 +2,10 @@
 
 use proto::retriever::{Entry, TaskState};
 
-use super::{Rows, on_the_wire, read_attributes};
+use super::{Rows, add_fields, lock, on_the_wire, read_attributes, write_attributes};
 use crate::Error;
-use crate::database::Row;
+use crate::attributes::Attributes;
+use crate::database::{Row, transaction};
 use crate::index::Scope;
 
 /// A page of entries, by source.
@@ -54,5 +55,45 @@ impl Rows {
             })
         };
         rows.iter().map(entry).collect()
+    }
+
+    /// Changes what the document of an id and source is filtered by, and what of it is on its way, in one transaction;
+    /// also `private` when that is asked for.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is neither, [`Error::Invalid`] for an attribute that has another kind there or is one
+    /// too many.
+    pub(crate) async fn set_attributes(
+        &self,
+        scope: &Scope,
+        (id, source): (&str, &str),
+        attributes: &Attributes,
+        private: bool,
+    ) -> Result<(), Error> {
+        let written = write_attributes(attributes)?;
+        transaction!(self.database, |tx| {
+            lock(tx, scope).await?;
+            // Whoever works on it reads it again before it is stored.
+            let tasks = tx.query(
+                "UPDATE tasks SET attributes = $4, private = private OR $5
+                 WHERE tenant = $1 AND collection = $2 AND source = $3 AND state <> 'done'",
+            );
+            let tasks = tasks.bind(scope.tenant.as_str()).bind(&scope.collection).bind(source);
+            let waiting = tasks.bind(written.as_str()).bind(private).execute().await?;
+            let documents = tx.query(
+                "UPDATE documents SET attributes = $4, private = private OR $5
+                 WHERE tenant = $1 AND collection = $2 AND id = $3",
+            );
+            let documents = documents.bind(scope.tenant.as_str()).bind(&scope.collection).bind(id);
+            let stored = documents.bind(written.as_str()).bind(private).execute().await?;
+            if waiting + stored == 0 {
+                return Err(Error::NotFound(source.to_owned()));
+            }
+            add_fields(tx, scope, attributes).await?;
+            match stored {
+                0 => Ok(()),
+                _ => self.unindexed(tx, scope, id).await,
+            }
+        })
     }
 }

@@ -193,7 +193,7 @@ impl Rows {
         .bind(i64::from(document.passages))
         .bind(document.updated_at_ms)
         .bind(document.private)
-        .bind(serde_json::to_string(&new.attributes).map_err(|fault| Error::Broken(fault.into()))?)
+        .bind(write_attributes(&new.attributes)?)
         .execute()
         .await?;
         let mut position = 0_i64;
@@ -430,6 +430,10 @@ pub(crate) fn on_the_wire(attributes: &Attributes) -> HashMap<String, Values> {
         values: values.iter().cloned().map(proto::retriever::Value::from).collect(),
     };
     attributes.0.iter().map(|(name, some)| (name.clone(), values(some))).collect()
+}
+
+fn write_attributes(attributes: &Attributes) -> Result<String, Error> {
+    serde_json::to_string(attributes).map_err(|fault| Error::Broken(fault.into()))
 }
 
 fn read_attributes(json: &str) -> Result<Attributes, Error> {

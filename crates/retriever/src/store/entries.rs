@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use proto::retriever::{Entry, TaskState};
+use proto::retriever::{Document, Entry, TaskState};
 
 use super::Collection;
 use crate::Error;
+use crate::attributes::Attributes;
+use crate::index::Entries;
 use crate::rows::Page;
 
 /// So many are read at once when only some are wanted.
@@ -101,6 +103,41 @@ impl Collection<'_> {
             entry.document_id = self.document_id(&entry.source);
         }
         Ok((entries, is_last))
+    }
+
+    /// Changes what the document of a source is filtered by, and what of it is on its way, in place of what that was
+    /// before. No vector is made: its passages are indexed as they are stored. Also `private` when that is asked for.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is neither, [`Error::NoCollection`] if there is no collection, [`Error::Invalid`] for an
+    /// attribute that has another kind there or is one too many; nothing changed.
+    pub(crate) async fn set_attributes(
+        &self,
+        source: &str,
+        attributes: &Attributes,
+        private: bool,
+    ) -> Result<(), Error> {
+        let (rows, id) = (&self.store.rows, self.document_id(source));
+        rows.collection(&self.scope).await?;
+        let mut writing = self.writing().await?;
+        let index = self.store.indexes.open(&self.current().await?).await?;
+        // Read before anything changes: an index in memory hears of it at once, or nothing has changed.
+        let stored = match rows.find(&self.scope, &id).await? {
+            Some((document, _)) => {
+                let document = Document { private: document.private || private, ..document };
+                let fields = attributes.fields(&document);
+                rows.entries(&self.scope, &id).await?.map(|entries| Entries { fields, ..entries })
+            }
+            None => None,
+        };
+        rows.set_attributes(&self.scope, (&id, source), attributes, private).await?;
+        match stored {
+            Some(entries) => {
+                let told = index.replace(&id, entries).await;
+                self.told(&mut writing, &id, told).await
+            }
+            None => Ok(()),
+        }
     }
 
     /// Removes the document of a source, and what of it is on its way.

@@ -98,7 +98,12 @@ impl Collection<'_> {
         if current.generation != collection.generation {
             return Ok(None);
         }
-        // Asked now that nobody else writes: silence does not lower what another has just raised.
+        // Asked now that nobody else writes: what a job was told may have changed since, and silence does not lower what
+        // another has just raised.
+        let (attributes, private) = match lease {
+            Some(lease) => self.store.queue.said(lease).await?,
+            None => (attributes, private),
+        };
         let private = self.is_private(private, &id).await?;
         let document = Document {
             id,

@@ -1,18 +1,23 @@
 //! What is in a collection and what is on its way there, as one list.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use proto::retriever::{
-    AddToJobRequest, ChangeCollectionRequest, Collection, CreateCollectionRequest,
-    CreateJobRequest, DeleteEntryRequest, Entry, GetCollectionRequest, ListEntriesRequest,
-    Metadata, PutDocumentRequest, TaskState,
+    AddToJobRequest, ChangeCollectionRequest, ChangeEntryRequest, Collection,
+    CreateCollectionRequest, CreateJobRequest, DeleteEntryRequest, Entry, GetCollectionRequest,
+    Hit, ListEntriesRequest, Metadata, Passage, PutDocumentRequest, SearchRequest, TaskState,
+    Values,
 };
-use retriever::{Config, Fetch};
+use retriever::{Config, Embedding, Fetch, Qdrant};
 use testkit::web::Web;
-use types::ErrorKind;
+use types::{ErrorKind, Privacy, TenantId};
 
-use super::{Caller, ValueKind, add, attributes, begin, config, ended, over_each, request, serve};
+use super::{
+    Caller, ValueKind, add, attributes, begin, config, ended, is, over_each, request, serve,
+    tiny_model,
+};
 
 async fn list(caller: &mut Caller, message: ListEntriesRequest) -> (Vec<Entry>, bool) {
     let reply = caller.client.list_entries(request(&caller.context, message)).await.unwrap();
@@ -60,6 +65,50 @@ async fn collection(caller: &mut Caller) -> Collection {
     let message = GetCollectionRequest { name: "default".to_owned() };
     let reply = caller.client.get_collection(request(&caller.context, message)).await.unwrap();
     reply.into_inner().collection.unwrap()
+}
+
+async fn change(
+    caller: &mut Caller,
+    source: &str,
+    attributes: HashMap<String, Values>,
+) -> tonic::Result<()> {
+    let source = source.to_owned();
+    let message = ChangeEntryRequest { source, attributes, ..ChangeEntryRequest::default() };
+    caller.client.change_entry(request(&caller.context, message)).await.map(|_| ())
+}
+
+fn of_year(year: f64) -> HashMap<String, Values> {
+    attributes(&[("year", ValueKind::Number(year))])
+}
+
+/// Returns what is found that has a value, by source.
+async fn found(caller: &mut Caller, field: &str, value: ValueKind) -> Vec<Hit> {
+    let query = "apple fig words".to_owned();
+    let message = SearchRequest { query, filter: is(field, value), ..SearchRequest::default() };
+    let mut hits = caller.ask(message).await.unwrap().hits;
+    hits.sort_by_key(|hit| hit.passage.as_ref().unwrap().source.clone());
+    hits
+}
+
+/// Returns the passages that fit, by source: each without what it is filtered by, and its scores.
+async fn scored(caller: &mut Caller) -> Vec<(Passage, [f64; 2])> {
+    let mut hits = caller.search("apple fig").await;
+    hits.sort_by_key(|hit| hit.passage.as_ref().unwrap().source.clone());
+    let scored = hits.into_iter().map(|hit| {
+        let passage = Passage { attributes: HashMap::new(), ..hit.passage.unwrap() };
+        (passage, [hit.score, hit.explanation.unwrap().dense.unwrap()])
+    });
+    scored.collect()
+}
+
+async fn found_of_year(caller: &mut Caller, year: f64) -> Vec<String> {
+    let hits = found(caller, "year", ValueKind::Number(year)).await;
+    let passages = hits.into_iter().map(|hit| hit.passage.unwrap());
+    let source = |passage: Passage| {
+        assert_eq!(passage.attributes, of_year(year));
+        passage.source
+    };
+    passages.map(source).collect()
 }
 
 async fn delete(caller: &mut Caller, source: &str) -> tonic::Result<()> {
@@ -255,6 +304,157 @@ async fn what_one_job_added_is_listed_as_it_is_by_now(directory: &Path) {
         assert_eq!(runtime::error::kind_of(&missing), ErrorKind::NotFound);
         assert!(missing.message().starts_with("job "), "{missing}");
     }
+}
+
+over_each!(what_a_document_is_filtered_by_changes_and_nothing_else_of_it);
+async fn what_a_document_is_filtered_by_changes_and_nothing_else_of_it(directory: &Path) {
+    changes(directory, None).await;
+}
+
+#[tokio::test]
+async fn what_a_document_is_filtered_by_changes_in_qdrant() {
+    let (directory, server) =
+        (tempfile::tempdir().unwrap(), testkit::Qdrant::stand_in("127.0.0.1:0").await.unwrap());
+    changes(directory.path(), Some(&server.url)).await;
+}
+
+async fn changes(directory: &Path, qdrant: Option<&str>) {
+    let open = async |has_model: bool| {
+        let model = Some(tiny_model(directory, 1));
+        let embedding = Some(Embedding { model, threads: 1, ..Embedding::default() });
+        let embedding = embedding.filter(|_| has_model);
+        let qdrant = qdrant.map(|url| Qdrant { url: url.to_owned(), api_key: None });
+        let config = Config { embedding, qdrant, ..config(directory) };
+        Caller::new(&serve(config).await.unwrap(), "a")
+    };
+    let mut caller = open(true).await;
+    for (source, text) in [("a.txt", "apple pear"), ("b.txt", "plum fig")] {
+        let message = PutDocumentRequest {
+            source: source.to_owned(),
+            content: text.into(),
+            attributes: of_year(1999.0),
+            ..PutDocumentRequest::default()
+        };
+        caller.send(message).await.unwrap();
+    }
+    let before = scored(&mut caller).await;
+    let (listed, _) = list(&mut caller, ListEntriesRequest::default()).await;
+    change(&mut caller, "a.txt", of_year(2024.0)).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(found_of_year(&mut caller, 2024.0).await, ["a.txt"]);
+        assert_eq!(found_of_year(&mut caller, 1999.0).await, ["b.txt"]);
+        let after = scored(&mut caller).await;
+        assert_eq!(after.len(), before.len());
+        for ((passage, scores), (same, before)) in after.iter().zip(&before) {
+            assert_eq!(passage, same);
+            let far = scores.iter().zip(before).any(|(is, was)| (is - was).abs() > 1e-5);
+            assert!(!far, "{scores:?} {before:?}");
+        }
+        let (entries, _) = list(&mut caller, ListEntriesRequest::default()).await;
+        let changed = Entry { attributes: of_year(2024.0), ..listed[0].clone() };
+        assert_eq!(entries, [changed, listed[1].clone()]);
+        drop(caller);
+        caller = open(true).await;
+    }
+
+    // What cannot be changes nothing.
+    let other_kind = attributes(&[("year", ValueKind::Text("MMXXIV".to_owned()))]);
+    let unheard = attributes(&[("Year", ValueKind::Number(1.0))]);
+    let many: Vec<String> = (0..33).map(|number| format!("a{number}")).collect();
+    let many: Vec<_> = many.iter().map(|name| (name.as_str(), ValueKind::Boolean(true))).collect();
+    for (attributes, told) in [
+        (other_kind, "/attributes/year: is a text, and a number in this collection"),
+        (unheard, "/attributes/Year: a name has"),
+        (attributes(&many), "/attributes: there are 33, at most 32 are allowed"),
+    ] {
+        let refused = change(&mut caller, "a.txt", attributes).await.unwrap_err();
+        assert_eq!(runtime::error::kind_of(&refused), ErrorKind::Invalid);
+        assert!(refused.message().starts_with(told), "{refused}");
+    }
+    let mut stranger = caller.again();
+    stranger.context.tenant = TenantId::new("b").unwrap();
+    for (mut caller, source) in [(caller.again(), "c.txt"), (stranger, "a.txt")] {
+        let missing = change(&mut caller, source, of_year(1.0)).await.unwrap_err();
+        assert_eq!(runtime::error::kind_of(&missing), ErrorKind::NotFound);
+    }
+    assert_eq!(found_of_year(&mut caller, 2024.0).await, ["a.txt"]);
+
+    // A private call makes it private, and no model is asked for anything.
+    drop(caller);
+    let mut caller = open(false).await;
+    caller.context.privacy = Privacy::Private;
+    change(&mut caller, "a.txt", of_year(2030.0)).await.unwrap();
+    drop(caller);
+    let mut caller = open(true).await;
+    assert_eq!(found_of_year(&mut caller, 2030.0).await, ["a.txt"]);
+    let private = found(&mut caller, "privacy", ValueKind::Text("private".to_owned())).await;
+    assert_eq!(private.len(), 1);
+    assert!(private[0].passage.as_ref().unwrap().private);
+    assert!(private[0].explanation.as_ref().unwrap().dense.is_some());
+    change(&mut caller, "a.txt", HashMap::new()).await.unwrap();
+    for (year, wanted) in [(2030.0, vec![]), (1999.0, vec!["b.txt"])] {
+        assert_eq!(found_of_year(&mut caller, year).await, wanted);
+    }
+    let (entries, _) = list(&mut caller, ListEntriesRequest::default()).await;
+    assert!(entries[0].attributes.is_empty());
+}
+
+over_each!(what_is_on_its_way_is_stored_with_what_was_said_of_it_last);
+async fn what_is_on_its_way_is_stored_with_what_was_said_of_it_last(directory: &Path) {
+    let web = Web::start().await.unwrap();
+    web.hold("/held");
+    let config = Config {
+        fetch: Fetch { local_networks: vec!["127.0.0.1/32".parse().unwrap()], ..Fetch::default() },
+        ingest_workers: 1,
+        ..config(directory)
+    };
+    let mut caller = Caller::new(&serve(config).await.unwrap(), "a");
+    let job = begin(&mut caller).await;
+    add(&mut caller, &job, "bad", b"\xff").await.unwrap();
+    ended(&mut caller, &job).await;
+    let held = format!("{}/held", web.url);
+    let put = PutDocumentRequest { attributes: of_year(1999.0), ..PutDocumentRequest::default() };
+    for document in [
+        PutDocumentRequest { source: held.clone(), fetch: true, ..put.clone() },
+        PutDocumentRequest { source: "waits".to_owned(), content: "words".into(), ..put },
+    ] {
+        let message = AddToJobRequest { job: job.clone(), document: Some(document) };
+        caller.client.add_to_job(request(&caller.context, message)).await.unwrap();
+        // There is one worker: the second waits for the first.
+        let asked = async {
+            while web.asked("/held") == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap();
+    }
+    let mut private = caller.again();
+    private.context.privacy = Privacy::Private;
+    change(&mut private, &held, of_year(2024.0)).await.unwrap();
+    for source in ["bad", "waits"] {
+        change(&mut caller, source, of_year(2024.0)).await.unwrap();
+    }
+    // It is refused at once, and not when its turn comes.
+    let other_kind = attributes(&[("year", ValueKind::Boolean(true))]);
+    let refused = change(&mut caller, "waits", other_kind).await.unwrap_err();
+    assert!(refused.message().contains("a number in this collection"), "{refused}");
+    let (entries, _) = list(&mut caller, ListEntriesRequest::default()).await;
+    let states = [
+        ("bad", TaskState::Failed),
+        (held.as_str(), TaskState::Running),
+        ("waits", TaskState::Queued),
+    ];
+    assert_eq!(shown(&entries), states);
+    assert!(entries.iter().all(|entry| entry.attributes == of_year(2024.0)), "{entries:?}");
+
+    web.write("/held", "text/plain", "late words");
+    let (_, tasks) = ended(&mut caller, &job).await;
+    assert!(tasks.iter().all(|task| task.attempts == 1), "nothing was begun again: {tasks:?}");
+    assert_eq!(found_of_year(&mut caller, 2024.0).await, [held.as_str(), "waits"]);
+    assert!(found_of_year(&mut caller, 1999.0).await.is_empty());
+    let hits = found(&mut caller, "privacy", ValueKind::Text("private".to_owned())).await;
+    let sources: Vec<_> = hits.iter().map(|hit| &hit.passage.as_ref().unwrap().source).collect();
+    assert_eq!(sources, [&held]);
 }
 
 over_each!(a_collection_is_called_and_noted_as_people_say);
