@@ -72,6 +72,23 @@ found = client.vector_stores.search(
 )
 assert found.data == [], found
 
+# What a file is filtered by changes, and nothing else of it.
+ada = {"year": 2025, "author": "Ada"}
+for attributes in (ada, None, ada, {}, ada):
+    changed = files.update(file.id, vector_store_id=store.id, attributes=attributes)
+    for one in (changed, files.retrieve(file.id, vector_store_id=store.id)):
+        assert (one.id, one.attributes) == (file.id, attributes or {}), one
+        assert (one.status, one.usage_bytes) == (added.status, added.usage_bytes), one
+        assert one.created_at == added.created_at, one
+    for year, wanted in ((2025, [file.id] if attributes else []), (2024, []), (1999, [old.id])):
+        by_year = {"type": "eq", "key": "year", "value": year}
+        found = client.vector_stores.search(store.id, query="roll back a release", filters=by_year)
+        assert [hit.file_id for hit in found.data] == wanted, (attributes, year, found)
+[content] = files.content(file.id, vector_store_id=store.id)
+assert content.text.encode() == guide, content
+changed = files.update(bad.id, vector_store_id=store.id, attributes={"year": 2024})
+assert (changed.status, changed.attributes) == ("failed", {"year": 2024}), changed
+
 # Pages.
 for order in ("asc", "desc"):
     listed = [one.id for one in client.vector_stores.files.list(store.id, limit=1, order=order)]
@@ -175,11 +192,25 @@ refused(bad_request, lambda: search(store.id, query="x", max_num_results=51), "/
 refused(bad_request, lambda: search(store.id, query="x", rewrite_query=True), "/rewrite_query")
 ranker = {"ranker": "best"}
 refused(bad_request, lambda: search(store.id, query="x", ranking_options=ranker), "ranker")
-refused(
-    openai.APIStatusError,
-    lambda: files.update(file.id, vector_store_id=store.id, attributes={}),
-    "does not take POST",
-)
+of_file = f"/vector_stores/{store.id}/files/{file.id}"
+for attributes, said in (
+    ({"a": {"b": 1}}, "/a: is not a text, a number, true or false"),
+    ({"a": [["b"]]}, "/a: is not a text, a number, true or false"),
+    ({"a": None}, "/a: is not a text, a number, true or false"),
+    ({f"a{number}": number for number in range(33)}, "there are 33, at most 32"),
+    ({"a" * 65: 1}, "a name has 1 to 64"),
+    ({"a": "b" * 257}, "has 257 bytes, at most 256"),
+    ({"year": "MMXXIV"}, "/attributes/year: is a text, and a number in this collection"),
+    ([1], "/attributes: is not an object"),
+):
+    changed = {"attributes": attributes}
+    refused(bad_request, lambda: client.post(of_file, cast_to=object, body=changed), said)
+for body, said in (({}, "missing field `attributes`"), ({"attributes": {}, "colour": 1}, "colour")):
+    refused(bad_request, lambda: client.post(of_file, cast_to=object, body=body), said)
+assert files.retrieve(file.id, vector_store_id=store.id).attributes == ada
+update = files.update
+refused(missing, lambda: update("file-none", vector_store_id=store.id, attributes={}), "file-none")
+refused(missing, lambda: update(file.id, vector_store_id="vs_none", attributes={}), "vs_none")
 
 # Another tenant has none of it.
 theirs = stranger.vector_stores
@@ -191,6 +222,7 @@ for call in (
     lambda: theirs.files.list(store.id),
     lambda: theirs.files.retrieve(file.id, vector_store_id=store.id),
     lambda: theirs.files.content(file.id, vector_store_id=store.id),
+    lambda: theirs.files.update(file.id, vector_store_id=store.id, attributes={}),
     lambda: theirs.files.delete(file.id, vector_store_id=store.id),
     lambda: theirs.files.create(store.id, file_id=file.id),
     lambda: theirs.file_batches.retrieve(batch.id, vector_store_id=store.id),

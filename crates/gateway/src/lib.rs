@@ -262,7 +262,11 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(vector_stores::read, vector_stores::change, vector_stores::delete))
         .routes(routes!(vector_stores::search::search))
         .routes(routes!(vector_stores::files::create, vector_stores::files::list))
-        .routes(routes!(vector_stores::files::read, vector_stores::files::delete))
+        .routes(routes!(
+            vector_stores::files::read,
+            vector_stores::files::change,
+            vector_stores::files::delete
+        ))
         .routes(routes!(vector_stores::files::content))
         .routes(routes!(vector_stores::batches::create))
         .routes(routes!(vector_stores::batches::read))

@@ -56,6 +56,7 @@ const TABLE: &[(Method, &str, Right)] = &[
     (Method::POST, "/v1/vector_stores/{id}/files", Call),
     (Method::GET, "/v1/vector_stores/{id}/files", Call),
     (Method::GET, "/v1/vector_stores/{id}/files/{file_id}", Call),
+    (Method::POST, "/v1/vector_stores/{id}/files/{file_id}", Call),
     (Method::DELETE, "/v1/vector_stores/{id}/files/{file_id}", Call),
     (Method::GET, "/v1/vector_stores/{id}/files/{file_id}/content", Call),
     (Method::POST, "/v1/vector_stores/{id}/file_batches", Call),

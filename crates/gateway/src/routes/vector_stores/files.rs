@@ -8,9 +8,9 @@ use axum::extract::State;
 use proto::orchestrator::orchestrator_service_client::OrchestratorServiceClient;
 use proto::orchestrator::{File, GetFileRequest, ReadFileRequest};
 use proto::retriever::{
-    AddToJobRequest, CreateJobRequest, DeleteEntryRequest, DeleteJobRequest, Entry,
-    GetDocumentRequest, ListEntriesRequest, ListEntriesResponse, PutDocumentRequest, TaskState,
-    Values,
+    AddToJobRequest, ChangeEntryRequest, CreateJobRequest, DeleteEntryRequest, DeleteJobRequest,
+    Entry, GetDocumentRequest, ListEntriesRequest, ListEntriesResponse, PutDocumentRequest,
+    TaskState, Values,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -34,6 +34,15 @@ pub(crate) struct NewStoreFile {
     /// `{"type": "auto"}` alone: documents are cut along their structure
     #[schema(value_type = Option<Object>)]
     pub(super) chunking_strategy: Option<Value>,
+}
+
+/// What is to change of a file.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StoreFileChange {
+    /// In place of all that it was filtered by, each value a text, a number, true or false; null or {}: by nothing
+    #[schema(value_type = Option<Object>, required = true)]
+    attributes: Value,
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -117,6 +126,32 @@ pub(crate) async fn read(
     Path((id, file)): Path<(String, String)>,
 ) -> Result<axum::Json<Value>, Error> {
     let store = grant.collection(Some(id))?;
+    let entry = there(&app, &context, &store, &file).await?;
+    Ok(axum::Json(shown(&store, &entry)))
+}
+
+/// Changes what a file of a vector store is filtered by; its text and its time stay.
+#[utoipa::path(post, operation_id = "update_vector_store_file", path = "/v1/vector_stores/{id}/files/{file_id}", tag = "vector stores",
+    params(("id" = String, Path, description = "The store"), ("file_id" = String, Path, description = "The file")), request_body = StoreFileChange,
+    responses((status = 200, description = "As it is now"), (status = 400, description = "Something that no attribute can be"),
+        (status = 404, description = "There is none")))]
+pub(crate) async fn change(
+    State(app): State<App>,
+    Extension(context): Extension<CallContext>,
+    Extension(grant): Extension<Arc<Grant>>,
+    Path((id, file)): Path<(String, String)>,
+    Json(change): Json<StoreFileChange>,
+) -> Result<axum::Json<Value>, Error> {
+    let store = grant.collection(Some(id))?;
+    let attributes = match change.attributes {
+        Value::Null => HashMap::new(),
+        Value::Object(attributes) => read_attributes(attributes)?,
+        _ => return Err(Error::invalid("/attributes: is not an object")),
+    };
+    let source = there(&app, &context, &store, &file).await?.source;
+    let request = ChangeEntryRequest { collection: store.clone(), source, attributes };
+    let request = runtime::context::request(&context, request);
+    app.retriever().change_entry(request).await?;
     let entry = there(&app, &context, &store, &file).await?;
     Ok(axum::Json(shown(&store, &entry)))
 }
