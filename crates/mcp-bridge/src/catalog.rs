@@ -1,11 +1,14 @@
 //! What one server offers, the names that clients call it by, and what was found out of each definition.
 //!
 //! A client's name is `server__tool`. It is never taken apart: what it means stands in the catalogue.
+//! Nothing in it depends on who asks, so that every list and call shares what is in it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use rmcp::model::{Prompt, Tool};
+use serde::Serialize;
+use serde_json::{Value, json};
 use types::tool_name;
 
 use crate::gate::Checked;
@@ -14,26 +17,61 @@ use crate::gate::Checked;
 const SEPARATOR: &str = "__";
 
 /// What a server offers by a name of its own.
-pub(crate) trait Named {
+pub(crate) trait Named: Serialize + Sized {
     fn name(&self) -> &str;
+
+    /// Returns it by another name.
+    fn called(self, name: &str) -> Self;
+
+    /// Takes out of it what is not pinned, so that nothing gets past the pin.
+    fn only_pinned(self) -> Self;
 
     /// Says why clients could do nothing with it, or would refuse a whole list for it.
     fn fault(&self) -> Option<&'static str>;
 }
 
 /// What a server offers, and the name that clients call it by.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Offered<T> {
     /// `server__name`, at most 64 bytes.
     pub(crate) name: String,
-    /// As its server describes it, under its server's name for it.
+    /// As its server describes it, under its server's name for it: of that, what is pinned.
     pub(crate) item: T,
+    /// The item in JSON, but for its name and the brace before that.
+    rest: String,
+}
+
+impl<T: Named> Offered<T> {
+    fn new(name: String, item: T) -> Self {
+        let rest = behind_name(&item);
+        Self { name, item, rest }
+    }
+
+    /// Writes it in JSON, as clients are shown it who call it `name`.
+    pub(crate) fn write(&self, name: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"name\":");
+        // Writing into a Vec cannot fail.
+        let _ = serde_json::to_writer(&mut *out, name);
+        out.extend_from_slice(self.rest.as_bytes());
+    }
+}
+
+/// Returns an item in JSON but for its beginning, which is its name: any can be written before it.
+fn behind_name(item: &impl Serialize) -> String {
+    let mut item = json!(item);
+    if let Value::Object(fields) = &mut item {
+        fields.retain(|name, _| name != "name");
+    }
+    match item.to_string().strip_prefix('{') {
+        Some(fields) if fields != "}" => format!(",{fields}"),
+        _ => "}".to_owned(),
+    }
 }
 
 /// What one server offers, in its order.
 #[derive(Debug)]
 pub(crate) struct Catalog<T> {
-    all: Vec<Offered<T>>,
+    all: Vec<Arc<Offered<T>>>,
     by_name: HashMap<String, usize>,
     by_own_name: HashMap<String, usize>,
     /// One of each of `all`, from the first time that it is asked for.
@@ -49,7 +87,7 @@ impl<T: Named> Catalog<T> {
             by_own_name: HashMap::new(),
             checked: OnceLock::new(),
         };
-        for item in items {
+        for item in items.into_iter().map(T::only_pinned) {
             let name = tool_name(server, item.name());
             let taken = catalog.by_name.contains_key(&name).then_some("its name is taken");
             if let Some(reason) = item.fault().or(taken) {
@@ -59,12 +97,12 @@ impl<T: Named> Catalog<T> {
             }
             catalog.by_name.insert(name.clone(), catalog.all.len());
             catalog.by_own_name.insert(item.name().to_owned(), catalog.all.len());
-            catalog.all.push(Offered { name, item });
+            catalog.all.push(Arc::new(Offered::new(name, item)));
         }
         catalog
     }
 
-    pub(crate) fn all(&self) -> &[Offered<T>] {
+    pub(crate) fn all(&self) -> &[Arc<Offered<T>>] {
         &self.all
     }
 
@@ -72,18 +110,18 @@ impl<T: Named> Catalog<T> {
     pub(crate) fn checked(
         &self,
         check: impl FnMut(&T) -> Arc<Checked>,
-    ) -> (&[Offered<T>], &[Arc<Checked>]) {
+    ) -> (&[Arc<Offered<T>>], &[Arc<Checked>]) {
         let items = || self.all.iter().map(|one| &one.item);
         (&self.all, self.checked.get_or_init(|| items().map(check).collect()))
     }
 
     /// Returns what clients call `name`.
-    pub(crate) fn named(&self, name: &str) -> Option<&Offered<T>> {
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Offered<T>>> {
         self.all.get(*self.by_name.get(name)?)
     }
 
     /// Returns what its server calls `name`.
-    pub(crate) fn own(&self, name: &str) -> Option<&Offered<T>> {
+    pub(crate) fn own(&self, name: &str) -> Option<&Arc<Offered<T>>> {
         self.all.get(*self.by_own_name.get(name)?)
     }
 }
@@ -103,6 +141,16 @@ impl Named for Tool {
         &self.name
     }
 
+    fn called(mut self, name: &str) -> Self {
+        self.name = name.to_owned().into();
+        self
+    }
+
+    fn only_pinned(mut self) -> Self {
+        (self.icons, self.meta) = (None, None);
+        self
+    }
+
     fn fault(&self) -> Option<&'static str> {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if self.name.is_empty() || self.name.len() > 128 || !self.name.chars().all(good) {
@@ -120,6 +168,16 @@ impl Named for Prompt {
         &self.name
     }
 
+    fn called(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    fn only_pinned(mut self) -> Self {
+        (self.icons, self.meta) = (None, None);
+        self
+    }
+
     fn fault(&self) -> Option<&'static str> {
         let good = (1..=128).contains(&self.name.len()) && !self.name.contains(char::is_control);
         (!good).then_some("its name is not 1 to 128 characters that can be seen")
@@ -128,7 +186,7 @@ impl Named for Prompt {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde::de::DeserializeOwned;
 
     use super::*;
 
@@ -165,6 +223,42 @@ mod tests {
         }
         // The same, whatever else there is.
         assert!(catalog.named(&named(&[&other]).all()[0].name).is_some());
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_pinned_under_the_name_that_was_asked_for() {
+        let unpinned = json!({ "_meta": { "a": 1 }, "icons": [{ "src": "https://a/b" }] });
+        let with = |mut item: Value| {
+            item.as_object_mut().unwrap().extend(unpinned.as_object().unwrap().clone());
+            item
+        };
+        let schema = json!({ "type": "object", "properties": { "name": { "const": 1.5 } } });
+        let bare = json!({ "name": "read", "inputSchema": schema });
+        let full = json!({
+            "name": "read", "title": "R", "description": "\"a\"\n", "inputSchema": schema,
+            "outputSchema": schema, "annotations": { "title": "R", "readOnlyHint": true },
+        });
+        for pinned in [bare, full] {
+            written::<Tool>(with(pinned.clone()), pinned);
+        }
+        let bare = json!({ "name": "a \"b\"" });
+        let full = json!({ "name": "a", "description": "b", "arguments": [{ "name": "c" }] });
+        for pinned in [bare, full] {
+            written::<Prompt>(with(pinned.clone()), pinned);
+        }
+    }
+
+    fn written<T: Named + DeserializeOwned>(item: Value, mut pinned: Value) {
+        let item: T = serde_json::from_value(item).unwrap();
+        let catalog = Catalog::new("files", vec![item]);
+        let one = &catalog.all()[0];
+        for name in [one.item.name(), one.name.as_str()] {
+            let mut written = Vec::new();
+            one.write(name, &mut written);
+            pinned["name"] = json!(name);
+            let pinned: T = serde_json::from_value(pinned.clone()).unwrap();
+            assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), json!(pinned));
+        }
     }
 
     #[test]

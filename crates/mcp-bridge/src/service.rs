@@ -56,13 +56,19 @@ fn json(value: &impl serde::Serialize) -> Result<String, Error> {
 }
 
 fn to_wire(
-    server: String,
-    Offered { name, item: tool }: Offered<rmcp::model::Tool>,
+    server: &str,
+    offered: &Offered<rmcp::model::Tool>,
     private: bool,
 ) -> Result<Tool, Error> {
-    let description = tool.description.unwrap_or_default().into_owned();
-    let (own_name, input_schema_json) = (tool.name.into_owned(), json(&tool.input_schema)?);
-    Ok(Tool { name, server, description, input_schema_json, own_name, private })
+    let tool = &offered.item;
+    Ok(Tool {
+        name: offered.name.clone(),
+        server: server.to_owned(),
+        description: tool.description.as_deref().unwrap_or_default().to_owned(),
+        input_schema_json: json(&tool.input_schema)?,
+        own_name: tool.name.to_string(),
+        private,
+    })
 }
 
 #[tonic::async_trait]
@@ -73,9 +79,10 @@ impl BridgeService for Service {
     ) -> tonic::Result<Response<ListToolsResponse>> {
         let context = runtime::context::read(&request)?;
         let listing = self.hub.tools(&context, Scope::All).await?;
-        let tools = listing.items.into_iter().map(|(server, tool)| {
-            let private = self.hub.gives_private(&tool.name);
-            to_wire(server, tool, private)
+        let hub = &self.hub;
+        let tools = listing.items.iter().flat_map(|(server, tools)| {
+            let tools = tools.iter();
+            tools.map(move |tool| to_wire(server, tool, hub.gives_private(&tool.name)))
         });
         let tools = tools.collect::<Result<_, _>>()?;
         let degraded = listing.degraded.into_iter();

@@ -11,7 +11,7 @@ use super::Gate;
 use super::checked::Defined;
 use super::limits::Busy;
 use super::permit::{Permit, Row};
-use super::policy::{DEFAULT, Rule, Verdict};
+use super::policy::{DEFAULT, Rule, Rules, Verdict};
 use super::schema::Misfit;
 use super::subject::{Kind, Subject};
 use crate::Error;
@@ -225,7 +225,9 @@ impl Gate {
             let (rule, kind) = ("address".to_owned(), "address");
             return Err(Denial { rule, kind, error: Err(Error::Invalid(told)) });
         }
-        let rule = self.may(context, subject).map_err(|denial| denial.told(server, subject))?;
+        let rules = self.policy.about(context);
+        let may = self.may(context, &rules, subject.kind, &subject.name, subject.destroys());
+        let rule = may.map_err(|denial| denial.told(server, subject))?;
         let checked: Vec<_> = subject.checked.iter().collect();
         let mut faults = self.faults(&server.name, &checked).await;
         if let Some((kind, fault)) = faults.pop().flatten() {
@@ -255,13 +257,15 @@ impl Gate {
         Ok((Some(rule), held))
     }
 
-    /// Decides by who calls, the subject's whole name and a tool's hints alone.
-    pub(super) fn may(
+    /// Decides by who calls, the rules about that caller, a whole name and a tool's hints alone.
+    pub(super) fn may<'a>(
         &self,
         context: &CallContext,
-        subject: &Subject,
-    ) -> Result<Option<&Rule>, NotAllowed> {
-        let name = &subject.name;
+        rules: &Rules<'a>,
+        kind: Kind,
+        name: &str,
+        destroys: bool,
+    ) -> Result<Option<&'a Rule>, NotAllowed> {
         if !allows(context.tools.as_deref(), name) {
             return Err(NotAllowed {
                 rule: "key".to_owned(),
@@ -276,22 +280,20 @@ impl Gate {
                 kind: "privacy",
                 reason: format!(
                     "the call is private and the {} is not among mcp_bridge.local_tools",
-                    subject.kind.as_str()
+                    kind.as_str()
                 ),
             });
         }
-        match self.policy.decide(context, name) {
-            Verdict::Allowed(Some(rule)) if subject.destroys() && !rule.approves(name) => {
-                Err(NotAllowed {
-                    rule: rule.name.clone(),
-                    kind: "approval",
-                    reason: format!(
-                        "it may destroy something and needs the operator's approval: that of rule {:?}, \
-                         by its name among the rule's `approved`",
-                        rule.name
-                    ),
-                })
-            }
+        match rules.decide(name) {
+            Verdict::Allowed(Some(rule)) if destroys && !rule.approves(name) => Err(NotAllowed {
+                rule: rule.name.clone(),
+                kind: "approval",
+                reason: format!(
+                    "it may destroy something and needs the operator's approval: that of rule {:?}, \
+                     by its name among the rule's `approved`",
+                    rule.name
+                ),
+            }),
             Verdict::Allowed(rule) => Ok(rule),
             Verdict::Denied(rule) => Err(NotAllowed {
                 rule: rule.to_owned(),

@@ -19,19 +19,18 @@ const MOST: u64 = 20_000;
 pub(crate) trait Defined: Named + Clone + Send + Sync {
     const KIND: Kind;
 
-    fn check(&self, others: &[String]) -> Checked;
+    fn check(&self, server: &str, others: &[String]) -> Checked;
 
     /// Whether `checked` was worked out from the same.
     fn is_same(&self, checked: &Checked) -> bool;
-
-    /// Takes out of it what is not pinned, so that nothing gets past the pin.
-    fn only_pinned(self) -> Self;
 }
 
 /// A definition, looked through.
 pub(crate) struct Checked {
     /// What pins call it.
     pub(crate) named: String,
+    /// What rules and keys call it.
+    pub(crate) whole: String,
     pub(crate) definition: Definition,
     pub(crate) findings: Vec<Finding>,
     /// What arguments have to fit, or why that cannot be said; none where anything goes.
@@ -80,10 +79,11 @@ impl Checked {
 impl Defined for Tool {
     const KIND: Kind = Kind::Tool;
 
-    fn check(&self, others: &[String]) -> Checked {
+    fn check(&self, server: &str, others: &[String]) -> Checked {
         let definition = Definition::of(self);
         Checked {
             named: Self::KIND.named(&self.name),
+            whole: Self::KIND.whole(server, &self.name),
             findings: scan(&definition.value, others),
             definition,
             input: Some(Schema::new(&self.input_schema)),
@@ -108,20 +108,16 @@ impl Defined for Tool {
             && (Arc::ptr_eq(one, other) || one == other)
             && same_output
     }
-
-    fn only_pinned(mut self) -> Self {
-        (self.icons, self.meta) = (None, None);
-        self
-    }
 }
 
 impl Defined for Prompt {
     const KIND: Kind = Kind::Prompt;
 
-    fn check(&self, others: &[String]) -> Checked {
+    fn check(&self, server: &str, others: &[String]) -> Checked {
         let definition = Definition::of_prompt(self);
         Checked {
             named: Self::KIND.named(&self.name),
+            whole: Self::KIND.whole(server, &self.name),
             findings: scan(&definition.value, others),
             definition,
             input: None,
@@ -133,11 +129,6 @@ impl Defined for Prompt {
 
     fn is_same(&self, checked: &Checked) -> bool {
         matches!(&checked.of, Of::Prompt(of) if of == self)
-    }
-
-    fn only_pinned(mut self) -> Self {
-        (self.icons, self.meta) = (None, None);
-        self
     }
 }
 
@@ -166,7 +157,7 @@ impl Checks {
         }
         let others: Vec<String> =
             self.servers.iter().filter(|other| *other != server).cloned().collect();
-        let checked = Arc::new(item.check(&others));
+        let checked = Arc::new(item.check(server, &others));
         for finding in &checked.findings {
             counts.found(finding.kind.as_str());
         }

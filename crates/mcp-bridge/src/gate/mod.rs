@@ -66,10 +66,10 @@ pub(crate) struct Gate {
 
 /// What of a list is shown.
 #[derive(Debug)]
-pub(crate) struct Judged<'a, T> {
-    pub(crate) shown: Vec<&'a Offered<T>>,
+pub(crate) struct Judged<T> {
+    pub(crate) shown: Vec<Arc<Offered<T>>>,
     /// What is not shown, with the reason for each.
-    pub(crate) refused: Vec<(&'a Offered<T>, String)>,
+    pub(crate) refused: Vec<(Arc<Offered<T>>, String)>,
 }
 
 impl Gate {
@@ -134,26 +134,26 @@ impl Gate {
 
     /// Decides which of a server's tools or prompts a caller is shown. What is wrong with one hides no
     /// other.
-    pub(crate) async fn judge<'a, T: Defined>(
+    pub(crate) async fn judge<T: Defined>(
         &self,
         context: &CallContext,
         server: &Described,
-        catalog: &'a Catalog<T>,
-    ) -> Judged<'a, T> {
+        catalog: &Catalog<T>,
+    ) -> Judged<T> {
         let check = |item: &T| self.checks.of(&server.name, item, &self.counts);
         let (all, checked) = catalog.checked(check);
         let faults = self.faults(&server.name, checked).await;
+        let rules = self.policy.about(context);
         let mut judged = Judged { shown: Vec::new(), refused: Vec::new() };
         for ((one, checked), fault) in all.iter().zip(checked).zip(faults) {
-            let checked = Some(Arc::clone(checked));
-            let subject = Subject::new(T::KIND, &server.name, one.item.name(), checked);
-            let reason = match self.may(context, &subject) {
+            let may = self.may(context, &rules, T::KIND, &checked.whole, checked.destroys);
+            let reason = match may {
                 Err(denial) => Some(denial.reason()),
                 Ok(_) => fault.map(|(_, fault)| fault),
             };
             match reason {
-                None => judged.shown.push(one),
-                Some(reason) => judged.refused.push((one, reason)),
+                None => judged.shown.push(Arc::clone(one)),
+                Some(reason) => judged.refused.push((Arc::clone(one), reason)),
             }
         }
         judged
@@ -173,7 +173,9 @@ impl Gate {
         if let Some(fault) = subject.ambiguous() {
             return Err(fault.to_owned());
         }
-        self.may(context, &subject).map(drop).map_err(|denial| denial.reason())
+        let rules = self.policy.about(context);
+        let may = self.may(context, &rules, subject.kind, &subject.name, subject.destroys());
+        may.map(drop).map_err(|denial| denial.reason())
     }
 
     /// Returns of each definition what is wrong with it, with the kind of fault.
@@ -206,5 +208,72 @@ impl Gate {
             pin.map(|pin| ("pin", pin)).or(schema)
         };
         all.iter().map(AsRef::as_ref).map(fault).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rmcp::model::Tool;
+    use serde_json::{Value, json};
+    use types::{Privacy, TenantId, UserId};
+
+    use super::*;
+    use crate::store::{Decider, Known, State};
+
+    async fn gate(rules: Value) -> Gate {
+        let config = json!({ "store": "sqlite::memory:", "rules": rules, "local_tools": ["s__b"] });
+        let config: Config = serde_json::from_value(config).unwrap();
+        Gate::open(&config, &Metrics::default()).await.unwrap()
+    }
+
+    /// Returns what is shown of a list, and what is refused with why.
+    async fn judged(gate: &Gate, context: &CallContext, list: &Catalog<Tool>) -> String {
+        let server: crate::Server = serde_json::from_value(json!({ "command": "x" })).unwrap();
+        let server = server.describe("s", &Config::default()).unwrap();
+        let judged = gate.judge(context, &server, list).await;
+        let shown = judged.shown.iter().map(|one| one.name.clone());
+        let refused = judged.refused.iter().map(|(one, why)| format!("-{} {why}", one.name));
+        shown.chain(refused).collect::<Vec<_>>().join(", ")
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_kept_is_shown_by_the_pins_the_rules_and_the_caller_of_now() {
+        let tool = |name: &str| -> Tool {
+            let tool = json!({ "name": name, "inputSchema": { "type": "object" } });
+            serde_json::from_value(tool).unwrap()
+        };
+        let list = Catalog::new("s", vec![tool("a"), tool("b")]);
+        let ann = CallContext::new(TenantId::new("t").unwrap(), UserId::new("ann").unwrap());
+        let first = gate(json!([])).await;
+        assert_eq!(judged(&first, &ann, &list).await, "s__a, s__b");
+
+        let by = Decider { tenant: "t".to_owned(), user: "u".to_owned(), key: None };
+        let known = first.store().known().await.unwrap();
+        let known = known.into_iter().find(|known| known.tool == "a").unwrap();
+        for (state, shown) in [
+            (State::Rejected, "s__b, -s__a its definition was rejected"),
+            (State::Approved, "s__a, s__b"),
+        ] {
+            let decided = Known { state, ..known.clone() };
+            assert!(first.store().decide(first.now_ms(), &decided, &by).await.unwrap());
+            first.pins_changed();
+            let told = judged(&first, &ann, &list).await;
+            assert!(told.starts_with(shown), "{told}");
+        }
+
+        let mut keyed = ann.clone();
+        keyed.tools = Some(["s__a".to_owned()].into());
+        let told = judged(&first, &keyed, &list).await;
+        assert!(told.starts_with("s__a, -s__b the key may not use it"), "{told}");
+        let mut private = ann.clone();
+        private.privacy = Privacy::Private;
+        let told = judged(&first, &private, &list).await;
+        assert!(told.starts_with("s__b, -s__a the call is private"), "{told}");
+
+        let next = gate(json!([{ "name": "no", "users": ["ann"], "deny": ["s__b"] }])).await;
+        let told = judged(&next, &ann, &list).await;
+        assert_eq!(told, "s__a, -s__b rule \"no\" denies it to this caller");
+        let bob = CallContext { user: UserId::new("bob").unwrap(), ..ann };
+        assert_eq!(judged(&next, &bob, &list).await, "s__a, s__b");
     }
 }

@@ -96,6 +96,12 @@ pub(crate) struct Rule {
     pub(crate) max_result_bytes: Option<usize>,
 }
 
+/// The rules that are about one caller.
+pub(crate) struct Rules<'a> {
+    rules: Vec<&'a Rule>,
+    otherwise: Otherwise,
+}
+
 /// What was decided, and by what.
 pub(crate) enum Verdict<'a> {
     /// By a rule, or by the default.
@@ -125,9 +131,17 @@ impl Policy {
         Ok(Self { rules: rules.collect::<anyhow::Result<_>>()?, otherwise })
     }
 
+    /// Returns the rules that are about a caller.
+    pub(crate) fn about(&self, context: &CallContext) -> Rules<'_> {
+        let rules = self.rules.iter().filter(|rule| rule.is_about(context));
+        Rules { rules: rules.collect(), otherwise: self.otherwise }
+    }
+}
+
+impl<'a> Rules<'a> {
     /// Decides about a tool by its whole name, `server__tool`, whatever clients call it.
-    pub(crate) fn decide(&self, context: &CallContext, tool: &str) -> Verdict<'_> {
-        for rule in self.rules.iter().filter(|rule| rule.is_about(context)) {
+    pub(crate) fn decide(&self, tool: &str) -> Verdict<'a> {
+        for rule in &self.rules {
             if rule.deny.is_match(tool) {
                 return Verdict::Denied(&rule.name);
             }
@@ -219,7 +233,7 @@ mod tests {
 
     /// What decides, with a `-` before it where it denies.
     fn told(policy: &Policy, context: &CallContext, tool: &str) -> String {
-        match policy.decide(context, tool) {
+        match policy.about(context).decide(tool) {
             Verdict::Allowed(rule) => rule.map_or(DEFAULT, |rule| &rule.name).to_owned(),
             Verdict::Denied(rule) => format!("-{rule}"),
         }
@@ -281,7 +295,8 @@ mod tests {
         } }]);
         let policy = policy(rules, Otherwise::Deny).unwrap();
         let context = caller("ada");
-        let Verdict::Allowed(Some(rule)) = policy.decide(&context, "files__read") else { panic!() };
+        let verdict = policy.about(&context).decide("files__read");
+        let Verdict::Allowed(Some(rule)) = verdict else { panic!() };
         assert_eq!(rule.check(&json!({ "path": "docs/a" })), Ok(()));
         assert_eq!(rule.check(&json!({ "path": "docs/../a" })).unwrap_err().at, "/path");
         assert!(rule.check(&json!({})).is_err());

@@ -198,7 +198,7 @@ impl Hub {
                 let admitted =
                     self.gate.admit(context, &upstream.server, method, &offered.item, &arguments);
                 let permit = goes(admitted.await?)?;
-                prompt.name = offered.item.name;
+                prompt.name.clone_from(&offered.item.name);
                 (upstream, permit)
             }
             Reference::Resource(resource) => {
@@ -285,7 +285,7 @@ impl Hub {
         method: &'static str,
         name: &str,
         arguments: &JsonObject,
-    ) -> Result<(Arc<Upstream>, Offered<T>), Error>
+    ) -> Result<(Arc<Upstream>, Arc<Offered<T>>), Error>
     where
         Catalog<T>: Kind,
     {

@@ -16,8 +16,8 @@ use crate::upstream::{Kind, Listed, Upstream};
 /// What a caller is shown.
 #[derive(Debug)]
 pub(crate) struct Listing<T> {
-    /// By server, then in the server's order.
-    pub(crate) items: Vec<(String, Offered<T>)>,
+    /// Each server's, in its order.
+    pub(crate) items: Vec<(String, Vec<T>)>,
     /// Servers that gave no list, or not all of it, and why.
     pub(crate) degraded: Vec<(String, Error)>,
     /// What the caller may not use: its server, its name and why.
@@ -42,7 +42,7 @@ impl Hub {
         &self,
         context: &CallContext,
         scope: Scope<'_>,
-    ) -> Result<Listing<Tool>, Error> {
+    ) -> Result<Listing<Arc<Offered<Tool>>>, Error> {
         self.defined(context, scope).await
     }
 
@@ -51,7 +51,7 @@ impl Hub {
         &self,
         context: &CallContext,
         scope: Scope<'_>,
-    ) -> Result<Listing<T>, Error>
+    ) -> Result<Listing<Arc<Offered<T>>>, Error>
     where
         Catalog<T>: Kind,
     {
@@ -59,30 +59,18 @@ impl Hub {
         // One for each server that gave a list, in their order.
         let judged = gathered.iter().filter_map(|(upstream, listed)| {
             let listed = listed.as_ref().ok()?;
-            Some(self.judged(context, upstream, &listed.kept))
+            Some(self.gate.judge(context, &upstream.server, &listed.kept))
         });
-        let (shown, refused): (Vec<_>, Vec<_>) = join_all(judged).await.into_iter().unzip();
-        let mut shown = shown.into_iter();
-        let listing = listing(scope, gathered, |_, _| shown.next().unwrap_or_default())?;
-        Ok(Listing { refused: refused.into_iter().flatten().collect(), ..listing })
-    }
-
-    async fn judged<T: Defined>(
-        &self,
-        context: &CallContext,
-        upstream: &Upstream,
-        catalog: &Catalog<T>,
-    ) -> (Vec<Offered<T>>, Vec<Refused>) {
-        let judged = self.gate.judge(context, &upstream.server, catalog).await;
-        let shown = judged.shown.into_iter();
-        let shown = shown.map(|Offered { name, item }| Offered {
-            name: name.clone(),
-            item: item.clone().only_pinned(),
-        });
-        let server = &upstream.server.name;
-        let refused = judged.refused.into_iter();
-        let refused = refused.map(|(one, reason)| (server.clone(), one.name.clone(), reason));
-        (shown.collect(), refused.collect())
+        let mut judged = join_all(judged).await.into_iter();
+        let mut refused = Vec::new();
+        let listing = listing(scope, gathered, |upstream, _| {
+            let Some(judged) = judged.next() else { return Vec::new() };
+            let server = &upstream.server.name;
+            let told = judged.refused.into_iter();
+            refused.extend(told.map(|(one, reason)| (server.clone(), one.name.clone(), reason)));
+            judged.shown
+        })?;
+        Ok(Listing { refused, ..listing })
     }
 
     /// Lists prompts, as [`Hub::tools`] lists tools.
@@ -93,7 +81,7 @@ impl Hub {
         &self,
         context: &CallContext,
         scope: Scope<'_>,
-    ) -> Result<Listing<Prompt>, Error> {
+    ) -> Result<Listing<Arc<Offered<Prompt>>>, Error> {
         self.defined(context, scope).await
     }
 
@@ -142,8 +130,8 @@ impl Hub {
                     refused.push((upstream.server.name.clone(), name, reason));
                     return None;
                 }
-                address(&mut item).clone_from(&name);
-                Some(Offered { name, item })
+                *address(&mut item) = name;
+                Some(item)
             });
             shown.collect()
         })?;
@@ -175,7 +163,7 @@ impl Hub {
 fn listing<K: Kind, T>(
     scope: Scope<'_>,
     gathered: Gathered<K>,
-    mut show: impl FnMut(&Upstream, &K) -> Vec<Offered<T>>,
+    mut show: impl FnMut(&Upstream, &K) -> Vec<T>,
 ) -> Result<Listing<T>, Error> {
     let mut listing = Listing {
         items: Vec::new(),
@@ -188,7 +176,7 @@ fn listing<K: Kind, T>(
         let shown = listed.as_ref().map(|listed| show(&upstream, &listed.kept));
         match (shown, &listed) {
             (Ok(shown), Ok(listed)) => {
-                listing.items.extend(shown.into_iter().map(|one| (server.clone(), one)));
+                listing.items.push((server.clone(), shown));
                 if listed.cut {
                     let error = Error::TooMany(server.clone());
                     listing.degraded.push((server.clone(), error));

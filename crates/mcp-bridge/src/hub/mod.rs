@@ -41,6 +41,16 @@ pub(crate) enum Scope<'a> {
     One(&'a str),
 }
 
+impl Scope<'_> {
+    /// Returns what its clients call something.
+    pub(crate) fn name_of<T: Named>(self, one: &Offered<T>) -> &str {
+        match self {
+            Self::All => &one.name,
+            Self::One(_) => one.item.name(),
+        }
+    }
+}
+
 impl Hub {
     /// Checks the servers' descriptions, and opens the gate; they are connected when they are needed.
     ///
@@ -142,13 +152,13 @@ impl Hub {
     }
 
     /// Finds what clients call `name`; a list that does not have it is asked for again once.
-    async fn find<T: Named + Clone>(
+    async fn find<T: Named>(
         &self,
         context: &CallContext,
         scope: Scope<'_>,
         what: &'static str,
         name: &str,
-    ) -> Result<(Arc<Upstream>, Offered<T>), Error>
+    ) -> Result<(Arc<Upstream>, Arc<Offered<T>>), Error>
     where
         Catalog<T>: Kind,
     {
@@ -173,11 +183,7 @@ impl Hub {
             found = pick(&listed.kept);
         }
         let found = found.ok_or_else(|| {
-            let all = listed.kept.all().iter();
-            let names = all.map(|one| match scope {
-                Scope::One(_) => one.item.name(),
-                Scope::All => one.name.as_str(),
-            });
+            let names = listed.kept.all().iter().map(|one| scope.name_of(one));
             Error::unknown(what, name, names)
         })?;
         Ok((Arc::clone(upstream), found))

@@ -16,12 +16,14 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 
 use super::page::{answer, page};
+use super::ready::Ready;
 use super::session::{Kept, Places, follow};
 use super::talk::{Talk, caller, modern};
 use super::{fault, watch};
-use crate::catalog::Offered;
+use crate::catalog::{Catalog, Offered};
+use crate::gate::Defined;
 use crate::hub::{Hub, Scope};
-use crate::upstream::Asking;
+use crate::upstream::{Asking, Kind};
 
 /// Answers one client: a session of before 2026-07-28, or one request since.
 pub(crate) struct Handler {
@@ -43,6 +45,31 @@ impl Handler {
     fn begin<'a>(&self, request: &'a RequestContext<RoleServer>) -> (Asking, Talk<'a>) {
         let session = self.kept.session().filter(|_| !modern(request));
         Talk::begin(request, session)
+    }
+
+    /// Returns what a client is shown of a page: none where they are left to be put into the answer.
+    fn shown<T: Defined>(
+        &self,
+        request: &RequestContext<RoleServer>,
+        page: Vec<Arc<Offered<T>>>,
+    ) -> Vec<T>
+    where
+        Catalog<T>: Kind,
+    {
+        let scope = self.scope();
+        let Some(ready) = Ready::of(request) else {
+            let page = page.iter();
+            return page.map(|one| one.item.clone().called(scope.name_of(one))).collect();
+        };
+        let mut items = Vec::new();
+        for one in &page {
+            if !items.is_empty() {
+                items.push(b',');
+            }
+            one.write(scope.name_of(one), &mut items);
+        }
+        ready.leave(Catalog::<T>::FIELD, items);
+        Vec::new()
     }
 
     /// Says what is served: of one server, what that says of itself.
@@ -123,14 +150,8 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let listing = self.hub.tools(caller(&context)?, self.scope()).await.map_err(fault::of)?;
-        let all = self.server.is_none();
-        let named = |Offered { name, mut item }: Offered<Tool>| {
-            if all {
-                item.name = name.into();
-            }
-            item
-        };
-        answer!(ListToolsResult, tools, page(listing, request, named)?)
+        let shown = page(listing, request, |page| self.shown(&context, page))?;
+        answer!(ListToolsResult, tools, shown)
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -160,14 +181,8 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
         let listing = self.hub.prompts(caller(&context)?, self.scope()).await.map_err(fault::of)?;
-        let all = self.server.is_none();
-        let named = |Offered { name, mut item }: Offered<rmcp::model::Prompt>| {
-            if all {
-                item.name = name;
-            }
-            item
-        };
-        answer!(ListPromptsResult, prompts, page(listing, request, named)?)
+        let shown = page(listing, request, |page| self.shown(&context, page))?;
+        answer!(ListPromptsResult, prompts, shown)
     }
 
     async fn get_prompt(
@@ -190,7 +205,7 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         let listing = self.hub.resources(caller(&context)?, self.scope()).await;
-        let shown = page(listing.map_err(fault::of)?, request, |one| one.item)?;
+        let shown = page(listing.map_err(fault::of)?, request, |page| page)?;
         answer!(ListResourcesResult, resources, shown)
     }
 
@@ -200,7 +215,7 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         let listing = self.hub.templates(caller(&context)?, self.scope()).await;
-        let shown = page(listing.map_err(fault::of)?, request, |one| one.item)?;
+        let shown = page(listing.map_err(fault::of)?, request, |page| page)?;
         answer!(ListResourceTemplatesResult, resource_templates, shown)
     }
 

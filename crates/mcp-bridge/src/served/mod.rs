@@ -6,6 +6,7 @@ mod fault;
 mod handler;
 mod listener;
 mod page;
+mod ready;
 mod session;
 mod talk;
 mod watch;
@@ -28,6 +29,7 @@ use types::CallContext;
 use crate::Error;
 use crate::hub::Hub;
 use handler::Handler;
+use ready::Ready;
 use session::Places;
 
 pub(crate) use listener::serve;
@@ -41,6 +43,11 @@ const LARGEST: usize = 4 * 1024 * 1024;
 /// How many callers have sessions, and for how long after their last request.
 const CALLERS: u64 = 10_000;
 const KEPT: Duration = Duration::from_secs(3_600);
+
+/// What names a session of before 2026-07-28.
+const SESSION: &str = "mcp-session-id";
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 type Endpoint = Arc<StreamableHttpService<Handler, LocalSessionManager>>;
 
@@ -65,11 +72,7 @@ impl Served {
     }
 
     /// Answers a request of a caller who is known. Hosts and origins were looked at before.
-    pub(crate) async fn answer<B>(
-        &self,
-        context: CallContext,
-        mut request: Request<B>,
-    ) -> Response<BoxBody<Bytes, Infallible>>
+    pub(crate) async fn answer<B>(&self, context: CallContext, mut request: Request<B>) -> Answer
     where
         B: Body + Send + 'static,
         B::Data: Send,
@@ -91,7 +94,12 @@ impl Served {
         }
         let endpoint = self.endpoint(&context, server);
         request.extensions_mut().insert(context);
-        endpoint.handle(request).await
+        let ready = Ready::default();
+        // What a session's client has missed it may ask for again: that is kept as rmcp writes it.
+        if !request.headers().contains_key(SESSION) {
+            request.extensions_mut().insert(ready.clone());
+        }
+        ready.put_into(endpoint.handle(request).await).await
     }
 
     fn endpoint(&self, context: &CallContext, server: Option<Arc<str>>) -> Endpoint {
@@ -116,7 +124,7 @@ impl Served {
     }
 }
 
-fn plain(status: StatusCode, text: String) -> Response<BoxBody<Bytes, Infallible>> {
+fn plain(status: StatusCode, text: String) -> Answer {
     let mut response = Response::new(Full::from(text).boxed());
     *response.status_mut() = status;
     response

@@ -3,7 +3,6 @@
 use rmcp::model::{ErrorData, JsonObject, MetaObject, PaginatedRequestParams};
 use serde_json::json;
 
-use crate::catalog::Offered;
 use crate::hub::Listing;
 
 /// How many items a page of a list has.
@@ -21,24 +20,23 @@ pub(super) struct Shown<T> {
     pub(super) ttl_ms: u64,
 }
 
-/// Takes the page that was asked for.
-pub(super) fn page<T>(
-    listing: Listing<T>,
+/// Takes the page that was asked for; `show` makes of its items what a client is shown.
+pub(super) fn page<I, T>(
+    listing: Listing<I>,
     asked: Option<PaginatedRequestParams>,
-    named: impl Fn(Offered<T>) -> T,
+    show: impl FnOnce(Vec<I>) -> Vec<T>,
 ) -> Result<Shown<T>, ErrorData> {
+    let all: usize = listing.items.iter().map(|(_, items)| items.len()).sum();
     let cursor = asked.and_then(|asked| asked.cursor);
     let from = match &cursor {
         None => 0,
-        Some(cursor) => {
-            cursor.parse().ok().filter(|from| *from <= listing.items.len()).ok_or_else(|| {
-                ErrorData::invalid_params(format!("there is no page {cursor:?}"), None)
-            })?
-        }
+        Some(cursor) => cursor.parse().ok().filter(|from| *from <= all).ok_or_else(|| {
+            ErrorData::invalid_params(format!("there is no page {cursor:?}"), None)
+        })?,
     };
-    let next = (from + PAGE < listing.items.len()).then(|| (from + PAGE).to_string());
-    let items = listing.items.into_iter().skip(from).take(PAGE);
-    let items = items.map(|(_, offered)| named(offered)).collect();
+    let next = (from + PAGE < all).then(|| (from + PAGE).to_string());
+    let items = listing.items.into_iter().flat_map(|(_, items)| items);
+    let items = show(items.skip(from).take(PAGE).collect());
     let degraded = listing.degraded.iter();
     let degraded: Vec<_> = degraded
         .map(|(server, error)| json!({ "server": server, "reason": error.to_string() }))

@@ -18,7 +18,7 @@ use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
 use serde_json::{Value, json};
 use testkit::mcp::serve;
 
-use crate::support::{Bridge, Client, client};
+use crate::support::{Bridge, Client, client, slow};
 
 /// A server with two prompts, which it describes as it is told to, and two resources.
 #[derive(Clone)]
@@ -232,6 +232,37 @@ async fn a_prompt_that_says_something_else_is_refused_until_it_is_approved() {
     contains(&prompt(&client, "shelf__greet").await, "not the one that was approved");
     next.approve("shelf__prompt:greet").await;
     contains(&prompt(&client, "shelf__greet").await, "Hello.");
+}
+
+#[tokio::test]
+async fn a_list_that_is_kept_is_shown_by_the_pins_and_the_key_of_now_in_both_eras() {
+    let (_, served) = slow().await;
+    let bridge = Bridge::new(json!({ "slow": { "url": served.url } })).await;
+    // The names that are shown, and what is refused.
+    let list = async |path: &str, tools: Option<&'static str>| {
+        let mut listed = Vec::new();
+        for modern in [true, false] {
+            let one = client(ClientCapabilities::default());
+            let client = bridge.client_with(one, path, modern, tools).await;
+            let list = client.list_tools(None).await.unwrap();
+            listed.push((json!(list.tools), json!(list.meta)["baton/refused"].to_string()));
+        }
+        assert_eq!(listed[0], listed[1]);
+        let (tools, told) = listed.remove(0);
+        let names = tools.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap());
+        (names.collect::<Vec<_>>().join(" "), told)
+    };
+    let (names, told) = list("", None).await;
+    assert_eq!(names, "slow__wait slow__session slow__meta slow__shown", "{told}");
+    assert_eq!(list("/slow", None).await.0, "wait session meta shown");
+
+    bridge.reject("slow__session").await;
+    let (names, told) = list("", None).await;
+    assert_eq!(names, "slow__wait slow__meta slow__shown", "{told}");
+    contains(&told, "its definition was rejected");
+    let (names, told) = list("/slow", Some("slow__m*")).await;
+    assert_eq!(names, "meta", "{told}");
+    contains(&told, "the key may not use it");
 }
 
 #[tokio::test]

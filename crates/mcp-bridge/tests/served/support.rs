@@ -92,10 +92,19 @@ impl Bridge {
 
     /// Approves the definition that waits under a name.
     pub(crate) async fn approve(&self, name: &str) {
-        let request = ListPinsRequest { name: name.to_owned(), state: PinState::Waiting.into() };
+        self.decide(name, PinState::Waiting, true).await;
+    }
+
+    /// Rejects the definition that is approved under a name.
+    pub(crate) async fn reject(&self, name: &str) {
+        self.decide(name, PinState::Approved, false).await;
+    }
+
+    async fn decide(&self, name: &str, state: PinState, approve: bool) {
+        let request = ListPinsRequest { name: name.to_owned(), state: state.into() };
         let listed = self.service().list_pins(runtime::context::request(&ann(), request)).await;
         let pin = listed.unwrap().into_inner().pins.remove(0).pin;
-        let request = DecidePinRequest { name: name.to_owned(), pin, approve: true };
+        let request = DecidePinRequest { name: name.to_owned(), pin, approve };
         self.service().decide_pin(runtime::context::request(&ann(), request)).await.unwrap();
     }
 
