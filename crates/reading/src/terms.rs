@@ -1,6 +1,7 @@
 //! From text to the terms that are indexed. Pure.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use rust_stemmers::{Algorithm, Stemmer};
@@ -29,11 +30,9 @@ static STOP: LazyLock<FxHashSet<&str>> = LazyLock::new(|| {
 /// (Chinese, Japanese) gives every pair of neighbouring characters.
 pub fn each_term(text: &str, mut found: impl FnMut(&str)) {
     let stemmer = Stemmer::create(Algorithm::English);
-    each_word(text, |word| {
-        if let Some(word) = told(word) {
-            found(&stemmer.stem(&word));
-        }
-    });
+    for word in words(text) {
+        each_of(word, &stemmer, &mut found);
+    }
 }
 
 /// Returns the terms of a text in order, as [`each_term`] finds them.
@@ -45,11 +44,12 @@ pub fn terms(text: &str) -> Vec<String> {
 }
 
 /// Terms as numbers, each numbered by when it was first read, from 0. For who reads much: a word that comes again,
-/// as most do, is not stemmed again.
+/// as most do, is not cut and stemmed again.
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// What was read, as it stands there; a stop word has no number.
-    words: FxHashMap<Box<str>, Option<u32>>,
+    /// What was read, as it stands there: where its terms are in `read`.
+    words: FxHashMap<Box<str>, Range<usize>>,
+    read: Vec<u32>,
     terms: FxHashMap<Box<str>, u32>,
 }
 
@@ -58,17 +58,19 @@ impl Reader {
     pub fn read(&mut self, text: &str) -> Vec<u32> {
         let stemmer = Stemmer::create(Algorithm::English);
         let mut numbers = Vec::new();
-        each_word(text, |word| {
-            let number = self.words.get(word).copied().unwrap_or_else(|| {
-                let number = told(word).map(|told| {
-                    let next = self.terms.len() as u32;
-                    *self.terms.entry((&*stemmer.stem(&told)).into()).or_insert(next)
-                });
-                self.words.insert(word.into(), number);
-                number
+        for word in words(text) {
+            if let Some(range) = self.words.get(word) {
+                numbers.extend_from_slice(&self.read[range.clone()]);
+                continue;
+            }
+            let first = self.read.len();
+            each_of(word, &stemmer, &mut |term| {
+                let next = self.terms.len() as u32;
+                self.read.push(*self.terms.entry(term.into()).or_insert(next));
             });
-            numbers.extend(number);
-        });
+            self.words.insert(word.into(), first..self.read.len());
+            numbers.extend_from_slice(&self.read[first..]);
+        }
         numbers
     }
 
@@ -81,35 +83,35 @@ impl Reader {
     }
 }
 
-/// Calls `found` with each word of `text` in order, names also in parts.
-fn each_word(text: &str, mut found: impl FnMut(&str)) {
-    for word in text.split(|c: char| !(c.is_alphanumeric() || c == '_' || is_combining_mark(c))) {
-        let word = word.trim_matches('_');
-        if word.is_empty() {
-            continue;
-        }
-        if !word.is_ascii() && word.chars().any(is_unspaced) {
-            unspaced(word, &mut found);
-            continue;
-        }
-        let mut parts = parts(word);
-        match (parts.next(), parts.next()) {
-            (Some(only), None) => found(only),
-            (Some(first), Some(second)) => {
-                found(&word.replace('_', ""));
-                found(first);
-                found(second);
-                parts.for_each(&mut found);
-            }
-            _ => {}
-        }
-    }
+/// Returns what stands between what is no letter and no digit.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let between = |c: char| !(c.is_alphanumeric() || c == '_' || is_combining_mark(c));
+    text.split(between).map(|word| word.trim_matches('_')).filter(|word| !word.is_empty())
 }
 
-/// Returns a word folded, unless it says nothing.
-fn told(word: &str) -> Option<Cow<'_, str>> {
-    let word = fold(word);
-    (!word.is_empty() && !STOP.contains(word.as_ref())).then_some(word)
+/// Calls `found` with each term of a word: of a name also those of its parts.
+fn each_of(word: &str, stemmer: &Stemmer, found: &mut impl FnMut(&str)) {
+    let mut push = |word: &str| {
+        let word = fold(word);
+        if !word.is_empty() && !STOP.contains(word.as_ref()) {
+            found(&stemmer.stem(&word));
+        }
+    };
+    if !word.is_ascii() && word.chars().any(is_unspaced) {
+        unspaced(word, &mut push);
+        return;
+    }
+    let mut parts = parts(word);
+    match (parts.next(), parts.next()) {
+        (Some(only), None) => push(only),
+        (Some(first), Some(second)) => {
+            push(&word.replace('_', ""));
+            push(first);
+            push(second);
+            parts.for_each(&mut push);
+        }
+        _ => {}
+    }
 }
 
 /// Returns a word without case, accents and forms that only look different (NFKD).

@@ -34,6 +34,9 @@ const WORDS: &str = "words";
 const DEPTH: u64 = 300;
 /// What a passage's length is compared with; its true mean changes with every document.
 const MEAN_LENGTH: f32 = 130.0;
+/// The inverse of the least difference between two scores by words. A passage's words are added up in an order that depends
+/// on the segment that it came to lie in: passages of the same text would be ranked by chance.
+const FINEST: f32 = 4096.0;
 /// So many passages are sent at once.
 const BATCH: usize = 256;
 
@@ -427,7 +430,10 @@ impl Scored {
     }
 
     fn score(&mut self, side: &str, score: f32) {
-        if side == WORDS { self.keyword = Some(score) } else { self.dense = Some(score) }
+        match side {
+            WORDS => self.keyword = Some((score * FINEST).round() / FINEST),
+            _ => self.dense = Some(score),
+        }
     }
 }
 
