@@ -37,7 +37,7 @@ pub(crate) struct Offered<T> {
     pub(crate) name: String,
     /// As its server describes it, under its server's name for it: of that, what is pinned.
     pub(crate) item: T,
-    /// The item in JSON, but for its name and the brace before that.
+    /// What follows its name in JSON, from the comma to the last brace.
     rest: String,
 }
 

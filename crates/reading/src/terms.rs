@@ -1,11 +1,12 @@
 //! From text to the terms that are indexed. Pure.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use rust_stemmers::{Algorithm, Stemmer};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
@@ -43,14 +44,14 @@ pub fn terms(text: &str) -> Vec<String> {
     terms
 }
 
-/// Terms as numbers, each numbered by when it was first read, from 0. For who reads much: a word that comes again,
-/// as most do, is not cut and stemmed again.
+/// Numbers terms by when they were first read, from 0. For reading much: a word that comes again, as most do, is
+/// neither cut nor stemmed again.
 #[derive(Debug, Default)]
 pub struct Reader {
     /// What was read, as it stands there: where its terms are in `read`.
-    words: FxHashMap<Box<str>, Range<usize>>,
+    words: HashMap<Box<str>, Range<usize>>,
     read: Vec<u32>,
-    terms: FxHashMap<Box<str>, u32>,
+    terms: HashMap<Box<str>, u32>,
 }
 
 impl Reader {
@@ -76,7 +77,7 @@ impl Reader {
 
     /// Returns every term that was read, in the order of their numbers.
     #[must_use]
-    pub fn terms(self) -> Vec<Box<str>> {
+    pub fn into_terms(self) -> Vec<Box<str>> {
         let mut terms: Vec<(Box<str>, u32)> = self.terms.into_iter().collect();
         terms.sort_unstable_by_key(|(_, number)| *number);
         terms.into_iter().map(|(term, _)| term).collect()
@@ -210,7 +211,7 @@ mod tests {
         fn a_reader_reads_the_same_terms(texts in proptest::collection::vec("\\PC{0,9}|[aA_ é東 s]{0,30}", 0..6)) {
             let mut reader = Reader::default();
             let numbers: Vec<Vec<u32>> = texts.iter().map(|text| reader.read(text)).collect();
-            let read = reader.terms();
+            let read = reader.into_terms();
             for (text, numbers) in texts.iter().zip(numbers) {
                 let found: Vec<&str> = numbers.iter().map(|number| &*read[*number as usize]).collect();
                 proptest::prop_assert_eq!(found, terms(text));

@@ -85,12 +85,13 @@ async fn calls(system: &System, url: &str, count: u32) -> anyhow::Result<Vec<Dur
 }
 
 /// Lists tools and returns how many there are, how long it took at first, and how long each time after that, sorted. It
-/// asks on one thread, as most clients do: threads of a client's own that wake each other are not what is measured.
+/// asks on one thread: threads of the client's own that wake each other are not what is measured.
 fn lists(url: &str) -> anyhow::Result<(usize, Duration, Vec<Duration>)> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         #[expect(clippy::disallowed_methods, reason = "a client from outside")]
-        let client = Client::builder().no_proxy().build()?;
+        let client = Client::builder().timeout(Duration::from_secs(60)).no_proxy().build()?;
         let (tools, cold) = listed(&client, url).await?;
+        ensure!(tools == 250, "{tools} tools are listed");
         let mut taken = Vec::new();
         for _ in 0..LISTS {
             let (same, time) = listed(&client, url).await?;

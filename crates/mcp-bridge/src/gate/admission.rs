@@ -225,9 +225,7 @@ impl Gate {
             let (rule, kind) = ("address".to_owned(), "address");
             return Err(Denial { rule, kind, error: Err(Error::Invalid(told)) });
         }
-        let rules = self.policy.about(context);
-        let may = self.may(context, &rules, subject.kind, &subject.name, subject.destroys());
-        let rule = may.map_err(|denial| denial.told(server, subject))?;
+        let rule = self.may_use(context, subject).map_err(|denial| denial.told(server, subject))?;
         let checked: Vec<_> = subject.checked.iter().collect();
         let mut faults = self.faults(&server.name, &checked).await;
         if let Some((kind, fault)) = faults.pop().flatten() {
@@ -255,6 +253,16 @@ impl Gate {
             }),
         })?;
         Ok((Some(rule), held))
+    }
+
+    /// As [`Self::may`], of one subject.
+    pub(super) fn may_use(
+        &self,
+        context: &CallContext,
+        subject: &Subject,
+    ) -> Result<Option<&Rule>, NotAllowed> {
+        let rules = self.policy.about(context);
+        self.may(context, &rules, subject.kind, &subject.name, subject.destroys())
     }
 
     /// Decides by who calls, the rules about that caller, a whole name and a tool's hints alone.

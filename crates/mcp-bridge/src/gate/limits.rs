@@ -126,7 +126,7 @@ mod tests {
             |user: &str| CallContext::new(TenantId::new("t").unwrap(), UserId::new(user).unwrap());
         let (ada, bob, limits, now) =
             (caller("ada"), caller("bob"), Limits::default(), Instant::now());
-        let Verdict::Allowed(Some(rule)) = policy.decide(&ada, "s__t") else { panic!() };
+        let Verdict::Allowed(Some(rule)) = policy.about(&ada).decide("s__t") else { panic!() };
         let first = limits.take(&ada, rule, now).unwrap();
         assert_eq!(limits.take(&ada, rule, now).unwrap_err(), Busy::Concurrency(1));
         let _others = limits.take(&bob, rule, now).unwrap();

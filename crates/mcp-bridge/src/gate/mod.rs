@@ -173,9 +173,7 @@ impl Gate {
         if let Some(fault) = subject.ambiguous() {
             return Err(fault.to_owned());
         }
-        let rules = self.policy.about(context);
-        let may = self.may(context, &rules, subject.kind, &subject.name, subject.destroys());
-        may.map(drop).map_err(|denial| denial.reason())
+        self.may_use(context, &subject).map(drop).map_err(|denial| denial.reason())
     }
 
     /// Returns of each definition what is wrong with it, with the kind of fault.

@@ -144,14 +144,11 @@ impl Pins {
     /// never seen is remembered.
     pub(crate) async fn judge(&self, server: &str, shown: &[Shown<'_>]) -> Vec<Option<String>> {
         let mut servers = self.current().await;
-        let known = servers.as_deref().and_then(|servers| servers.get(server));
-        let is_approved = |one: &Shown<'_>| {
-            let tools = known.and_then(|known| known.get(one.tool));
-            tools.is_some_and(|tools| tools.approved == Some(one.definition.digest))
-        };
-        // Mostly all are, and nothing else has to be looked up.
-        if shown.iter().all(is_approved) {
-            return vec![None; shown.len()];
+        let told: Vec<_> =
+            shown.iter().map(|one| refusal(servers.as_deref(), server, one)).collect();
+        // What is approved was seen: mostly all is, and nothing has to be remembered.
+        if told.iter().all(Option::is_none) {
+            return told;
         }
         let new = servers.as_deref().map(|servers| self.unseen(servers, server, shown));
         if let Some(new) = new.filter(|new| !new.is_empty()) {

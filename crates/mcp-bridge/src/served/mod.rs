@@ -109,6 +109,7 @@ impl Served {
         let hub = Arc::clone(&self.hub);
         let make = |server: Option<Arc<str>>| {
             let config = StreamableHttpServerConfig::default()
+                // An answer comes whole, when its handler is done: `Ready` puts items into it.
                 .with_json_response(true)
                 .with_max_request_body_bytes(LARGEST)
                 .disable_allowed_hosts()

@@ -65,3 +65,26 @@ macro_rules! answer {
 }
 
 pub(super) use answer;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn pages_go_across_servers_and_end() {
+        let server = |at: i32| (format!("s{at}"), (at * 100..at * 100 + 100).collect());
+        let read = |cursor: Option<&str>| {
+            let (degraded, refused) = (Vec::new(), Vec::new());
+            let items: Vec<(String, Vec<i32>)> = (0..3).map(server).collect();
+            let listing = Listing { items, degraded, refused, ttl: Duration::ZERO };
+            let asked = PaginatedRequestParams::default().with_cursor(cursor.map(str::to_owned));
+            page(listing, Some(asked), |items| items)
+        };
+        let (first, last) = (read(None).unwrap(), read(Some("250")).unwrap());
+        assert_eq!((first.items, first.next.as_deref()), ((0..250).collect(), Some("250")));
+        assert_eq!((last.items, last.next), ((250..300).collect(), None));
+        assert!(read(Some("300")).unwrap().items.is_empty() && read(Some("301")).is_err());
+    }
+}

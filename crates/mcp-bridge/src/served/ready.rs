@@ -4,11 +4,11 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use rmcp::service::{RequestContext, RoleServer};
 
-use super::Answer;
+use super::{Answer, plain};
 
 /// Where the items of one request's answer are left: the name of their list, and they, with commas between them.
 #[derive(Debug, Clone, Default)]
@@ -20,31 +20,36 @@ impl Ready {
         request.extensions.get::<http::request::Parts>()?.extensions.get()
     }
 
-    /// Leaves the items; whoever does answers with an empty list of them.
+    /// Leaves the items; whoever does answers with an empty list of them, and says nothing before that.
     pub(super) fn leave(&self, field: &'static str, items: Vec<u8>) {
         // A request is answered once.
         let _ = self.0.set((field, items));
     }
 
-    /// Puts the items that were left, if any were, into the answer; an error has no place for them.
+    /// Puts the items that were left, if any were, into the answer. An answer that has no place for them is none: a list
+    /// would be empty that is not.
     pub(super) async fn put_into(self, answer: Answer) -> Answer {
         let Some((field, items)) = self.0.get() else { return answer };
         let (parts, body) = answer.into_parts();
         let Ok(body) = body.collect().await;
         let body = body.to_bytes();
-        let body = match place(&body, field) {
-            Some(at) => Bytes::from([&body[..at], items.as_slice(), &body[at..]].concat()),
-            None => body,
+        let Some(at) = place(&body, field) else {
+            tracing::error!(list = field, "an answer has no place for its items");
+            return plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the list cannot be written".to_owned(),
+            );
         };
+        let body = Bytes::from([&body[..at], items.as_slice(), &body[at..]].concat());
         Response::from_parts(parts, Full::new(body).boxed())
     }
 }
 
-/// Returns where the items of an empty list belong. Nothing else looks like one: in a text its quotes are escaped.
+/// Returns where the items of an empty list belong, if there is one such list. In a text its quotes are escaped.
 fn place(answer: &[u8], field: &str) -> Option<usize> {
-    let empty = format!("\"{field}\":[]");
-    let at = std::str::from_utf8(answer).ok()?.find(&empty)?;
-    Some(at + empty.len() - 1)
+    let (answer, empty) = (std::str::from_utf8(answer).ok()?, format!("\"{field}\":[]"));
+    let at = answer.find(&empty)?;
+    (answer.rfind(&empty) == Some(at)).then_some(at + empty.len() - 1)
 }
 
 #[cfg(test)]
@@ -72,10 +77,9 @@ mod tests {
         assert_eq!(put(ready.clone(), &none).await, none, "nothing was left");
         ready.leave("tools", br#"{"name":"a"},{"name":"b"}"#.to_vec());
         assert_eq!(put(ready.clone(), &none).await, some);
-        let event = |answer: &str| format!("data: {answer}\n\n");
-        assert_eq!(put(ready.clone(), &event(&none)).await, event(&some));
-        for other in [r#"{"error":{"message":"\"tools\":[]"}}"#, "it is over", ""] {
-            assert_eq!(put(ready.clone(), other).await, other);
+        let twice = format!("{none},{none}");
+        for other in [r#"{"error":{"message":"\"tools\":[]"}}"#, &twice, "it is over", ""] {
+            assert_eq!(put(ready.clone(), other).await, "the list cannot be written");
         }
     }
 }

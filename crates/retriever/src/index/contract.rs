@@ -86,6 +86,30 @@ async fn what_stands_beside_the_best_is_found_without_a_word_of_the_query(indexe
     assert!(candidates.iter().all(|one| (one.keyword > 0.0) == (one.id == "d-15")));
 }
 
+/// An index may add the words of each up in another order.
+async fn passages_of_the_same_text_have_the_same_score(indexes: &dyn Indexes) {
+    let index = indexes.open(&scope("one")).await.unwrap();
+    let words = ["apple", "pear", "plum", "fig", "kiwi", "quince"];
+    // Each text is there twice; each word is in another half of them.
+    let text = |number: usize| -> String {
+        let of = (0..words.len()).filter(|bit| number >> bit & 1 == 1).map(|bit| words[bit]);
+        of.flat_map(|word| std::iter::repeat_n(word, 1 + number % 3)).collect::<Vec<_>>().join(" ")
+    };
+    for (number, twin) in (1..64).flat_map(|number| [(number, "a"), (number, "b")]) {
+        let (document, text) = (format!("{number}{twin}"), text(number));
+        let passages = [(text.as_str(), [1.0, 0.0])];
+        index.replace(&document, entries(&document, &passages, &[])).await.unwrap();
+    }
+    let query = Query { text: words.join(" "), ..Query::default() };
+    let candidates = index.search(query).await.unwrap().candidates;
+    let scores: BTreeMap<&str, f32> =
+        candidates.iter().map(|one| (one.document.as_str(), one.keyword)).collect();
+    for number in 1..64 {
+        let [one, other] = ["a", "b"].map(|twin| scores[&*format!("{number}{twin}")].to_bits());
+        assert_eq!(one, other, "{}", text(number));
+    }
+}
+
 async fn what_was_replaced_or_removed_is_not_found(indexes: &dyn Indexes) {
     let index = indexes.open(&scope("one")).await.unwrap();
     let index = &*index;
@@ -291,6 +315,7 @@ fn holds(filter: &Filter, fields: &BTreeMap<String, Vec<Value>>) -> bool {
 async fn all(indexes: Arc<dyn Indexes>) {
     what_one_side_finds_has_both_scores(&*indexes).await;
     what_stands_beside_the_best_is_found_without_a_word_of_the_query(&*indexes).await;
+    passages_of_the_same_text_have_the_same_score(&*indexes).await;
     what_was_replaced_or_removed_is_not_found(&*indexes).await;
     a_collection_finds_its_own_passages_alone(&*indexes).await;
     filters_hold_on_both_sides(&*indexes).await;

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 
-use super::embedded::{Embedded, Read};
+use super::embedded::{Embedded, ReadDocument};
 use super::{Entries, Found, Index, Indexes, Query, Scope};
 use crate::Error;
 
@@ -45,7 +45,7 @@ impl Index for Collection {
     async fn replace(&self, document: &str, entries: Entries) -> Result<(), Error> {
         let document = document.to_owned();
         self.apart(move |one| {
-            let read = Read::new(entries);
+            let read = ReadDocument::new(entries);
             one.write().unwrap_or_else(PoisonError::into_inner).replace(&document, read);
         })
         .await

@@ -18,9 +18,10 @@ use qdrant_client::qdrant::{
 use qdrant_client::{Payload, Qdrant as Client, QdrantError};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_blocking;
 use tonic::Code;
 
-use super::embedded::Read;
+use super::embedded::ReadDocument;
 use super::{AROUND, Entries, Entry, FACET_VALUES, Found, Index, Indexes, LEADING, Query, Scope};
 use crate::Error;
 use crate::attributes::Value;
@@ -34,9 +35,6 @@ const WORDS: &str = "words";
 const DEPTH: u64 = 300;
 /// What a passage's length is compared with; its true mean changes with every document.
 const MEAN_LENGTH: f32 = 130.0;
-/// The inverse of the least difference between two scores by words. A passage's words are added up in an order that depends
-/// on the segment that it came to lie in: passages of the same text would be ranked by chance.
-const FINEST: f32 = 4096.0;
 /// So many passages are sent at once.
 const BATCH: usize = 256;
 
@@ -133,7 +131,9 @@ impl Index for Collection {
         } else if self.made().await?.is_none() {
             return Ok(());
         }
-        let points = points(document, &Read::new(entries), &payload);
+        let named = document.to_owned();
+        let points = move || points(&named, &ReadDocument::new(entries), &payload);
+        let points = spawn_blocking(points).await.map_err(|fault| Error::Broken(fault.into()))?;
         for some in points.chunks(BATCH) {
             let upsert = UpsertPointsBuilder::new(&self.name, some.to_vec()).wait(true);
             self.heard(self.client.upsert_points(upsert).await).await?;
@@ -431,10 +431,17 @@ impl Scored {
 
     fn score(&mut self, side: &str, score: f32) {
         match side {
-            WORDS => self.keyword = Some((score * FINEST).round() / FINEST),
+            WORDS => self.keyword = Some(rounded(score)),
             _ => self.dense = Some(score),
         }
     }
+}
+
+/// Rounds a score to some four digits. Qdrant adds a passage's words up in an order that depends on the segment it lies in:
+/// without this, passages of the same text are ranked by chance. Two on either side of a step still are.
+fn rounded(score: f32) -> f32 {
+    const DROPPED: u32 = 10;
+    f32::from_bits((score.to_bits() + (1 << (DROPPED - 1))) >> DROPPED << DROPPED)
 }
 
 /// Returns the ids of the passages around one.
@@ -448,7 +455,7 @@ fn around(point: &ScoredPoint) -> Vec<String> {
 
 fn points(
     document: &str,
-    read: &Read,
+    read: &ReadDocument,
     payload: &BTreeMap<String, serde_json::Value>,
 ) -> Vec<PointStruct> {
     let point = |((entry, words), position): ((&Entry, Vec<(&str, f32)>), usize)| {

@@ -1,4 +1,4 @@
-//! What is on its way into collections.
+//! What is on its way into collections, and what one job added.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,9 @@ use types::TenantId;
 
 use super::queue::{Queue, read_state, written};
 use crate::Error;
-use crate::attributes::Attributes;
 use crate::database::{Row, transaction};
 use crate::index::Scope;
-use crate::rows::{Page, on_the_wire};
+use crate::rows::{Page, on_the_wire, read_attributes};
 
 impl Queue {
     /// Returns a page of what waits, is worked on or failed, by source; of one source what waits or is worked on, or else
@@ -111,13 +110,11 @@ impl Queue {
 
 /// Reads the columns of source, state, reason, attributes and time.
 fn entry(row: &Row) -> Result<Entry, Error> {
-    let attributes: Attributes =
-        serde_json::from_str(row.get(3)?).map_err(|fault| Error::Broken(fault.into()))?;
     Ok(Entry {
         source: row.get(0)?,
         state: read_state(row.get(1)?).into(),
         reason: row.get(2)?,
-        attributes: on_the_wire(&attributes),
+        attributes: on_the_wire(&read_attributes(row.get(3)?)?),
         updated_at_ms: row.get(4)?,
         ..Entry::default()
     })

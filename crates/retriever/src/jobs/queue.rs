@@ -12,6 +12,7 @@ use crate::Error;
 use crate::attributes::Attributes;
 use crate::database::{Database, Row, Tx, locked, transaction};
 use crate::index::Scope;
+use crate::rows::{read_attributes, write_attributes};
 use crate::store::Put;
 
 /// A tenant's documents that wait have at most so many bytes, …
@@ -220,8 +221,7 @@ impl Queue {
         let put = Put {
             source: row.get(2)?,
             media_type: row.get(3)?,
-            attributes: serde_json::from_str(row.get(4)?)
-                .map_err(|fault| Error::Broken(fault.into()))?,
+            attributes: read_attributes(row.get(4)?)?,
             private,
             content: row.get::<Vec<u8>>(6)?.into(),
         };
@@ -238,8 +238,7 @@ impl Queue {
         let row = db
             .query("SELECT attributes, private FROM tasks WHERE lease = $1 AND state = 'running'");
         let row = row.bind(lease.as_str()).optional().await?.ok_or(Error::Lost)?;
-        let attributes = serde_json::from_str(row.get(0)?);
-        Ok((attributes.map_err(|fault| Error::Broken(fault.into()))?, row.get(1)?))
+        Ok((read_attributes(row.get(0)?)?, row.get(1)?))
     }
 
     /// Says that the task is still worked on.
@@ -491,8 +490,7 @@ async fn insert(
     Added { put, fetch }: &Added,
     now: i64,
 ) -> Result<(), Error> {
-    let attributes =
-        serde_json::to_string(&put.attributes).map_err(|fault| Error::Broken(fault.into()))?;
+    let attributes = write_attributes(&put.attributes)?;
     // What is fetched has an empty content: it waits as others do, and is kept when it fails.
     tx.query(
         "INSERT INTO tasks (tenant, job, source, media_type, attributes, private, content, state, reason,

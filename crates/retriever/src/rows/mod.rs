@@ -173,8 +173,16 @@ impl Rows {
         }
         take_model(tx, scope, new).await?;
         if let Some(lease) = lease {
-            let held = locked!(tx, "SELECT 1 FROM tasks WHERE lease = $1 AND state = 'running'");
-            held.bind(lease.as_str()).optional().await?.ok_or(Error::Lost)?;
+            let held = locked!(
+                tx,
+                "SELECT attributes, private FROM tasks WHERE lease = $1 AND state = 'running'"
+            );
+            let held = held.bind(lease.as_str()).optional().await?.ok_or(Error::Lost)?;
+            let is_raised = held.get::<Option<bool>>(1)? == Some(true) && !document.private;
+            if is_raised || read_attributes(held.get(0)?)? != new.attributes {
+                // Changed by another after our lock was lost: whoever has it next begins anew.
+                return Err(Error::Lost);
+            }
         }
         add_fields(tx, scope, &new.attributes).await?;
         delete_rows(tx, scope, &document.id).await?;
@@ -432,11 +440,11 @@ pub(crate) fn on_the_wire(attributes: &Attributes) -> HashMap<String, Values> {
     attributes.0.iter().map(|(name, some)| (name.clone(), values(some))).collect()
 }
 
-fn write_attributes(attributes: &Attributes) -> Result<String, Error> {
+pub(crate) fn write_attributes(attributes: &Attributes) -> Result<String, Error> {
     serde_json::to_string(attributes).map_err(|fault| Error::Broken(fault.into()))
 }
 
-fn read_attributes(json: &str) -> Result<Attributes, Error> {
+pub(crate) fn read_attributes(json: &str) -> Result<Attributes, Error> {
     serde_json::from_str(json).map_err(|fault| Error::Broken(fault.into()))
 }
 

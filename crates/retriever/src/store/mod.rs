@@ -36,6 +36,9 @@ use crate::{Config, Error};
 use self::locks::Locks;
 pub(crate) use self::search::Search;
 
+/// So many documents are in memory at once at a start, whatever the cores: one may have hundreds of megabytes.
+const FILLED_AT_ONCE: usize = 8;
+
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Every tenant's documents; reached through [`Store::collection`] alone.
@@ -486,20 +489,23 @@ fn check_source(source: &str) -> Result<(), Error> {
 
 /// Tells indexes of all that is stored: of as many documents at once as there are cores, while the next is read.
 async fn fill(rows: &Rows, indexes: &dyn Indexes) -> anyhow::Result<()> {
-    let at_once = available_parallelism().map_or(1, NonZero::get);
+    let at_once = available_parallelism().map_or(1, NonZero::get).min(FILLED_AT_ONCE);
     let mut indexing = JoinSet::new();
-    let ended = |done: Option<Result<_, JoinError>>| match done {
-        Some(done) => done.unwrap_or_else(|fault| Err(Error::Broken(fault.into()))),
-        None => Ok(()),
-    };
+    let ended =
+        |done: Result<_, JoinError>| done.unwrap_or_else(|fault| Err(Error::Broken(fault.into())));
     rows.every(async |scope, document, entries| {
         let index = indexes.open(&scope).await?;
         indexing.spawn(async move { index.replace(&document, entries).await });
-        if indexing.len() > at_once { ended(indexing.join_next().await) } else { Ok(()) }
+        if indexing.len() > at_once
+            && let Some(done) = indexing.join_next().await
+        {
+            return ended(done);
+        }
+        Ok(())
     })
     .await?;
-    while !indexing.is_empty() {
-        ended(indexing.join_next().await)?;
+    while let Some(done) = indexing.join_next().await {
+        ended(done)?;
     }
     Ok(())
 }

@@ -77,9 +77,7 @@ impl Collection<'_> {
         let model = self.model(context, &collection).await?;
         let id = self.document_id(&source);
         let sha256 = hex(&Sha256::digest(&content));
-        let found = self.store.rows.find(&self.scope, &id).await?;
-        let was_private = found.as_ref().is_some_and(|(document, _)| document.private);
-        if let Some((document, there)) = found
+        if let Some((document, there)) = self.store.rows.find(&self.scope, &id).await?
             && document.content_sha256 == sha256
             && document.media_type == media_type
             && there == attributes
@@ -90,20 +88,17 @@ impl Collection<'_> {
         let Cut { text, chunks } = self.cut(&source, media_type, &content).await?;
         let texts: Vec<String> =
             chunks.iter().map(|one| indexed(&one.headings, &text[one.range.clone()])).collect();
-        let embed_privately = private.unwrap_or(was_private);
-        let vectors = self.embed(context, model.as_ref(), &texts, embed_privately).await?;
+        let (_, private) = self.said(lease, (attributes.clone(), private)).await?;
+        let privately = self.is_private(private, &id).await?;
+        let vectors = self.embed(context, model.as_ref(), &texts, privately).await?;
         let passages = to_passages(&text, chunks, vectors);
         let mut writing = self.writing().await?;
         let current = self.current().await?;
         if current.generation != collection.generation {
             return Ok(None);
         }
-        // Asked now that nobody else writes: what a job was told may have changed since, and silence does not lower what
-        // another has just raised.
-        let (attributes, private) = match lease {
-            Some(lease) => self.store.queue.said(lease).await?,
-            None => (attributes, private),
-        };
+        // Asked now that nobody else writes: silence does not lower what another has just raised.
+        let (attributes, private) = self.said(lease, (attributes, private)).await?;
         let private = self.is_private(private, &id).await?;
         let document = Document {
             id,
@@ -127,6 +122,18 @@ impl Collection<'_> {
         let told = index.replace(&document.id, entries).await;
         self.told(&mut writing, &document.id, told).await?;
         Ok(Some((document, true)))
+    }
+
+    /// Returns what is said of a document by now, which may have changed since a job was told.
+    async fn said(
+        &self,
+        lease: Option<&LeaseId>,
+        told: (Attributes, Option<bool>),
+    ) -> Result<(Attributes, Option<bool>), Error> {
+        match lease {
+            Some(lease) => self.store.queue.said(lease).await,
+            None => Ok(told),
+        }
     }
 
     /// Tells whether a document is private: as whoever sends it says, or else as what is stored of it.

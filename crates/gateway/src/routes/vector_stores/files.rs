@@ -210,33 +210,33 @@ pub(super) async fn listed(
     page: Page,
 ) -> Result<axum::Json<Value>, Error> {
     let backwards = !super::super::oldest_first(page.order.as_deref())?;
-    let limit = page_size(page.limit)?;
-    let (states, is_never): (&[TaskState], bool) = match page.filter.as_deref() {
-        None => (&[], false),
-        Some("in_progress") => (&[TaskState::Queued, TaskState::Running], false),
-        Some("completed") => (&[TaskState::Done], false),
-        Some("failed") => (&[TaskState::Failed], false),
-        // Whatever is cancelled is forgotten.
-        Some("cancelled") => (&[], true),
+    let states: &[TaskState] = match page.filter.as_deref() {
+        None => &[],
+        Some("in_progress") => &[TaskState::Queued, TaskState::Running],
+        Some("completed") => &[TaskState::Done],
+        Some("failed") => &[TaskState::Failed],
+        // Whatever is cancelled is forgotten: nothing is in this state.
+        Some("cancelled") => &[TaskState::Unspecified],
         Some(other) => {
             let known = "in_progress, completed, failed, cancelled";
             return Err(Error::invalid(format!("filter: {other:?} is none of {known}")));
         }
     };
     let after = match &page.after {
-        None => String::new(),
-        Some(id) => place(app, context, &store, ("after", id), backwards).await?,
+        None => None,
+        Some(id) => Some(place(app, context, &store, "after", id, backwards).await?),
     };
-    // Those before a file are read from there on the other way.
-    let (from, is_turned) = match &page.before {
-        None => (after.clone(), false),
-        Some(id) => (place(app, context, &store, ("before", id), !backwards).await?, true),
+    let before = match &page.before {
+        None => None,
+        Some(id) => Some(place(app, context, &store, "before", id, !backwards).await?),
     };
+    // Those before a file are read from there on the other way, unless it is said where they begin.
+    let is_turned = after.is_none() && before.is_some();
     let request = ListEntriesRequest {
         collection: store.clone(),
-        after: from,
+        after: after.or_else(|| before.clone()).unwrap_or_default(),
         backwards: backwards != is_turned,
-        limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        limit: u32::try_from(page_size(page.limit)?).unwrap_or(u32::MAX),
         states: states.iter().map(|state| i32::from(*state)).collect(),
         job: batch,
     };
@@ -245,21 +245,20 @@ pub(super) async fn listed(
     let ListEntriesResponse { mut entries, mut has_more } = reply;
     if is_turned {
         entries.reverse();
-        has_more &= !cut(&mut entries, &after, backwards);
-    }
-    if is_never {
-        (entries, has_more) = (Vec::new(), false);
+    } else if let Some(before) = &before {
+        has_more &= !cut(&mut entries, before, backwards);
     }
     let data = entries.iter().map(|entry| shown(&store, entry)).collect();
     Ok(axum::Json(super::super::page(data, has_more)))
 }
 
-/// Returns the source behind which a list goes on that is read from a file on; `what` names the file.
+/// Returns the source behind which a list goes on from a file; `parameter` is what the request calls that file.
 async fn place(
     app: &App,
     context: &CallContext,
     store: &str,
-    (what, id): (&str, &str),
+    parameter: &str,
+    id: &str,
     backwards: bool,
 ) -> Result<String, Error> {
     if id.starts_with("file-") {
@@ -267,17 +266,16 @@ async fn place(
         return Ok(if backwards { format!("{id}/") } else { format!("{id}/\u{10ffff}") });
     }
     let found = find(app, context, store, id).await?;
-    Ok(found.ok_or_else(|| Error::invalid(format!("{what}: there is no file {id:?}")))?.source)
+    Ok(found.ok_or_else(|| Error::invalid(format!("{parameter}: there is no file {id:?}")))?.source)
 }
 
-/// Removes those of a list's entries that are not behind a source, if there is one; tells whether there were any.
-fn cut(entries: &mut Vec<Entry>, after: &str, backwards: bool) -> bool {
-    let is_behind = |entry: &Entry| match backwards {
-        true => entry.source.as_str() < after,
-        false => entry.source.as_str() > after,
-    };
+/// Removes those of a list's entries that are not before a source; tells whether there were any.
+fn cut(entries: &mut Vec<Entry>, before: &str, backwards: bool) -> bool {
     let count = entries.len();
-    entries.retain(|entry| after.is_empty() || is_behind(entry));
+    entries.retain(|entry| match backwards {
+        true => entry.source.as_str() > before,
+        false => entry.source.as_str() < before,
+    });
     entries.len() < count
 }
 
@@ -467,15 +465,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_between_two_files_is_left() {
-        for (after, backwards, left) in
-            [("", false, "abc"), ("a", false, "bc"), ("c", false, ""), ("b/", true, "ab")]
+    fn what_is_before_a_file_is_left() {
+        for (before, backwards, left) in
+            [("c", false, "ab"), ("d", false, "abc"), ("a", false, ""), ("b/", true, "c")]
         {
             let entry = |source: char| Entry { source: source.into(), ..Entry::default() };
             let mut entries: Vec<Entry> = "abc".chars().map(entry).collect();
-            let was_cut = cut(&mut entries, after, backwards);
+            let was_cut = cut(&mut entries, before, backwards);
             let sources: String = entries.into_iter().map(|entry| entry.source).collect();
-            assert_eq!((sources.as_str(), was_cut), (left, left != "abc"), "{after:?}");
+            assert_eq!((sources.as_str(), was_cut), (left, left != "abc"), "{before:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Exact BM25 over one collection's passages, changed in place. Pure.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use reading::each_term;
@@ -20,7 +21,8 @@ const LOOKED_AT: usize = 200;
 /// gives it and may give again after [`Keyword::remove`].
 #[derive(Debug, Default)]
 pub(crate) struct Keyword {
-    lexicon: FxHashMap<Box<str>, u32>,
+    /// Hashed with a seed: what terms there are is up to strangers.
+    lexicon: HashMap<Box<str>, u32>,
     /// By term, in the order of slots.
     postings: Vec<Vec<Posting>>,
     /// By slot.
@@ -57,7 +59,7 @@ pub(crate) struct Terms {
 }
 
 impl Keyword {
-    /// Returns what terms are called here, new ones from now on.
+    /// Returns the number of each term here, in order; one that is new gets the next.
     pub(crate) fn numbers(&mut self, terms: &[Box<str>]) -> Vec<u32> {
         let number = |term: &Box<str>| {
             self.lexicon.get(term).copied().unwrap_or_else(|| {

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use self::dense::Dense;
 use self::fields::Fields;
 use self::keyword::{Context, Keyword};
-pub(super) use self::read::Read;
+pub(super) use self::read::ReadDocument;
 use super::{AROUND, DEPTH, Entries, FACET_VALUES, Found, LEADING, Query};
 use crate::attributes::Value;
 use crate::fuse::Candidate;
@@ -47,9 +47,9 @@ struct Held {
 
 impl Embedded {
     /// Puts a document's passages, in order, in place of what it had.
-    pub(crate) fn replace(&mut self, document: &str, read: Read) {
+    pub(crate) fn replace(&mut self, document: &str, read: ReadDocument) {
         self.remove(document);
-        let Read { entries: Entries { passages, fields }, terms, own, context } = read;
+        let ReadDocument { entries: Entries { passages, fields }, terms, own, context } = read;
         let numbers = self.keyword.numbers(&terms);
         let here = |terms: &[u32]| -> Vec<u32> {
             terms.iter().map(|term| numbers[*term as usize]).collect()
@@ -61,7 +61,7 @@ impl Embedded {
                 self.passages.push(None);
                 (self.passages.len() - 1) as u32
             });
-            // The first passage is the beginning itself.
+            // As of [`ReadDocument::context_of`].
             let is_first = slots.is_empty();
             let context = if is_first { Context::default() } else { context.clone() };
             self.keyword.insert(slot, here(&own).into(), context);
@@ -229,8 +229,8 @@ mod tests {
         Entry { id: id.to_owned(), text: text.to_owned(), vector: vector.map(Vec::from) }
     }
 
-    fn of(passages: Vec<Entry>) -> Read {
-        Read::new(Entries { passages, ..Entries::default() })
+    fn of(passages: Vec<Entry>) -> ReadDocument {
+        ReadDocument::new(Entries { passages, ..Entries::default() })
     }
 
     fn found(

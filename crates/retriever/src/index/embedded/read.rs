@@ -10,30 +10,35 @@ const CONTEXT_WORDS: usize = 40;
 
 /// A document and its terms, which are named by their places in `terms`.
 #[derive(Debug)]
-pub(crate) struct Read {
+pub(crate) struct ReadDocument {
     pub(crate) entries: Entries,
     /// Each once.
     pub(super) terms: Vec<Box<str>>,
     /// Of each passage, in order.
     pub(super) own: Vec<Vec<u32>>,
-    /// Of the document's beginning: they belong to every passage but the first, which is the beginning itself.
+    /// Of the document's beginning; see [`Self::context_of`].
     pub(super) context: Vec<u32>,
 }
 
-impl Read {
+impl ReadDocument {
     /// Reads a document's passages.
     pub(crate) fn new(entries: Entries) -> Self {
         let mut reader = Reader::default();
         let context = reader.read(&beginning(&entries.passages));
         let own = entries.passages.iter().map(|entry| reader.read(&entry.text)).collect();
-        Self { entries, terms: reader.terms(), own, context }
+        Self { entries, terms: reader.into_terms(), own, context }
+    }
+
+    /// Returns the context of a passage: none of the first, which is the beginning itself.
+    pub(super) fn context_of(&self, position: usize) -> &[u32] {
+        if position == 0 { &[] } else { &self.context }
     }
 
     /// Returns for each passage its terms, each once with its part of BM25 without its rarity, where passages have
     /// this mean length.
     pub(crate) fn weighed(&self, mean: f32) -> impl Iterator<Item = Vec<(&str, f32)>> {
         self.own.iter().enumerate().map(move |(at, own)| {
-            let context = if at == 0 { &[][..] } else { &self.context };
+            let context = self.context_of(at);
             let long = keyword::length(own, context) / mean;
             let weigh =
                 |(term, often)| (&*self.terms[term as usize], keyword::saturated(often, long));
