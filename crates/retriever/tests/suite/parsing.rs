@@ -69,7 +69,7 @@ fn bombs() -> Vec<Case> {
         (
             "forms.pdf",
             pages(&[stream("", b"/F Do")], &forms(8)),
-            Err("it took more than 3 s of a processor"),
+            Err("it took more than 8 s of a processor"),
         ),
         (
             "headings.md",
@@ -145,7 +145,8 @@ fn strange() -> Vec<Case> {
 #[tokio::test]
 async fn a_hostile_file_fails_alone_within_its_limits_and_with_a_reason() {
     let directory = tempfile::tempdir().unwrap();
-    let parsing = Parsing { cpu_seconds: 3, ..isolated() };
+    // What is not optimised takes five times what it takes otherwise, and some machines half as much again.
+    let parsing = Parsing { cpu_seconds: 8, ..isolated() };
     let mut caller = Caller::new(&serve(directory.path(), parsing).await, "a");
     caller.put("good.md", b"# Cranes\n\nThe crane lifts nine tons.").await.unwrap();
     let mut wrong = Vec::new();
