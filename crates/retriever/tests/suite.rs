@@ -14,6 +14,8 @@ mod parsing;
 mod reindexing;
 #[path = "suite/reranking.rs"]
 mod reranking;
+#[path = "suite/router.rs"]
+mod router;
 #[path = "suite/sharing.rs"]
 mod sharing;
 #[path = "suite/upgrade.rs"]

@@ -10,10 +10,13 @@ use proto::retriever::{
     Hit, ListEntriesRequest, Metadata, Passage, PutDocumentRequest, SearchRequest, TaskState,
     Values,
 };
-use retriever::{Config, Embedding, Fetch, Qdrant};
+use proto::router::router_service_server::RouterServiceServer;
+use retriever::{Config, Embedding, Fetch, Peers, Qdrant};
+use runtime::transport::in_process;
 use testkit::web::Web;
 use types::{ErrorKind, Privacy, TenantId};
 
+use super::router::Asked;
 use super::{
     Caller, ValueKind, add, attributes, begin, config, ended, is, over_each, request, serve,
     tiny_model,
@@ -455,6 +458,43 @@ async fn what_is_on_its_way_is_stored_with_what_was_said_of_it_last(directory: &
     let hits = found(&mut caller, "privacy", ValueKind::Text("private".to_owned())).await;
     let sources: Vec<_> = hits.iter().map(|hit| &hit.passage.as_ref().unwrap().source).collect();
     assert_eq!(sources, [&held]);
+}
+
+over_each!(what_is_made_private_on_its_way_is_embedded_as_that);
+async fn what_is_made_private_on_its_way_is_embedded_as_that(directory: &Path) {
+    let (web, asked) = (Web::start().await.unwrap(), Asked::default());
+    web.hold("/held");
+    let config = Config {
+        fetch: Fetch { local_networks: vec!["127.0.0.1/32".parse().unwrap()], ..Fetch::default() },
+        embedding: Some(Embedding { route: Some("vectors".to_owned()), ..Embedding::default() }),
+        ..config(directory)
+    };
+    let peers = Peers { router: in_process(RouterServiceServer::new(asked.clone())) };
+    let peer = in_process(retriever::server(config, peers).await.unwrap());
+    let mut caller = Caller::new(&peer, "a");
+    let job = begin(&mut caller).await;
+    let source = format!("{}/held", web.url);
+    let put = PutDocumentRequest { source: source.clone(), fetch: true, ..Default::default() };
+    let message = AddToJobRequest { job: job.clone(), document: Some(put) };
+    caller.client.add_to_job(request(&caller.context, message)).await.unwrap();
+    let fetched = async {
+        while web.asked("/held") == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), fetched).await.unwrap();
+    let mut private = caller.again();
+    private.context.privacy = Privacy::Private;
+    change(&mut private, &source, HashMap::new()).await.unwrap();
+    web.write("/held", "text/plain", "a secret");
+    let embedded = async {
+        while asked.0.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), embedded).await.unwrap();
+    let asked = asked.0.lock().unwrap();
+    assert!(asked.iter().all(|one| *one == Privacy::Private), "{asked:?}");
 }
 
 over_each!(a_collection_is_called_and_noted_as_people_say);
