@@ -458,7 +458,7 @@ fn points(
     read: &ReadDocument,
     payload: &BTreeMap<String, serde_json::Value>,
 ) -> Vec<PointStruct> {
-    let point = |((entry, words), position): ((&Entry, Vec<(&str, f32)>), usize)| {
+    let point = |(position, (entry, words)): (usize, (&Entry, Vec<_>))| {
         // Two words of one number are one to Qdrant.
         let words: HashMap<u32, f32> =
             words.into_iter().map(|(term, part)| (number(term), part)).collect();
@@ -480,7 +480,7 @@ fn points(
         let payload = Payload::try_from(nested).unwrap_or_default();
         PointStruct::new(point_id(&entry.id), vectors, payload)
     };
-    read.entries.passages.iter().zip(read.weighed(MEAN_LENGTH)).zip(0..).map(point).collect()
+    read.entries.passages.iter().zip(read.weighed(MEAN_LENGTH)).enumerate().map(point).collect()
 }
 
 /// Returns what a document is filtered by under the keys that filters look at: texts under `t`, truths under `b`,

@@ -61,15 +61,15 @@ pub(crate) struct Terms {
 impl Keyword {
     /// Returns the number of each term here, in order; one that is new gets the next.
     pub(crate) fn numbers(&mut self, terms: &[Box<str>]) -> Vec<u32> {
-        let number = |term: &Box<str>| {
+        let number = |term: &str| {
             self.lexicon.get(term).copied().unwrap_or_else(|| {
                 let next = self.postings.len() as u32;
-                self.lexicon.insert(term.clone(), next);
+                self.lexicon.insert(term.into(), next);
                 self.postings.push(Vec::new());
                 next
             })
         };
-        terms.iter().map(number).collect()
+        terms.iter().map(Box::as_ref).map(number).collect()
     }
 
     /// Adds a passage in a free slot, by the numbers of its terms.
