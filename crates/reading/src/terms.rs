@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use foldhash::fast::RandomState;
 use rust_stemmers::{Algorithm, Stemmer};
 use rustc_hash::FxHashSet;
 use unicode_normalization::UnicodeNormalization as _;
@@ -49,9 +50,9 @@ pub fn terms(text: &str) -> Vec<String> {
 #[derive(Debug, Default)]
 pub struct Reader {
     /// What was read, as it stands there: where its terms are in `read`.
-    words: HashMap<Box<str>, Range<usize>>,
+    words: HashMap<Box<str>, Range<usize>, RandomState>,
     read: Vec<u32>,
-    terms: HashMap<Box<str>, u32>,
+    terms: HashMap<Box<str>, u32, RandomState>,
 }
 
 impl Reader {

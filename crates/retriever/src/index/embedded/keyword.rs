@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use reading::each_term;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -22,7 +23,7 @@ const LOOKED_AT: usize = 200;
 #[derive(Debug, Default)]
 pub(crate) struct Keyword {
     /// Hashed with a seed: what terms there are is up to strangers.
-    lexicon: HashMap<Box<str>, u32>,
+    lexicon: HashMap<Box<str>, u32, RandomState>,
     /// By term, in the order of slots.
     postings: Vec<Vec<Posting>>,
     /// By slot.
