@@ -1,7 +1,5 @@
 //! Documents that are fetched from addresses, and those that are not.
 
-use std::time::Duration;
-
 use journeys::{Shape, System};
 use serde_json::{Value, json};
 use testkit::web::Web;
@@ -170,12 +168,7 @@ async fn a_document_that_is_worked_on_when_its_job_is_deleted_is_not_stored() {
     let settings = format!("[retriever]\ningest_workers = 1\n{HERE}");
     let system = System::start(Shape::One, &settings).await.unwrap();
     let job = begin(&system, &json!({ "urls": [format!("{}/held", web.url)] })).await;
-    let wait = async {
-        while web.asked("/held") == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
+    web.until_asked("/held").await;
     let (_, shown) = system.get(&format!("/api/v1/ingest/{job}")).await.unwrap();
     assert_eq!(shown["counts"]["running"], 1, "{shown}");
     assert_eq!(system.delete(&format!("/api/v1/ingest/{job}")).await.unwrap(), 204);

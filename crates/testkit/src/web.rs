@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -83,6 +84,20 @@ impl Web {
     pub fn asked(&self, path: &str) -> usize {
         let asked = self.state.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.get(path).copied().unwrap_or_default()
+    }
+
+    /// Waits until a path has been asked for.
+    ///
+    /// # Panics
+    /// If nobody does within a minute.
+    #[allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+    pub async fn until_asked(&self, path: &str) {
+        let asked = async {
+            while self.asked(path) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap();
     }
 
     fn put(&self, path: &str, page: Page) {

@@ -469,3 +469,45 @@ impl Rows {
         Self::new(Arc::new(Database::open(&config, false).await.unwrap()), false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attributes::Value;
+
+    #[tokio::test]
+    async fn what_was_changed_since_it_was_read_is_not_written_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let rows = Rows::fresh(directory.path()).await;
+        let (tenant, collection) = (TenantId::new("a").unwrap(), "c".to_owned());
+        let scope = Scope { tenant, collection, generation: 0 };
+        rows.create(&scope, 1).await.unwrap();
+        let lease = LeaseId::generate();
+        let year = |year: f64| Attributes([("year".to_owned(), vec![Value::Number(year)])].into());
+        let mut db = rows.database.begin().await.unwrap();
+        let job = "INSERT INTO jobs (tenant, id, collection, created_at) VALUES ('a', 'j', 'c', 1)";
+        db.query(job).execute().await.unwrap();
+        let task = db.query(
+            "INSERT INTO tasks (tenant, job, source, media_type, attributes, private, state, reason, document, attempts,
+             lease, due_at, updated_at, collection)
+             VALUES ('a', 'j', 's', '', $1, TRUE, 'running', '', '', 1, $2, 1, 1, 'c')",
+        );
+        let task = task.bind(write_attributes(&year(2024.0)).unwrap()).bind(lease.as_str());
+        task.execute().await.unwrap();
+        db.end(Ok(()), 1).await.unwrap().unwrap();
+        let write = async |attributes: Attributes, private: bool| {
+            let (id, source) = ("d".to_owned(), "s".to_owned());
+            let document = Document { id, source, private, ..Document::default() };
+            let (text, passages) = ("words".to_owned(), Vec::new());
+            let new = New { document, attributes, text, passages, model: None, bought: false };
+            rows.write(&scope, &new, Some(&lease)).await
+        };
+        for (attributes, private) in [(year(1999.0), true), (year(2024.0), false)] {
+            let refused = write(attributes, private).await;
+            assert!(matches!(refused, Err(Error::Lost)), "{refused:?}");
+            assert!(rows.find(&scope, "d").await.unwrap().is_none());
+        }
+        write(year(2024.0), true).await.unwrap();
+        assert!(rows.find(&scope, "d").await.unwrap().is_some());
+    }
+}

@@ -36,7 +36,7 @@ use crate::{Config, Error};
 use self::locks::Locks;
 pub(crate) use self::search::Search;
 
-/// So many documents are in memory at once at a start, whatever the cores: one may have hundreds of megabytes.
+/// At most so many documents are indexed at once at a start, whatever the cores: one may have hundreds of megabytes.
 const FILLED_AT_ONCE: usize = 8;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;

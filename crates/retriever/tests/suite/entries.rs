@@ -161,12 +161,7 @@ async fn entries_are_what_waits_what_is_stored_and_what_failed(directory: &Path)
         Some(PutDocumentRequest { source, fetch: true, ..PutDocumentRequest::default() });
     let message = AddToJobRequest { job: waiting.clone(), document };
     caller.client.add_to_job(request(&caller.context, message)).await.unwrap();
-    let asked = async {
-        while web.asked("/held") == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap();
+    web.until_asked("/held").await;
     // There is one worker: this one waits for the other.
     add(&mut caller, &waiting, "d", b"other words").await.unwrap();
 
@@ -255,12 +250,7 @@ async fn what_one_job_added_is_listed_as_it_is_by_now(directory: &Path) {
         Some(PutDocumentRequest { source, fetch: true, ..PutDocumentRequest::default() });
     let message = AddToJobRequest { job: job.clone(), document };
     caller.client.add_to_job(request(&caller.context, message)).await.unwrap();
-    let asked = async {
-        while web.asked("/held") == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap();
+    web.until_asked("/held").await;
     // There is one worker: this one waits for the other.
     add(&mut caller, &job, "f", b"words").await.unwrap();
 
@@ -424,12 +414,7 @@ async fn what_is_on_its_way_is_stored_with_what_was_said_of_it_last(directory: &
         let message = AddToJobRequest { job: job.clone(), document: Some(document) };
         caller.client.add_to_job(request(&caller.context, message)).await.unwrap();
         // There is one worker: the second waits for the first.
-        let asked = async {
-            while web.asked("/held") == 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap();
+        web.until_asked("/held").await;
     }
     let mut private = caller.again();
     private.context.privacy = Privacy::Private;
@@ -477,12 +462,7 @@ async fn what_is_made_private_on_its_way_is_embedded_as_that(directory: &Path) {
     let put = PutDocumentRequest { source: source.clone(), fetch: true, ..Default::default() };
     let message = AddToJobRequest { job: job.clone(), document: Some(put) };
     caller.client.add_to_job(request(&caller.context, message)).await.unwrap();
-    let fetched = async {
-        while web.asked("/held") == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), fetched).await.unwrap();
+    web.until_asked("/held").await;
     let mut private = caller.again();
     private.context.privacy = Privacy::Private;
     change(&mut private, &source, HashMap::new()).await.unwrap();
