@@ -28,6 +28,8 @@ pub(crate) struct Keyword {
     postings: Vec<Vec<Posting>>,
     /// By slot.
     rows: Vec<Option<Row>>,
+    /// By slot, how long its passage is, in terms. Apart, as a search looks at it for every posting.
+    lengths: Vec<f32>,
     count: u32,
     total_length: f64,
 }
@@ -44,7 +46,6 @@ struct Row {
     /// The passage's own terms in order.
     terms: Box<[u32]>,
     context: Context,
-    length: f32,
 }
 
 /// Terms that belong to every passage of a document but its first: shared by them.
@@ -76,7 +77,7 @@ impl Keyword {
     /// Adds a passage in a free slot, by the numbers of its terms.
     pub(crate) fn insert(&mut self, slot: u32, terms: Box<[u32]>, context: Context) {
         let length = length(&terms, &context);
-        let row = Row { terms, context, length };
+        let row = Row { terms, context };
         for (term, frequency) in row.frequencies() {
             let list = &mut self.postings[term as usize];
             let at = match list.last() {
@@ -87,8 +88,10 @@ impl Keyword {
         }
         if self.rows.len() <= slot as usize {
             self.rows.resize_with(slot as usize + 1, || None);
+            self.lengths.resize(slot as usize + 1, 0.0);
         }
         self.rows[slot as usize] = Some(row);
+        self.lengths[slot as usize] = length;
         self.count += 1;
         self.total_length += f64::from(length);
     }
@@ -103,7 +106,7 @@ impl Keyword {
             }
         }
         self.count -= 1;
-        self.total_length -= f64::from(row.length);
+        self.total_length -= f64::from(std::mem::take(&mut self.lengths[slot as usize]));
     }
 
     /// Returns what of a query is in the index.
@@ -139,17 +142,11 @@ impl Keyword {
     pub(super) fn scores(&self, terms: &Terms, among: Option<&Slots>) -> Vec<f32> {
         let mean = self.mean();
         let mut scores = vec![0.0; self.rows.len()];
+        let is_among = |held: &&Posting| among.is_none_or(|among| among.holds(held.slot));
         for (term, rarity) in &terms.distinct {
-            for Posting { slot, frequency } in &self.postings[*term as usize] {
-                let Some(row) = &self.rows[*slot as usize] else { continue };
-                scores[*slot as usize] += rarity * saturated(*frequency, row.length / mean);
-            }
-        }
-        if let Some(among) = among {
-            for (slot, score) in scores.iter_mut().enumerate() {
-                if !among.holds(slot as u32) {
-                    *score = 0.0;
-                }
+            for held in self.postings[*term as usize].iter().filter(is_among) {
+                let slot = held.slot as usize;
+                scores[slot] += rarity * saturated(held.frequency, self.lengths[slot] / mean);
             }
         }
         for slot in super::best(&scores, LOOKED_AT) {
@@ -239,6 +236,17 @@ mod tests {
         let index = of(&["apple", "pear"]);
         let scores = index.scores(&index.terms("apple"), None);
         assert!((scores[0] - 2.0_f32.ln()).abs() < 1e-6, "{scores:?}");
+    }
+
+    #[test]
+    fn those_that_are_not_among_have_no_score_and_the_others_the_same() {
+        let index = of(&["apple pear", "apple", "fig", "apple apple fig"]);
+        let terms = index.terms("apple");
+        let mut wanted = index.scores(&terms, None);
+        wanted[1] = 0.0;
+        let among = Slots::from_iter([0, 2, 3]);
+        assert!(wanted[0] > 0.0 && wanted[3] > 0.0);
+        assert_eq!(index.scores(&terms, Some(&among)), wanted);
     }
 
     #[test]

@@ -114,7 +114,8 @@ impl Embedded {
         };
         let facets = query.facets.iter().map(counted).collect();
         let keyword = self.keyword.scores(&self.keyword.terms(&query.text), among);
-        let dense = query.vector.as_ref().map(|vector| self.dense.scores(vector, among));
+        let slots = self.passages.len();
+        let dense = query.vector.as_ref().map(|vector| self.dense.scores(vector, slots, among));
         let mut found = best(&keyword, DEPTH);
         self.surround(&mut found, among);
         if let Some(dense) = &dense {
