@@ -21,6 +21,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use runtime::repoll::Repoll;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 use tokio::net::TcpStream;
@@ -101,7 +102,7 @@ impl Server {
     /// If no answer comes.
     pub async fn send(&self, mut request: Request<Outgoing>) -> Result<Response<Answer>, Error> {
         request.headers_mut().insert(header::HOST, self.host.clone());
-        while let Some(connection) = self.idle.take().await {
+        while let Some(connection) = self.idle.take() {
             match connection.ask(request, &self.idle).await {
                 Ok(answer) => return Ok(answer),
                 // It was closed meanwhile, and nothing was sent.
@@ -121,7 +122,8 @@ impl Server {
         let stream = self.connector.clone().oneshot(self.origin.clone()).await;
         let stream = stream.map_err(Error::Connect)?;
         let (sender, driver) = http1::handshake(stream).await.map_err(Error::Broken)?;
-        Ok(Connection { sender, driver: Some(Box::pin(driver)), since: Instant::now() })
+        let (driver, repoll) = (Some(Box::pin(driver)), Repoll::default());
+        Ok(Connection { sender, driver, repoll, since: Instant::now() })
     }
 }
 
@@ -142,29 +144,24 @@ fn tls(is_used: bool) -> Result<ClientConfig, rustls::Error> {
 
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
+/// Writes and reads what there is to write and to read.
+type Driver = Pin<Box<http1::Connection<Stream, Outgoing>>>;
+
 struct Connection {
     sender: SendRequest<Outgoing>,
     /// None once it is over.
-    driver: Option<Pin<Box<http1::Connection<Stream, Outgoing>>>>,
+    driver: Option<Driver>,
+    /// What the driver wakes.
+    repoll: Repoll,
     /// When it had nothing to do any more.
     since: Instant,
 }
 
 impl Connection {
-    /// Writes and reads what can be; tells whether it stands.
-    fn drive(&mut self, context: &mut Context<'_>) -> bool {
-        // What went wrong is told to whoever asked, and a request that was not sent comes back: with the driver.
-        if let Some(driver) = &mut self.driver
-            && driver.as_mut().poll(context).is_ready()
-        {
-            self.driver = None;
-        }
-        self.driver.is_some()
-    }
-
-    /// Tells whether it takes a request.
-    fn is_free(&mut self, context: &mut Context<'_>) -> bool {
-        self.drive(context) && self.sender.is_ready()
+    /// Tells whether it takes a request. Until it has one it wakes nobody.
+    fn is_free(&mut self) -> bool {
+        drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
     }
 
     async fn ask(
@@ -174,17 +171,23 @@ impl Connection {
     ) -> Result<Response<Answer>, Box<TrySendError<Request<Outgoing>>>> {
         let mut asked = pin!(self.sender.try_send_request(request));
         let answer = poll_fn(|context| {
-            if let Poll::Ready(answer) = asked.as_mut().poll(context) {
-                return Poll::Ready(answer);
-            }
-            self.drive(context);
-            asked.as_mut().poll(context)
+            let Self { driver, repoll, .. } = &mut self;
+            repoll.poll(context, |context| {
+                drive(driver, context);
+                asked.as_mut().poll(context)
+            })
         });
         let (parts, body) = answer.await.map_err(Box::new)?.into_parts();
         let idle = Arc::clone(idle);
         let answer = Answer { body, connection: Some(self), fault: None, idle };
         Ok(Response::from_parts(parts, answer))
     }
+}
+
+/// Drives a connection, and forgets the driver of one that is over.
+fn drive(driver: &mut Option<Driver>, context: &mut Context<'_>) {
+    // What went wrong is told to whoever asked, and a request that was not sent comes back: with the driver.
+    driver.take_if(|driver| driver.as_mut().poll(context).is_ready());
 }
 
 /// The body of an answer, as it comes.
@@ -217,11 +220,15 @@ impl Answer {
         let mut come = Vec::new();
         while come.len() < AT_ONCE {
             let Some(connection) = &mut self.connection else { break };
-            let mut frame = Pin::new(&mut self.body).poll_frame(context);
-            if frame.is_pending() {
-                connection.drive(context);
-                frame = Pin::new(&mut self.body).poll_frame(context);
-            }
+            let Connection { driver, repoll, .. } = connection;
+            let frame = repoll.poll(context, |context| {
+                let frame = Pin::new(&mut self.body).poll_frame(context);
+                if frame.is_ready() {
+                    return frame;
+                }
+                drive(driver, context);
+                Pin::new(&mut self.body).poll_frame(context)
+            });
             match frame {
                 Poll::Pending if come.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
@@ -233,7 +240,7 @@ impl Answer {
                 Poll::Ready(None) => {
                     let whole = self.connection.take();
                     if let Some(mut connection) = whole
-                        && connection.is_free(context)
+                        && connection.is_free()
                     {
                         self.idle.put(connection);
                     }
@@ -270,18 +277,13 @@ struct Waiting {
 
 impl Idle {
     /// Returns one that still stands: who has nothing to do is not told that its server closed it.
-    async fn take(&self) -> Option<Connection> {
-        poll_fn(|context| {
-            loop {
-                let Some(mut connection) = self.waiting().connections.pop_back() else {
-                    return Poll::Ready(None);
-                };
-                if connection.since.elapsed() < IDLE && connection.is_free(context) {
-                    return Poll::Ready(Some(connection));
-                }
+    fn take(&self) -> Option<Connection> {
+        loop {
+            let mut connection = self.waiting().connections.pop_back()?;
+            if connection.since.elapsed() < IDLE && connection.is_free() {
+                return Some(connection);
             }
-        })
-        .await
+        }
     }
 
     fn put(self: &Arc<Self>, mut connection: Connection) {
@@ -385,7 +387,7 @@ mod tests {
 
     /// Waits until the server's end of an idle connection was heard of.
     async fn closed(server: &Server) {
-        while let Some(connection) = server.idle.take().await {
+        while let Some(connection) = server.idle.take() {
             server.idle.put(connection);
             tokio::task::yield_now().await;
         }

@@ -162,7 +162,7 @@ pub struct Door {
 /// Serves HTTP until `stop`, says "not ready" for `drain`, and finishes what is in flight.
 ///
 /// # Errors
-/// If the listener fails, or what [`check`] looks at is not as it wants it.
+/// If what [`check`] looks at is not as it wants it.
 pub async fn serve(
     config: Config,
     peers: Peers,
@@ -181,7 +181,7 @@ pub async fn serve(
     health.started();
     let closing = CancellationToken::new();
     tokio::spawn(runtime::shutdown::drain(stop, health, drain, closing.clone()));
-    runtime::http::serve(router, listener, closing, total).await?;
+    runtime::http::serve(router, listener, closing, total).await;
     Ok(())
 }
 

@@ -96,7 +96,7 @@ where
 /// Serves `handler` over HTTP at `/mcp` until `stop`, then finishes the calls in flight.
 ///
 /// # Errors
-/// If the listener fails.
+/// If the listener has no address.
 pub async fn serve<H: ServerHandler + Clone>(
     handler: H,
     access: Access,
@@ -120,7 +120,8 @@ pub async fn serve<H: ServerHandler + Clone>(
         config,
     );
     let router = axum::Router::new().route_service("/mcp", service);
-    Ok(runtime::http::serve(router, listener, stop, SHUTDOWN).await?)
+    runtime::http::serve(router, listener, stop, SHUTDOWN).await;
+    Ok(())
 }
 
 async fn serve_stdio<C, H>(

@@ -23,6 +23,7 @@ mod malformed;
 mod media;
 mod meter;
 mod money;
+mod outlive;
 mod prices;
 mod providers;
 mod request;

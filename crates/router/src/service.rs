@@ -1,7 +1,8 @@
+use std::any::Any;
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use futures::{FutureExt as _, StreamExt as _};
 use proto::router::router_service_server::RouterService;
 use proto::router::{
     Call, CancelBatchRequest, CancelBatchResponse, CollectBatchRequest, CollectBatchResponse,
@@ -24,6 +25,7 @@ use crate::cache::Cache;
 use crate::call::{Means, Planned, plan};
 use crate::conversation::{Conversations, Keep};
 use crate::live::Live;
+use crate::outlive::outlive;
 use crate::request::ChatRequest;
 
 /// The gRPC service.
@@ -80,9 +82,8 @@ impl RouterService for Service {
     ) -> tonic::Result<Response<CompleteResponse>> {
         let context = runtime::context::read(&request)?;
         let (planned, keep) = self.plan(context, request.into_inner().call).await?;
-        // A task of its own: a caller that goes away must not leave what it caused unpaid.
-        let asked = self.means.calls.spawn(planned.complete(keep).boxed().in_current_span());
-        let (body, receipt) = asked.await.map_err(lost)??;
+        let asked = planned.complete(keep).in_current_span();
+        let (body, receipt) = outlive(&self.means.calls, asked).await.map_err(lost)??;
         Ok(Response::new(CompleteResponse { body, receipt: Some(receipt) }))
     }
 
@@ -93,8 +94,8 @@ impl RouterService for Service {
         let context = runtime::context::read(&request)?;
         let (planned, keep) = self.plan(context, request.into_inner().call).await?;
         let (sender, pieces) = mpsc::channel(32);
-        let asked = planned.stream(keep, sender).boxed();
-        self.means.calls.spawn(asked.in_current_span()).await.map_err(lost)??;
+        let asked = planned.stream(keep, sender).in_current_span();
+        outlive(&self.means.calls, asked).await.map_err(lost)??;
         let pieces = ReceiverStream::new(pieces).flat_map(stream::iter);
         let wrapped = pieces.map(|event| Ok(StreamCompleteResponse { event: Some(event) }));
         Ok(Response::new(wrapped.boxed()))
@@ -250,7 +251,7 @@ impl RouterService for Service {
     }
 }
 
-/// Says that a call's task ended without an answer, which only a fault of ours does.
-fn lost(_: tokio::task::JoinError) -> Error {
+/// Says that a call panicked, which only a fault of ours does.
+fn lost(_: Box<dyn Any + Send>) -> Error {
     Error::AllFailed(vec!["the call was lost".to_owned()])
 }

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod probes;
 pub mod process;
 pub mod reload;
+pub mod repoll;
 pub mod shutdown;
 pub mod spans;
 pub mod telemetry;

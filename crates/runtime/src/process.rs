@@ -194,7 +194,7 @@ where
         () = stopped => Ok(()),
     };
     ended.cancel();
-    probes.await??;
+    probes.await?;
     tracing::info!(service = name, "stopped");
     result
 }

@@ -104,7 +104,7 @@ async fn serve(mut config: Config, common: Common, reload: Reload) -> anyhow::Re
     let result = node.serve(config, door, health, &metrics, stop).await;
     ended.cancel();
     if let Some(probes) = probes {
-        probes.await??;
+        probes.await?;
     }
     result
 }

@@ -62,11 +62,7 @@ pub(crate) async fn serve(
         .route(&format!("{PATH}/{{server}}"), axum::routing::any(answer))
         .route(Resource::PATH, axum::routing::get(metadata))
         .with_state(door);
-    tokio::spawn(async move {
-        if let Err(fault) = runtime::http::serve(router, listener, stop, SHUTDOWN).await {
-            tracing::error!(%fault, "MCP clients are served no more");
-        }
-    });
+    tokio::spawn(runtime::http::serve(router, listener, stop, SHUTDOWN));
     Ok(Some(address))
 }
 

@@ -6,6 +6,7 @@ use tracing::Instrument as _;
 
 use super::{Planned, plan};
 use crate::cache::Question;
+use crate::outlive::outlive;
 use crate::providers::Reply;
 
 impl Planned {
@@ -22,8 +23,8 @@ impl Planned {
             }
             drop(turn);
         };
-        // A task of its own: what is late must be paid all the same.
-        let asked = self.means.calls.spawn(ask.in_current_span());
+        // What is late goes on, and is paid.
+        let asked = outlive(&self.means.calls, ask.in_current_span());
         let _ = tokio::time::timeout(self.context.time_left(question.wait()), asked).await;
     }
 
