@@ -97,7 +97,7 @@ impl Leader {
     async fn lead(mut self) {
         self.begun = true;
         // Those who are about to ask come along.
-        tokio::task::yield_now().await;
+        runtime::repoll::others_first().await;
         let db = self.writer.db.lock().await;
         let mut writes = {
             let mut waiting = self.writer.waiting();
