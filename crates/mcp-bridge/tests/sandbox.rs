@@ -331,7 +331,8 @@ fn everyones() -> TempDir {
 /// The launcher, as another user where this one is root; who may not be able to reach where it was built.
 fn nobody(home: &TempDir) -> Command {
     let launcher = home.path().join("launcher");
-    std::fs::copy(LAUNCHER, &launcher).unwrap();
+    // Not by this process: a child that another test starts meanwhile would have it open to write, and nobody could run it.
+    assert!(Command::new("cp").arg(LAUNCHER).arg(&launcher).status().unwrap().success());
     let mut command = Command::new(launcher);
     if getuid().is_root() {
         command.uid(65_534).gid(65_534);
