@@ -454,7 +454,7 @@ impl Leader {
             let connection = self.queue.pool.acquire().await;
             let turn = Arc::clone(&self.queue.finding).lock_owned().await;
             // Those who are about to ask come along.
-            tokio::task::yield_now().await;
+            runtime::repoll::others_first().await;
             let asked: Vec<Asked> = {
                 let mut waiting = lock(&self.queue.waiting);
                 let count = waiting.asked.len().min(TOGETHER);

@@ -20,7 +20,7 @@ const LOOKS: u32 = 5;
 const LONG: i64 = 8192;
 
 /// The length in bytes that the log's file keeps, to be written over; the commit that begins it again cuts off the rest.
-/// What is cut off has to be had again from the file system: that was 13 % of a busy ledger's processor time.
+/// What is cut off has to be had again from the file system: that was 13 % of a busy process's time.
 pub(super) const KEPT: u32 = 64 * 1024 * 1024;
 
 /// Moves the log of `file` into it until the writer is gone.
