@@ -154,12 +154,7 @@ pub(crate) fn write(mut diff: Diff<'_>, style: Style, output: &mut Output) -> Re
     let mut order: Vec<usize> = (0..diff.deltas().len()).collect();
     order.sort_by_key(|index| diff.get_delta(*index).and_then(|delta| name(&delta)));
     for index in order {
-        let Some(mut patch) = Patch::from_diff(&diff, index)? else { continue };
-        // The library is silent about a comparison that it had no memory for.
-        if patch.num_hunks() == 0 && has_changed(&patch.delta()) {
-            let name = String::from_utf8_lossy(&name(&patch.delta()).unwrap_or_default()).into();
-            return Err(Error::NotCompared(name));
-        }
+        let Some(mut patch) = compared(&diff, index)? else { continue };
         if style == Style::Plain {
             let head = names(&patch.delta());
             output.push(&format!("\n--- {}\n+++ {}\n", head.0, head.1));
@@ -182,6 +177,22 @@ pub(crate) fn write(mut diff: Diff<'_>, style: Style, output: &mut Output) -> Re
         printed?;
     }
     Ok(())
+}
+
+/// Compares one file. Without the memory for it, there is an error that names the file.
+fn compared<'diff>(diff: &'diff Diff<'_>, index: usize) -> Result<Option<Patch<'diff>>, Error> {
+    let without_memory = || {
+        let name = diff.get_delta(index).and_then(|delta| name(&delta)).unwrap_or_default();
+        Error::NotCompared(String::from_utf8_lossy(&name).into_owned())
+    };
+    match Patch::from_diff(diff, index).map_err(Error::from) {
+        // The library may be silent about it.
+        Ok(Some(patch)) if patch.num_hunks() == 0 && has_changed(&patch.delta()) => {
+            Err(without_memory())
+        }
+        Err(Error::TooMuchMemory) => Err(without_memory()),
+        other => other,
+    }
 }
 
 /// Returns the head of a file's patch as git writes it: names with a space end in a tab, and there

@@ -44,6 +44,9 @@ pub enum Error {
     /// There was too little memory for it.
     #[error("'{0}' could not be compared: it is too large (mcp_git.max_memory_bytes)")]
     NotCompared(String),
+    /// There was too little memory, and not for one file.
+    #[error("it takes more memory than it may have (mcp_git.max_memory_bytes)")]
+    TooMuchMemory,
     /// It took too long.
     #[error("it took longer than {} ms (mcp_git.time_limit_ms)", .0.as_millis())]
     Late(Duration),
@@ -57,6 +60,9 @@ pub enum Error {
 
 impl From<git2::Error> for Error {
     fn from(fault: git2::Error) -> Self {
-        Self::Git(fault.message().to_owned())
+        match fault.class() {
+            git2::ErrorClass::NoMemory => Self::TooMuchMemory,
+            _ => Self::Git(fault.message().to_owned()),
+        }
     }
 }
