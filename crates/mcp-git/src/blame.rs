@@ -45,7 +45,7 @@ impl Tool for Blame {
         let commit = revision::commit(repository, "revision", &self.revision)?;
         let path = std::path::Path::new(revision::named("path", &self.path)?);
         let name = format!("{}:{}", self.revision, self.path);
-        let entry = commit.tree()?.get_path(path).map_err(|_| Error::Unknown(name.clone()))?;
+        let entry = commit.tree()?.get_path(path).map_err(Error::unknown(&name))?;
         if entry.kind() != Some(ObjectType::Blob) {
             return Err(Error::Invalid(format!("'{}' is not a file", self.path)));
         }

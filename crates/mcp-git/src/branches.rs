@@ -47,13 +47,18 @@ impl Tool for Branches {
         };
         let contains = commit("contains value", &self.contains)?;
         let not_contains = commit("not_contains value", &self.not_contains)?;
-        let has = |tip: Oid, commit: Oid| {
-            Ok::<_, Error>(tip == commit || repository.graph_descendant_of(tip, commit)?)
+        // A branch of which it cannot be told is left out.
+        let has = |tip: Oid, commit: Oid, unknown: bool| match tip == commit {
+            true => Ok(true),
+            false => match repository.graph_descendant_of(tip, commit).map_err(Error::from) {
+                Err(Error::TooMuchMemory) => Err(Error::TooMuchMemory),
+                has => Ok(has.unwrap_or(unknown)),
+            },
         };
         let is_wanted = |tip: Option<Oid>| {
             let Some(tip) = tip else { return Ok(contains.is_none()) };
-            let has_it = contains.is_none_or(|commit| has(tip, commit).unwrap_or(false));
-            let has_other = not_contains.is_some_and(|commit| has(tip, commit).unwrap_or(true));
+            let has_it = contains.map_or(Ok(true), |commit| has(tip, commit, false))?;
+            let has_other = not_contains.map_or(Ok(false), |commit| has(tip, commit, true))?;
             Ok::<_, Error>(has_it && !has_other)
         };
 

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::tool::{Effect, Tool};
-use crate::{Config, Error, stage};
+use crate::{Config, Error, head, stage};
 
 /// How long a commit's message may be.
 const MESSAGE_BYTES: usize = 64 * 1024;
@@ -50,7 +50,7 @@ impl Tool for Commit {
                 "there are unmerged paths; resolve them and stage them with git_add".to_owned(),
             ));
         }
-        let head = repository.head().ok().map(|head| head.peel_to_commit()).transpose()?;
+        let head = head::now(repository)?.map(|head| head.peel_to_commit()).transpose()?;
         let merged = merged(repository)?;
         let tree = repository.find_tree(index.write_tree()?)?;
         let is_same = match &head {
@@ -85,7 +85,7 @@ impl Tool for Reset {
 
     fn run(&self, repository: &Repository, _: &Config) -> Result<String, Error> {
         let mut index = repository.index()?;
-        match repository.head().ok().map(|head| head.peel_to_tree()).transpose()? {
+        match head::now(repository)?.map(|head| head.peel_to_tree()).transpose()? {
             Some(tree) => index.read_tree(&tree)?,
             None => index.clear()?,
         }
@@ -102,12 +102,13 @@ fn author(repository: &Repository, config: &Config) -> Result<Signature<'static>
     if !config.author_name.is_empty() {
         return Ok(Signature::now(&config.author_name, &config.author_email)?);
     }
-    repository.signature().map_err(|_| {
-        Error::Invalid(
+    repository.signature().map_err(|fault| match Error::from(fault) {
+        Error::TooMuchMemory => Error::TooMuchMemory,
+        _ => Error::Invalid(
             "nobody is named as the author: set user.name and user.email in git's configuration, \
              or mcp_git.author_name and mcp_git.author_email"
                 .to_owned(),
-        )
+        ),
     })
 }
 

@@ -49,8 +49,8 @@ impl Tool for CreateBranch {
         let base = match &self.base_branch {
             Some(base) => {
                 let base = revision::named("base branch", base)?;
-                let unknown = |_| Error::Unknown(base.to_owned());
-                repository.resolve_reference_from_short_name(base).map_err(unknown)?
+                let found = repository.resolve_reference_from_short_name(base);
+                found.map_err(Error::unknown(base))?
             }
             None if repository.head_detached()? => {
                 return Err(Error::Invalid(
@@ -86,12 +86,12 @@ impl Tool for Checkout {
         if repository.index()?.has_conflicts() {
             return Err(Error::Invalid("there are unmerged paths; resolve them first".to_owned()));
         }
-        let unknown = |_| Error::Unknown(name.to_owned());
+        let unknown = Error::unknown(name);
         if let Ok(branch) = repository.find_branch(name, BranchType::Local) {
             write(repository, &branch.get().peel_to_commit()?)?;
             repository.set_head_bytes(branch.get().name_bytes())?;
         } else {
-            let (object, reference) = repository.revparse_ext(name).map_err(unknown)?;
+            let (object, reference) = repository.revparse_ext(name).map_err(&unknown)?;
             let commit = object.peel_to_commit().map_err(unknown)?;
             write(repository, &commit)?;
             let from = match &reference {

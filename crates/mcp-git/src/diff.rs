@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::output::Output;
 use crate::tool::{Effect, Tool};
-use crate::{Config, Error, revision};
+use crate::{Config, Error, head, revision};
 
 /// What is larger is not compared line by line.
 const MAX_FILE_BYTES: i64 = 64 * 1024 * 1024;
@@ -83,7 +83,7 @@ impl Tool for Staged {
     }
 
     fn run(&self, repository: &Repository, config: &Config) -> Result<String, Error> {
-        let head = repository.head().ok().map(|head| head.peel_to_tree()).transpose()?;
+        let head = head::now(repository)?.map(|head| head.peel_to_tree()).transpose()?;
         let mut options = options(checked(self.context_lines)?, config);
         let diff = repository.diff_tree_to_index(head.as_ref(), None, Some(&mut options))?;
         patches("Staged changes:", diff, config)
@@ -101,7 +101,7 @@ impl Tool for Against {
 
     fn run(&self, repository: &Repository, config: &Config) -> Result<String, Error> {
         let target = revision::object(repository, "target", &self.target)?;
-        let tree = target.peel_to_tree().map_err(|_| Error::Unknown(self.target.clone()))?;
+        let tree = target.peel_to_tree().map_err(Error::unknown(&self.target))?;
         let mut options = with_work_tree(self.context_lines, config)?;
         let diff = repository.diff_tree_to_workdir_with_index(Some(&tree), Some(&mut options))?;
         patches(&format!("Diff with {}:", self.target), diff, config)

@@ -42,9 +42,9 @@ pub enum Error {
         limit: usize,
     },
     /// There was too little memory for it.
-    #[error("'{0}' could not be compared: it is too large (mcp_git.max_memory_bytes)")]
+    #[error("'{0}' could not be compared: there was too little memory (mcp_git.max_memory_bytes)")]
     NotCompared(String),
-    /// There was too little memory, and not for one file.
+    /// There was too little memory, and the library does not say for what.
     #[error("it takes more memory than it may have (mcp_git.max_memory_bytes)")]
     TooMuchMemory,
     /// It took too long.
@@ -56,6 +56,16 @@ pub enum Error {
     /// What the library says.
     #[error("{0}")]
     Git(String),
+}
+
+impl Error {
+    /// Says that nothing goes by this name, unless that could not be found out.
+    pub(crate) fn unknown(name: &str) -> impl Fn(git2::Error) -> Self {
+        |fault| match Self::from(fault) {
+            Self::TooMuchMemory => Self::TooMuchMemory,
+            _ => Self::Unknown(name.to_owned()),
+        }
+    }
 }
 
 impl From<git2::Error> for Error {

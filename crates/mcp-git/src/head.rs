@@ -1,6 +1,6 @@
 //! What `HEAD` points at.
 
-use git2::{ErrorCode, Oid, Repository};
+use git2::{ErrorCode, Oid, Reference, Repository};
 
 use crate::Error;
 
@@ -21,16 +21,24 @@ impl Head {
         if repository.head_detached()? {
             return Ok(detached(repository));
         }
-        match repository.head() {
-            Ok(head) => Ok(Self::Branch(String::from_utf8_lossy(head.shorthand_bytes()).into())),
-            Err(fault) if fault.code() == ErrorCode::UnbornBranch => {
+        match now(repository)? {
+            Some(head) => Ok(Self::Branch(String::from_utf8_lossy(head.shorthand_bytes()).into())),
+            None => {
                 let head = repository.find_reference("HEAD")?;
                 let target = head.symbolic_target().ok().flatten().unwrap_or_default();
                 let name = target.strip_prefix("refs/heads/").unwrap_or(target);
                 Ok(Self::Unborn(name.to_owned()))
             }
-            Err(fault) => Err(fault.into()),
         }
+    }
+}
+
+/// Returns what `HEAD` points at; nothing on a branch without a commit, and then alone.
+pub(crate) fn now(repository: &Repository) -> Result<Option<Reference<'_>>, Error> {
+    match repository.head() {
+        Ok(head) => Ok(Some(head)),
+        Err(fault) if fault.code() == ErrorCode::UnbornBranch => Ok(None),
+        Err(fault) => Err(fault.into()),
     }
 }
 
@@ -45,7 +53,7 @@ fn detached(repository: &Repository) -> Head {
     });
     let Some((id, name)) = checked_out else { return unknown };
     let reference = repository.resolve_reference_from_short_name(&name).ok();
-    let points_there = |reference: &git2::Reference<'_>| {
+    let points_there = |reference: &Reference<'_>| {
         reference.peel_to_commit().is_ok_and(|commit| commit.id() == id)
     };
     let from = match reference.filter(points_there) {

@@ -86,7 +86,10 @@ impl Place {
 
         let none: [&Path; 0] = [];
         let repository = Repository::open_ext(&self.path, RepositoryOpenFlags::NO_SEARCH, none)
-            .map_err(|fault| refused(&self.given, fault.message()))?;
+            .map_err(|fault| match Error::from(fault) {
+                Error::Git(why) => refused(&self.given, &why),
+                fault => fault,
+            })?;
         inside(root, repository.path(), "repository directory")?;
         inside(root, repository.commondir(), "common directory")?;
         if let Some(tree) = repository.workdir() {

@@ -26,8 +26,7 @@ pub(crate) fn object<'r>(
     what: &str,
     name: &str,
 ) -> Result<Object<'r>, Error> {
-    let unknown = |_| Error::Unknown(name.to_owned());
-    repository.revparse_single(named(what, name)?).map_err(unknown)
+    repository.revparse_single(named(what, name)?).map_err(Error::unknown(name))
 }
 
 /// Returns the commit that `name` means, or that a tag of this name points at.
@@ -37,5 +36,5 @@ pub(crate) fn commit<'r>(
     name: &str,
 ) -> Result<Commit<'r>, Error> {
     let found = object(repository, what, name)?;
-    found.peel_to_commit().map_err(|_| Error::Unknown(name.to_owned()))
+    found.peel_to_commit().map_err(Error::unknown(name))
 }

@@ -1,6 +1,6 @@
 //! Where a text occurs in the files of a commit.
 
-use git2::{ObjectType, Repository, TreeWalkMode, TreeWalkResult};
+use git2::{ErrorCode, ObjectType, Repository, TreeWalkMode, TreeWalkResult};
 use regex::bytes::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -71,13 +71,15 @@ impl Tool for Search {
         }
         let pattern = self.pattern()?;
         let tree = revision::object(repository, "revision", &self.revision)?;
-        let tree = tree.peel_to_tree().map_err(|_| Error::Unknown(self.revision.clone()))?;
+        let tree = tree.peel_to_tree().map_err(Error::unknown(&self.revision))?;
         let below = self.path.as_deref().map(|path| path.trim_matches('/')).unwrap_or_default();
         let odb = repository.odb()?;
 
         let mut output = Output::new(config.max_bytes);
         let (mut found, mut skipped) = (0, 0);
-        tree.walk(TreeWalkMode::PreOrder, |directory, entry| {
+        // How it came out, if not with the last file.
+        let mut ended = None;
+        let walked = tree.walk(TreeWalkMode::PreOrder, |directory, entry| {
             let name = String::from_utf8_lossy(entry.name_bytes());
             let path = format!("{}{name}", String::from_utf8_lossy(directory.as_bytes()));
             if !may_lie_below(&path, below) {
@@ -90,7 +92,15 @@ impl Tool for Search {
                 skipped += 1;
                 return TreeWalkResult::Ok;
             }
-            let Ok(file) = odb.read(entry.id()) else { return TreeWalkResult::Ok };
+            let file = match odb.read(entry.id()) {
+                Ok(file) => file,
+                // Of a repository that has not all of its files.
+                Err(fault) if fault.code() == ErrorCode::NotFound => return TreeWalkResult::Ok,
+                Err(fault) => {
+                    ended = Some(Err(fault));
+                    return TreeWalkResult::Abort;
+                }
+            };
             let text = file.data();
             if text.iter().take(LOOKED_AT).any(|byte| *byte == 0) || !pattern.is_match(text) {
                 return TreeWalkResult::Ok;
@@ -103,12 +113,13 @@ impl Tool for Search {
                 found += 1;
                 let fits = output.push(&format!("\n{path}:{}:{shown}", number + 1));
                 if !fits || found == self.max_count {
+                    ended = Some(Ok(()));
                     return TreeWalkResult::Abort;
                 }
             }
             TreeWalkResult::Ok
-        })
-        .or_else(|fault| if found > 0 { Ok(()) } else { Err(fault) })?;
+        });
+        ended.unwrap_or(walked)?;
         let mut answer = format!("Found {found} lines in {}:{}", self.revision, output.finish());
         if found == self.max_count {
             answer += "\n[cut: there may be more; max_count lines were found]";

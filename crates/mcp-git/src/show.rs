@@ -1,6 +1,6 @@
 //! One commit, file or directory.
 
-use git2::{Commit, DiffOptions, ObjectType, Repository, Tree};
+use git2::{Commit, DiffOptions, ErrorCode, ObjectType, Repository, Tree};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -38,8 +38,8 @@ impl Tool for Show {
             }
             Some(ObjectType::Tree) => directory(&found.peel_to_tree()?, &mut output),
             _ => {
-                let unknown = |_| Error::Unknown(self.revision.clone());
-                commit(repository, &found.peel_to_commit().map_err(unknown)?, config, &mut output)?;
+                let found = found.peel_to_commit().map_err(Error::unknown(&self.revision))?;
+                commit(repository, &found, config, &mut output)?;
             }
         }
         Ok(output.finish())
@@ -88,7 +88,11 @@ fn commit(
         date::iso(author.when()),
         lines.collect::<String>(),
     ));
-    let before = commit.parent(0).and_then(|parent| parent.tree()).ok();
+    let before = match commit.parent(0).and_then(|parent| parent.tree()) {
+        Ok(tree) => Some(tree),
+        Err(fault) if fault.code() == ErrorCode::NotFound => None,
+        Err(fault) => return Err(fault.into()),
+    };
     if before.is_none() && commit.parent_count() > 0 {
         output.push("\nIts parent is not in this repository, which is a shallow one.\n");
         return Ok(());

@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -118,6 +120,8 @@ impl Workers {
         match status.code() {
             Some(0) => Ok(text),
             Some(code) if code == i32::from(FAILED) => Err(Error::Git(text)),
+            // What a program does that gets no memory.
+            None if status.signal() == Some(Signal::ABORT.as_raw()) => Err(Error::TooMuchMemory),
             _ => Err(Error::Died(status.to_string())),
         }
     }

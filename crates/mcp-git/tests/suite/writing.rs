@@ -5,6 +5,30 @@ use serde_json::json;
 use crate::support::{Site, call, serve};
 
 #[tokio::test]
+async fn a_branch_that_cannot_be_read_is_not_taken_for_one_without_a_commit() {
+    let site = Site::new();
+    site.commit("a.txt", "x\n");
+    site.write("a.txt", "y\n");
+    site.git(&["add", "a.txt"]);
+    let staged = site.git(&["ls-files", "--stage"]);
+    let branch = site.repo().join(".git/refs/heads/main");
+    let id = std::fs::read(&branch).unwrap();
+    // As after a power cut.
+    std::fs::write(&branch, "").unwrap();
+    let client = site.serve().await;
+    for (tool, arguments) in [
+        ("git_reset", json!({})),
+        ("git_diff_staged", json!({})),
+        ("git_commit", json!({ "message": "m" })),
+    ] {
+        let told = call(&client, tool, arguments).await.unwrap_err();
+        assert!(told.contains("corrupted"), "{tool}: {told}");
+    }
+    std::fs::write(&branch, id).unwrap();
+    assert_eq!(site.git(&["ls-files", "--stage"]), staged);
+}
+
+#[tokio::test]
 async fn work_is_staged_committed_and_left_for_another_branch() {
     let site = Site::new();
     site.commit("gone.txt", "x\n");
