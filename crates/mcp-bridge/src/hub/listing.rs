@@ -188,7 +188,6 @@ fn listing<K: Kind, T>(
             (_, Ok(_)) => {}
             (_, Err(error)) if scope != Scope::All => return Err(error.clone()),
             (_, Err(error)) => {
-                tracing::warn!(server, %error, list = K::FIELD, "a server gave no list");
                 listing.degraded.push((server.clone(), error.clone()));
                 listing.ttl = Duration::ZERO;
             }

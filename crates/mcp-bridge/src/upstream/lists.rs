@@ -1,5 +1,6 @@
 //! What a server offers: asked for once, and kept as long as it holds.
 
+use std::mem::{self, Discriminant};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -72,7 +73,27 @@ pub(crate) struct Listed<K> {
 /// By whose list it is: a tenant's, where the server knows tenants.
 pub(crate) struct Cache<K>(moka::sync::Cache<Option<TenantId>, Held<K>>);
 
-type Held<K> = Arc<tokio::sync::Mutex<Option<Arc<Listed<K>>>>>;
+type Held<K> = Arc<tokio::sync::Mutex<Slot<K>>>;
+
+/// The last list, or what was wrong instead, as far as it is in the log.
+struct Slot<K> {
+    listed: Option<Arc<Listed<K>>>,
+    fault: Option<Discriminant<Error>>,
+}
+
+impl<K> Default for Slot<K> {
+    fn default() -> Self {
+        Self { listed: None, fault: None }
+    }
+}
+
+impl<K> Slot<K> {
+    /// Notes how a list came out; tells whether that is news.
+    fn note(&mut self, fault: Option<&Error>) -> bool {
+        let fault = fault.map(mem::discriminant);
+        mem::replace(&mut self.fault, fault) != fault
+    }
+}
 
 impl<K: Send + Sync + 'static> Default for Cache<K> {
     fn default() -> Self {
@@ -153,7 +174,7 @@ impl Upstream {
 
     /// Returns a list that is at hand, everybody's own.
     pub(crate) fn at_hand<K: Kind>(&self) -> Option<Arc<Listed<K>>> {
-        K::cache(&self.lists).0.get(&None)?.try_lock().ok()?.clone()
+        K::cache(&self.lists).0.get(&None)?.try_lock().ok()?.listed.clone()
     }
 
     async fn list_since<K: Kind>(
@@ -164,19 +185,28 @@ impl Upstream {
         let tenant = self.server.tenant_header.then(|| context.tenant.clone());
         let held = K::cache(&self.lists).0.get_with(tenant, Arc::default);
         let mut kept = held.lock_owned().await;
-        if let Some(listed) = kept.as_ref().filter(|listed| {
+        if let Some(listed) = kept.listed.as_ref().filter(|listed| {
             listed.holds(self.changes.so_far(&K::CHANGE))
                 && known.is_none_or(|known| !Arc::ptr_eq(known, listed))
         }) {
             return Ok(Arc::clone(listed));
         }
-        kept.take();
+        kept.listed = None;
         let (this, context) = (Arc::clone(self), context.clone());
         let asked = tokio::spawn(async move {
             let wait = this.server.start_timeout + this.server.timeout;
-            let listed = this.within(wait, this.fetch::<K>(&context)).await?;
+            let listed = this.within(wait, this.fetch::<K>(&context)).await;
+            // The log says it once, and not whenever somebody asks.
+            if kept.note(listed.as_ref().err()) {
+                let (server, list) = (&this.server.name, K::FIELD);
+                match &listed {
+                    Ok(_) => tracing::info!(server, list, "a server gives its list again"),
+                    Err(error) => tracing::warn!(server, list, %error, "a server gives no list"),
+                }
+            }
+            let listed = kept.listed.insert(Arc::new(listed?));
             this.late.store(false, Ordering::Relaxed);
-            Ok(Arc::clone(kept.insert(Arc::new(listed))))
+            Ok(Arc::clone(listed))
         });
         asked.await.map_err(|fault| self.unavailable("it gave no list", &fault))?
     }
@@ -330,6 +360,15 @@ kind!(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_a_list_came_out_is_news_when_it_came_out_otherwise_before() {
+        let mut slot = Slot::<Vec<Resource>>::default();
+        let (many, busy) = (Error::TooMany("s".to_owned()), Error::TooManySessions(1));
+        let outcomes = [None, Some(&many), Some(&many), Some(&busy), None, None, Some(&busy)];
+        let news = outcomes.map(|fault| slot.note(fault));
+        assert_eq!(news, [false, true, false, true, true, false, true]);
+    }
 
     #[test]
     fn no_more_tenants_lists_are_kept_than_a_server_may_have() {
