@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{DefaultBodyLimit, MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use identity::{Issuers, Resource};
@@ -101,6 +102,7 @@ struct Shared {
     /// What is told of who gives tokens, where somebody does and is asked.
     resource: Option<Resource>,
     limiter: Arc<Limiter>,
+    counters: request::Counters,
 }
 
 impl Shared {
@@ -192,18 +194,26 @@ fn router(
     health: Health,
     metrics: &Metrics,
 ) -> Router {
-    let limit = config.max_body_bytes;
     let maintenance = maintenance::Told::default();
     tokio::spawn(maintenance.clone().watch(peers.budget.clone()));
     let kept = Kept::new(peers.budget.clone());
     let familiar = auth::Familiar::new(auth::FAMILIAR);
-    let app =
-        Shared { peers, config, keys, kept, familiar, issuers, resource, maintenance, limiter };
-    let app = App(Arc::new(app));
-    let counted = request::Counters::new(metrics);
+    let counters = request::Counters::new(metrics);
+    let app = App(Arc::new(Shared {
+        peers,
+        config,
+        keys,
+        kept,
+        familiar,
+        issuers,
+        resource,
+        maintenance,
+        limiter,
+        counters,
+    }));
+    // As few layers as can be: each clones, for every request, what is behind it.
     let api = api()
-        .layer(axum::middleware::from_fn_with_state(app.clone(), limiter::admit))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), auth::require))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), admit))
         .with_state(app.clone());
     let open = OpenApiRouter::new()
         .routes(routes!(health::health))
@@ -218,24 +228,39 @@ fn router(
         .merge(openapi::pages(described))
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
-        .layer(DefaultBodyLimit::max(limit))
-        .layer(axum::middleware::from_fn_with_state(app, pass))
-        .layer(axum::middleware::from_fn_with_state(counted, request::observe))
+        .layer(axum::middleware::from_fn_with_state(app, observe))
 }
 
-/// Lets through what may come in, whoever sends it. One layer for all of it: each clones, for every
-/// request, what is behind it.
-async fn pass(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Tells of every request, whether it is let through or not.
+async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+    request::observe(&app.counters, request, async |request| pass(&app, request, next).await).await
+}
+
+/// Lets through what may come in, whoever sends it.
+async fn pass(app: &App, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let dialect = error::dialect(&path);
     let passed = async {
-        let request = limit::body(app.config.max_body_bytes, request).await?;
-        auth::same_site(&app, request.headers())?;
+        let mut request = limit::body(app.config.max_body_bytes, request).await?;
+        DefaultBodyLimit::max(app.config.max_body_bytes).apply(&mut request);
+        auth::same_site(app, request.headers())?;
         maintenance::refuse(&app.maintenance, request.uri().path())?;
         Ok::<_, Error>(next.run(request).await)
     };
     let response = error::in_dialect(dialect, passed.await.into_response());
-    well_known::challenge(&app, &path, response)
+    well_known::challenge(app, &path, response)
+}
+
+/// Lets through whoever is known, may do what is asked for, and has not asked too often.
+async fn admit(
+    State(app): State<App>,
+    route: MatchedPath,
+    named: Result<RawPathParams, RawPathParamsRejection>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    let request = auth::require(&app, route.as_str(), named.ok(), request).await?;
+    limiter::admit(&app, route.as_str(), request, next).await
 }
 
 /// Returns the routes that whoever calls them has to be known for; `auth` says who may.

@@ -2,9 +2,8 @@
 
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method};
-use axum::middleware::Next;
 use axum::response::Response;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,7 +17,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 type Labels = Vec<(&'static str, String)>;
 
 /// Requests by route, method and status.
-#[derive(Clone)]
 pub(crate) struct Counters {
     requests: Family<Labels, Counter>,
     seconds: Family<Labels, Histogram>,
@@ -41,9 +39,9 @@ impl Counters {
 
 /// Gives the request an id (its own if it is good), continues its trace, logs and counts it.
 pub(crate) async fn observe(
-    State(counters): State<Counters>,
+    counters: &Counters,
     mut request: Request,
-    next: Next,
+    answer: impl AsyncFnOnce(Request) -> Response,
 ) -> Response {
     let started = Instant::now();
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
@@ -66,7 +64,7 @@ pub(crate) async fn observe(
     let privacy = tracing::field::Empty;
     let span = tracing::info_span!("request", service = "gateway", %method, route, privacy);
     runtime::context::continue_trace(&span, request.headers());
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let mut response = answer(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
     let elapsed = started.elapsed();
     span.in_scope(|| {

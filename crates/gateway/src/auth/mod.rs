@@ -9,11 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::rejection::RawPathParamsRejection;
-use axum::extract::{MatchedPath, RawPathParams, Request, State};
+use axum::extract::{RawPathParams, Request};
 use axum::http::{HeaderMap, HeaderName, header};
-use axum::middleware::Next;
-use axum::response::Response;
 use identity::Issuers;
 use sha2::{Digest as _, Sha256};
 use types::{Caching, Classify as _, ErrorKind, Privacy, RequestId, Role, TenantId, UserId};
@@ -94,19 +91,17 @@ async fn known(
     found
 }
 
-/// Makes the call's context for the handler, or refuses: whoever is not known, and whoever may not.
+/// Returns the request with its call's context, or refuses: whoever is not known, and whoever may not.
 pub(crate) async fn require(
-    State(app): State<App>,
-    route: MatchedPath,
-    named: Result<RawPathParams, RawPathParamsRejection>,
+    app: &App,
+    route: &str,
+    named: Option<RawPathParams>,
     mut request: Request,
-    next: Next,
-) -> Result<Response, Error> {
+) -> Result<Request, Error> {
     let client = limiter::client_of(&request, &app.config.trusted_proxies);
     let headers = request.headers();
-    let grant = known(&app, headers, client).await?;
-    let right = roles::right(request.method(), route.as_str());
-    let named = named.ok();
+    let grant = known(app, headers, client).await?;
+    let right = roles::right(request.method(), route);
     let named = named.as_ref().and_then(|named| named.iter().next()).map(|(_, value)| value);
     roles::check(&grant, right, named)?;
     let id = request.extensions().get::<RequestId>();
@@ -136,7 +131,7 @@ pub(crate) async fn require(
     context.deadline = Some(Instant::now() + Duration::from_millis(app.config.request_timeout_ms));
     request.extensions_mut().insert(context);
     request.extensions_mut().insert(grant);
-    Ok(next.run(request).await)
+    Ok(request)
 }
 
 /// Without keys, refuses what a web page of another site could send through its visitor's browser.

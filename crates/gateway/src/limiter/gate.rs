@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{FromRequest as _, MatchedPath, Request, State};
+use axum::extract::{FromRequest as _, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -32,8 +32,8 @@ pub(super) const MOST: u64 = 1 << 53;
 
 /// Takes of every limit that a request is under, or refuses it; [`crate::auth::require`] comes before.
 pub(crate) async fn admit(
-    State(app): State<App>,
-    route: MatchedPath,
+    app: &App,
+    route: &str,
     request: Request,
     next: Next,
 ) -> Result<Response, Error> {
@@ -41,13 +41,13 @@ pub(crate) async fn admit(
         return Err(Error::new(ErrorKind::Internal, "nobody asks"));
     };
     let client = address::of(&request, &app.config.trusted_proxies);
-    let mut ask = scopes::ask(&app.config, grant, client, route.as_str());
+    let mut ask = scopes::ask(&app.config, grant, client, route);
     if ask.windows.is_empty() && ask.leases.is_empty() {
         return Ok(next.run(request).await);
     }
     let request = match ask.windows.iter().any(Wanted::is_tokens) {
         false => request,
-        true => estimated(&app, request, &mut ask, route.as_str()).await?,
+        true => estimated(app, request, &mut ask, route).await?,
     };
     let (verdict, ticket) = app.limiter.decide(ask.clone()).await;
     let Some(ticket) = ticket else {
