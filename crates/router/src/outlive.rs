@@ -6,27 +6,30 @@ use std::task::{Context, Poll};
 use std::thread;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, CatchUnwind};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Instrument as _;
+use tracing::instrument::Instrumented;
 
 /// Does work in the task that asks for it; dropped before its end, the work goes on in a task of its own, so that what a
 /// caller caused is paid. Most callers stay, and then no other thread takes part. `calls` counts it from the start.
+/// `work` comes boxed, as it is large and would be moved on its way here; it runs in the current span.
 ///
 /// # Errors
 /// If it panics.
 pub(crate) fn outlive<T: Send + 'static>(
     calls: &TaskTracker,
-    work: impl Future<Output = T> + Send + 'static,
+    work: BoxFuture<'static, T>,
 ) -> impl Future<Output = thread::Result<T>> {
-    let work = AssertUnwindSafe(work).catch_unwind().boxed();
+    let work = AssertUnwindSafe(work.in_current_span()).catch_unwind();
     Asked { work: Some(work), calls, runtime: Handle::current(), _counted: calls.token() }
 }
 
 struct Asked<'a, T: Send + 'static> {
     /// None once it is done.
-    work: Option<BoxFuture<'static, thread::Result<T>>>,
+    work: Option<CatchUnwind<AssertUnwindSafe<Instrumented<BoxFuture<'static, T>>>>>,
     calls: &'a TaskTracker,
     runtime: Handle,
     _counted: TaskTrackerToken,
@@ -37,7 +40,7 @@ impl<T: Send + 'static> Future for Asked<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(work) = &mut self.work else { return Poll::Pending };
-        let polled = work.as_mut().poll(context);
+        let polled = work.poll_unpin(context);
         if polled.is_ready() {
             self.work = None;
         }
@@ -69,7 +72,7 @@ mod tests {
             done.send(()).unwrap();
         };
         {
-            let mut asked = Box::pin(outlive(&calls, work));
+            let mut asked = Box::pin(outlive(&calls, work.boxed()));
             assert!(futures::poll!(&mut asked).is_pending());
             assert_eq!(calls.len(), 1);
         }
@@ -84,9 +87,9 @@ mod tests {
     async fn a_panic_is_an_error_and_is_counted_no_more() {
         let calls = TaskTracker::new();
         let work = async { panic!("on purpose") };
-        let done: thread::Result<()> = outlive(&calls, work).await;
+        let done: thread::Result<()> = outlive(&calls, work.boxed()).await;
         assert!(done.is_err());
         assert!(calls.is_empty());
-        assert_eq!(outlive(&calls, async { 1 }).await.unwrap(), 1);
+        assert_eq!(outlive(&calls, async { 1 }.boxed()).await.unwrap(), 1);
     }
 }

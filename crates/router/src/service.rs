@@ -1,8 +1,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
 use proto::router::router_service_server::RouterService;
 use proto::router::{
     Call, CancelBatchRequest, CancelBatchResponse, CollectBatchRequest, CollectBatchResponse,
@@ -82,8 +82,8 @@ impl RouterService for Service {
     ) -> tonic::Result<Response<CompleteResponse>> {
         let context = runtime::context::read(&request)?;
         let (planned, keep) = self.plan(context, request.into_inner().call).await?;
-        let asked = planned.complete(keep).in_current_span();
-        let (body, receipt) = outlive(&self.means.calls, asked).await.map_err(lost)??;
+        let asked = outlive(&self.means.calls, planned.complete(keep).boxed());
+        let (body, receipt) = asked.await.map_err(lost)??;
         Ok(Response::new(CompleteResponse { body, receipt: Some(receipt) }))
     }
 
@@ -94,8 +94,8 @@ impl RouterService for Service {
         let context = runtime::context::read(&request)?;
         let (planned, keep) = self.plan(context, request.into_inner().call).await?;
         let (sender, pieces) = mpsc::channel(32);
-        let asked = planned.stream(keep, sender).in_current_span();
-        outlive(&self.means.calls, asked).await.map_err(lost)??;
+        let asked = outlive(&self.means.calls, planned.stream(keep, sender).boxed());
+        asked.await.map_err(lost)??;
         let pieces = ReceiverStream::new(pieces).flat_map(stream::iter);
         let wrapped = pieces.map(|event| Ok(StreamCompleteResponse { event: Some(event) }));
         Ok(Response::new(wrapped.boxed()))

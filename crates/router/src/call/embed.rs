@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::Instrument as _;
+use futures::FutureExt as _;
 
 use super::{Planned, plan};
 use crate::cache::Question;
@@ -24,7 +24,7 @@ impl Planned {
             drop(turn);
         };
         // What is late goes on, and is paid.
-        let asked = outlive(&self.means.calls, ask.in_current_span());
+        let asked = outlive(&self.means.calls, ask.boxed());
         let _ = tokio::time::timeout(self.context.time_left(question.wait()), asked).await;
     }
 
