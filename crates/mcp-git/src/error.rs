@@ -59,7 +59,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Says that nothing goes by this name, unless that could not be found out.
+    /// Says that nothing goes by this name, unless memory was too little to find it.
     pub(crate) fn unknown(name: &str) -> impl Fn(git2::Error) -> Self {
         |fault| match Self::from(fault) {
             Self::TooMuchMemory => Self::TooMuchMemory,

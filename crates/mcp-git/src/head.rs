@@ -33,7 +33,7 @@ impl Head {
     }
 }
 
-/// Returns what `HEAD` points at; nothing on a branch without a commit, and then alone.
+/// Returns what `HEAD` points at; nothing on a branch without a commit, and only then.
 pub(crate) fn now(repository: &Repository) -> Result<Option<Reference<'_>>, Error> {
     match repository.head() {
         Ok(head) => Ok(Some(head)),

@@ -1,6 +1,6 @@
 //! Where a text occurs in the files of a commit.
 
-use git2::{ErrorCode, ObjectType, Repository, TreeWalkMode, TreeWalkResult};
+use git2::{ObjectType, Repository, TreeWalkMode, TreeWalkResult};
 use regex::bytes::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -77,8 +77,7 @@ impl Tool for Search {
 
         let mut output = Output::new(config.max_bytes);
         let (mut found, mut skipped) = (0, 0);
-        // How it came out, if not with the last file.
-        let mut ended = None;
+        let (mut unread, mut is_full) = (Vec::new(), false);
         let walked = tree.walk(TreeWalkMode::PreOrder, |directory, entry| {
             let name = String::from_utf8_lossy(entry.name_bytes());
             let path = format!("{}{name}", String::from_utf8_lossy(directory.as_bytes()));
@@ -94,11 +93,9 @@ impl Tool for Search {
             }
             let file = match odb.read(entry.id()) {
                 Ok(file) => file,
-                // Of a repository that has not all of its files.
-                Err(fault) if fault.code() == ErrorCode::NotFound => return TreeWalkResult::Ok,
                 Err(fault) => {
-                    ended = Some(Err(fault));
-                    return TreeWalkResult::Abort;
+                    unread.push((path, Error::from(fault)));
+                    return TreeWalkResult::Ok;
                 }
             };
             let text = file.data();
@@ -113,13 +110,15 @@ impl Tool for Search {
                 found += 1;
                 let fits = output.push(&format!("\n{path}:{}:{shown}", number + 1));
                 if !fits || found == self.max_count {
-                    ended = Some(Ok(()));
+                    is_full = true;
                     return TreeWalkResult::Abort;
                 }
             }
             TreeWalkResult::Ok
         });
-        ended.unwrap_or(walked)?;
+        if !is_full {
+            walked?;
+        }
         let mut answer = format!("Found {found} lines in {}:{}", self.revision, output.finish());
         if found == self.max_count {
             answer += "\n[cut: there may be more; max_count lines were found]";
@@ -129,6 +128,11 @@ impl Tool for Search {
                 "\n[{skipped} files of more than {} bytes were not searched]",
                 config.max_bytes
             );
+        }
+        if let Some((path, fault)) = unread.first() {
+            let more = unread.len();
+            answer +=
+                &format!("\n[{more} files could not be read, the first is '{path}': {fault}]");
         }
         Ok(answer)
     }

@@ -120,8 +120,10 @@ impl Workers {
         match status.code() {
             Some(0) => Ok(text),
             Some(code) if code == i32::from(FAILED) => Err(Error::Git(text)),
-            // What a program does that gets no memory.
-            None if status.signal() == Some(Signal::ABORT.as_raw()) => Err(Error::TooMuchMemory),
+            // As a program ends that gets no memory, or whose calls are nested too deeply.
+            None if status.signal() == Some(Signal::ABORT.as_raw()) => Err(Error::Died(format!(
+                "{status}; it may have needed more memory (mcp_git.max_memory_bytes)"
+            ))),
             _ => Err(Error::Died(status.to_string())),
         }
     }

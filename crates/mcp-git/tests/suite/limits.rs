@@ -99,6 +99,28 @@ async fn what_uses_too_much_memory_ends_alone() {
 }
 
 #[tokio::test]
+async fn what_was_not_read_for_want_of_memory_is_said() {
+    let site = Site::new();
+    site.commit("huge.txt", huge());
+    site.commit("small.txt", "line 2\n");
+    // The library has no memory for the file, or it has, and this program has none for a copy.
+    for most in ["20000000", "60000000", "80000000", "100000000", "120000000"] {
+        let settings = [("MAX_MEMORY_BYTES", most), ("MAX_BYTES", "50000000")];
+        let client = serve(&site.root(), &settings).await;
+        let show = json!({ "revision": "HEAD:huge.txt" });
+        let told = call(&client, "git_show", show).await.unwrap_err();
+        assert!(told.contains("more memory"), "{most}: {told}");
+        assert!(told.contains("(mcp_git.max_memory_bytes)"), "{most}: {told}");
+    }
+    let settings = [("MAX_MEMORY_BYTES", "20000000"), ("MAX_BYTES", "50000000")];
+    let client = serve(&site.root(), &settings).await;
+    let found = call(&client, "git_search", json!({ "query": "line 2" })).await.unwrap();
+    let says = "Found 1 lines in HEAD:\nsmall.txt:1:line 2\n\
+                [1 files could not be read, the first is 'huge.txt': it takes more memory";
+    assert!(found.starts_with(says), "{found}");
+}
+
+#[tokio::test]
 async fn many_at_once_change_one_repository_one_after_the_other() {
     let site = Site::new();
     let client = site.serve().await;
